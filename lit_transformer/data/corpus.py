@@ -1,0 +1,232 @@
+"""A corpus is one string: `demo`, a folder, or the name of a data set on the Hugging Face Hub.
+
+Whatever it is, `load_pairs` gives a memory-mapped dataset of raw text with the columns `source` and `target`.
+This module knows nothing about tokens.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict, Features, Value
+from datasets.naming import camelcase_to_snakecase
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+from lit_transformer.data.arrow_file import open_arrow, write_arrow
+from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
+from lit_transformer.data.text_folder import PAIR_SCHEMA, is_text_folder, load_text_folder, split_names
+from lit_transformer.errors import UserError
+
+_HUB_TIMEOUT_SECONDS = 10.0
+_DATA_SUFFIXES = {".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv"}
+_OTHER_WAYS = (
+    "without network use `demo`, a folder of SPLIT.LANG text files, or a folder with a copy of the data set "
+    "(`hf download NAME --repo-type dataset --local-dir FOLDER` where there is network)"
+)
+
+
+def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
+    """Raw sentence pairs in the order of the corpus.
+
+    Args:
+        corpus: `demo` or `demo:50000` (that many training pairs); a folder of `SPLIT.LANG` files, plain or
+            `.gz`; or a Hub data set with its configuration after a colon (`wmt/wmt14:de-en`), which may also
+            be a folder that holds a copy of one. An existing folder wins, and what begins with `/`, `.` or
+            `~` is always a path.
+        split: Name of the split; `valid`, `validation` and `val` are the same.
+        source: Code of the source language, as in the file or column names.
+        target: Code of the target language.
+        cache_dir: Folder for what is computed from the corpus. Data sets of the Hub stay in Hugging Face's
+            own cache.
+
+    Returns:
+        A dataset with the string columns `source` and `target`.
+    """
+    cache_dir = cache_dir.expanduser()
+    folder, configuration = _as_folder(corpus)
+    if folder is None and corpus.partition(":")[0] == "demo":
+        return _load_demo(corpus, split, source, target, cache_dir)
+    if folder is None:
+        return _load_hub(corpus, split, source, target)
+    if _holds_hub_copy(folder, source, target):
+        return _load_hub_copy(corpus, folder, configuration, split, source, target, cache_dir)
+    if configuration is not None:
+        raise UserError(f"{folder} has no data set with configurations: leave out `:{configuration}`")
+    return load_text_folder(folder, split=split, source=source, target=target, cache_dir=cache_dir)
+
+
+def sentences(pairs: Dataset) -> Iterator[str]:
+    """All sentences of a corpus, source and target by turns: the text for a shared vocabulary."""
+    for batch in pairs.iter(batch_size=1000):
+        for pair in zip(batch["source"], batch["target"], strict=True):
+            yield from pair
+
+
+def _as_folder(corpus: str) -> tuple[Path | None, str | None]:
+    """The folder and configuration that a corpus string means, (None, None) if it is no path."""
+    if not corpus:
+        raise UserError("--data.corpus is empty: give `demo`, a folder, or a Hub data set such as wmt/wmt14:de-en")
+    path = Path(corpus).expanduser()
+    if path.is_dir():
+        return path, None
+    name, colon, configuration = corpus.rpartition(":")
+    if colon and name and name != "demo" and Path(name).expanduser().is_dir():
+        return Path(name).expanduser(), configuration
+    if path.exists():
+        raise UserError(f"{corpus} is a file: --data.corpus takes the folder with the SPLIT.LANG files")
+    if corpus[0] in "/.~":
+        raise UserError(f"folder {corpus} does not exist: correct --data.corpus (paths are relative to {Path.cwd()})")
+    return None, None
+
+
+def _load_demo(corpus: str, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
+    if {source, target} != {"en", "de"}:
+        raise UserError(
+            "the demo corpus is English-German: --data.source and --data.target must be en and de "
+            f"(either way round), not {source} and {target}"
+        )
+    _, colon, number = corpus.partition(":")
+    if colon and not (number.isdecimal() and int(number) > 0):
+        raise UserError(f"{corpus!r}: what follows `demo:` is a number of training pairs, as in demo:50000")
+    name = next((name for name in split_names(split) if name in DEMO_SPLITS), None)
+    if name is None:
+        raise UserError(f"the demo corpus has no split {split!r}: there are {', '.join(DEMO_SPLITS)}")
+    pairs = demo_pairs(name, num_pairs=int(number) if colon and name == "train" else None)
+    texts = {"en": [pair.english for pair in pairs], "de": [pair.german for pair in pairs]}
+    digest = hashlib.blake2b(digest_size=16)
+    for language in (source, target):
+        digest.update("\n".join(["", *texts[language]]).encode())
+    fingerprint = digest.hexdigest()
+    cached = cache_dir / "demo" / f"{fingerprint}.arrow"
+    if not cached.is_file():
+        write_arrow(cached, PAIR_SCHEMA, [pa.record_batch([texts[source], texts[target]], schema=PAIR_SCHEMA)])
+    return open_arrow(cached, fingerprint=fingerprint)
+
+
+def _holds_hub_copy(folder: Path, source: str, target: str) -> bool:
+    if is_text_folder(folder, (source, target)):
+        return False
+    return any(path.suffix in _DATA_SUFFIXES for path in folder.rglob("*"))
+
+
+def _load_hub_copy(
+    corpus: str,
+    folder: Path,
+    configuration: str | None,
+    split: str,
+    source: str,
+    target: str,
+    cache_dir: Path,
+) -> Dataset:
+    """A folder downloaded from the Hub, or one of `Dataset.save_to_disk`."""
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            splits = datasets.load_from_disk(str(folder))
+        else:
+            splits = datasets.load_dataset(str(folder), configuration, cache_dir=str(cache_dir / "hub"))
+    except Exception as error:  # whatever `datasets` meets in the files; its kinds of errors are many
+        raise UserError(f"{folder} cannot be read as a copy of a Hub data set: {_reason(error)}") from error
+    return _columns(_split(splits, corpus, split), corpus, source, target)
+
+
+def _load_hub(corpus: str, split: str, source: str, target: str) -> Dataset:
+    name, _, configuration = corpus.partition(":")
+    _check_hub(name)
+    try:
+        splits = datasets.load_dataset(name, configuration or None)
+    except Exception as error:  # network, disk, unknown configuration, broken data: each has kinds of its own
+        raise UserError(f"cannot load {corpus!r} from the Hugging Face Hub: {_reason(error)}; {_OTHER_WAYS}") from error
+    return _columns(_split(splits, corpus, split), corpus, source, target)
+
+
+def _check_hub(name: str) -> None:
+    """Say within seconds that the Hub cannot be reached or has no such data set.
+
+    `load_dataset` alone would retry for half a minute, and for minutes where a firewall swallows packets. It
+    is left to it to find a copy in its own cache, if there is one.
+    """
+    try:
+        if not datasets.config.HF_HUB_OFFLINE:
+            HfApi().dataset_info(name, timeout=_HUB_TIMEOUT_SECONDS)
+            return
+        reason = "offline mode is set in the environment"
+    except HFValidationError as error:
+        raise UserError(f"{name!r} is neither an existing folder nor the name of a Hub data set") from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"data set {name!r} asks for consent: give it at https://huggingface.co/datasets/{name}, "
+            "then run `hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{name!r} is neither an existing folder nor a data set on the Hugging Face Hub: "
+            "correct --data.corpus (or run `hf auth login` if it is private)"
+        ) from error
+    except Exception as error:  # which ones depends on the HTTP library below huggingface_hub
+        reason = _reason(error)
+    namespace, _, base = name.rpartition("/")
+    folder = "___".join(filter(None, (namespace, camelcase_to_snakecase(base))))
+    if not (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir():
+        raise UserError(f"cannot reach the Hugging Face Hub for corpus {name!r} ({reason}): {_OTHER_WAYS}")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the innermost message."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _split(splits: DatasetDict, corpus: str, split: str) -> Dataset:
+    for name in split_names(split):
+        if name in splits:
+            return splits[name]
+    raise UserError(f"corpus {corpus!r} has no split {split!r}: there are {', '.join(splits)}")
+
+
+def _columns(dataset: Dataset, corpus: str, source: str, target: str) -> Dataset:
+    """Bring both layouts of the Hub, a `translation` struct or one column per language, to ours."""
+    prefix = ""
+    if "translation" in dataset.column_names:
+        dataset, prefix = dataset.flatten(), "translation."
+    languages = [
+        name.removeprefix(prefix)
+        for name, feature in dataset.features.items()
+        if name.startswith(prefix) and getattr(feature, "dtype", "") in ("string", "large_string")
+    ]
+    for option, language in (("source", source), ("target", target)):
+        if language not in languages:
+            raise UserError(
+                f"corpus {corpus!r} has no text in {language!r} (--data.{option}): "
+                f"there are {', '.join(languages) or 'no text columns'}"
+            )
+    if source == target:
+        raise UserError(f"--data.source and --data.target are both {source!r}: a Hub data set needs two languages")
+    columns = {prefix + source: "source", prefix + target: "target"}
+    dataset = dataset.select_columns(list(columns)).rename_columns(columns)
+    return _plain_strings(dataset)
+
+
+def _plain_strings(dataset: Dataset) -> Dataset:
+    """Make every row a string: a null means the same as an empty line, and preparation counts those."""
+    table = dataset.data.table
+    if table.schema.types == PAIR_SCHEMA.types and not any(column.null_count for column in table.columns):
+        return dataset
+    return (
+        dataset.with_format("arrow")
+        .map(
+            _fill_nulls,
+            batched=True,
+            features=Features({name: Value("string") for name in PAIR_SCHEMA.names}),
+            desc="Reading text",
+        )
+        .with_format(None)
+    )
+
+
+def _fill_nulls(table: pa.Table) -> pa.Table:
+    return pa.table([pc.fill_null(column.cast(pa.string()), "") for column in table.columns], schema=PAIR_SCHEMA)

@@ -1,0 +1,282 @@
+"""The LightningDataModule: from a corpus's name to an endless stream of token batches. It does not know the model."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch, TextBatch
+from lit_transformer.data.batching import BatchPlan, Integers, share
+from lit_transformer.data.corpus import load_pairs, sentences
+from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
+from lit_transformer.data.store import TokenStore
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.errors import UserError
+
+
+class TranslationData(L.LightningDataModule):
+    """Sentence pairs of a corpus as length-bucketed token batches (section 5.1).
+
+    Args:
+        corpus: `demo` (or `demo:PAIRS`), a folder of SPLIT.LANG text files, or a Hub data set with its configuration
+            after a colon.
+        source: Language to translate from.
+        target: Language to translate into.
+        vocab_size: Pieces of the shared vocabulary; follows model.vocab_size.
+        tokenizer: A SentencePiece model file to use; learnt from the training split when left out.
+        character_coverage: Share of the training text's characters that get a piece of their own.
+        tokens_per_batch: Tokens of an optimizer step on each side, over all devices.
+        max_tokens_per_device: Padded tokens on each side that a device takes at a time; what is more is accumulated.
+        max_length: Training pairs with more pieces than this on a side are dropped.
+        max_length_ratio: Training pairs whose one side has more than this many times the pieces of the other too.
+        validation_batch_tokens: Padded source tokens of a validation batch.
+        cache_dir: Where prepared data is kept.
+        num_workers: Processes that assemble batches; one beside a GPU and none beside a CPU when left out.
+        seed: Order of the training pairs; follows seed_everything.
+    """
+
+    def __init__(
+        self,
+        corpus: str = "wmt/wmt14:de-en",
+        source: str = "en",
+        target: str = "de",
+        vocab_size: int = 37000,
+        tokenizer: str | None = None,
+        character_coverage: float = 0.9999,
+        tokens_per_batch: int = 25000,
+        max_tokens_per_device: int = 16384,
+        max_length: int = 256,
+        max_length_ratio: float = 4.0,
+        validation_batch_tokens: int = 2048,
+        cache_dir: str = "~/.cache/lit_transformer",
+        num_workers: int | None = None,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value in (("tokens_per_batch", tokens_per_batch), ("max_length", max_length)):
+            if value < 1:
+                raise UserError(f"data.{name} is {value}: it must be at least 1")
+        self.corpus = corpus
+        self.source = source
+        self.target = target
+        self.vocab_size = vocab_size
+        self.tokenizer_file = tokenizer
+        self.character_coverage = character_coverage
+        self.tokens_per_batch = tokens_per_batch
+        self.max_tokens_per_device = max_tokens_per_device
+        self.max_length = max_length
+        self.max_length_ratio = max_length_ratio
+        self.validation_batch_tokens = validation_batch_tokens
+        self.cache_dir = Path(cache_dir).expanduser()
+        self.num_workers = num_workers
+        self.seed = seed
+        self.tokenizer: Tokenizer
+        self.report: PreparationReport
+        self.plan: BatchPlan
+        self._store: TokenStore
+        self._validation: list[TextBatch]
+
+    def prepare_data(self) -> None:
+        """Fills the cache; one process does it for all."""
+        self._load()
+
+    def setup(self, stage: str) -> None:
+        """Opens the cache and tells the trainer how many micro-batches make a step."""
+        if hasattr(self, "_store"):
+            return
+        dataset = self._load()
+        self._store = TokenStore(dataset)
+        self.plan = BatchPlan(
+            self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
+        )
+        self._validation = self._validation_batches()
+        if self.trainer is not None:
+            self._set_accumulation(self.trainer)
+
+    def train_dataloader(self) -> "TimedLoader":
+        """This rank's micro-batches from the optimizer step that the trainer has reached, without end."""
+        assert self.trainer is not None
+        stream = TrainingStream(
+            self.plan,
+            self._store,
+            first_step=self.trainer.global_step,
+            accumulation=self.trainer.accumulate_grad_batches,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        workers = self.num_workers if self.num_workers is not None else int(on_gpu)
+        return TimedLoader(DataLoader(stream, batch_size=None, num_workers=workers, pin_memory=on_gpu))
+
+    def val_dataloader(self) -> "ValidationBatches":
+        """This rank's part of the validation set; no sentence is on two ranks."""
+        assert self.trainer is not None
+        return ValidationBatches(self._validation, self.trainer.global_rank, self.trainer.world_size)
+
+    def _load(self):  # type: ignore[no-untyped-def] # `datasets` ships no types
+        """Tokenizer and tokenized training pairs, made or taken from the cache."""
+        pairs = self._pairs("train")
+        if self.tokenizer_file is not None:
+            self.tokenizer = Tokenizer.from_file(self.tokenizer_file)
+            if self.tokenizer.vocab_size != self.vocab_size:
+                raise UserError(
+                    f"data.tokenizer {self.tokenizer_file} has {self.tokenizer.vocab_size} pieces: "
+                    f"give --model.vocab_size {self.tokenizer.vocab_size}"
+                )
+        else:
+            self.tokenizer = self._trained_tokenizer(pairs)
+        prepared = tokenize_pairs(
+            pairs,
+            self.tokenizer,
+            max_length=self.max_length,
+            max_length_ratio=self.max_length_ratio,
+            cache_dir=self.cache_dir,
+        )
+        self.report = prepared.report
+        return prepared.dataset
+
+    def _pairs(self, split: str):  # type: ignore[no-untyped-def]
+        return load_pairs(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
+
+    def _trained_tokenizer(self, pairs) -> Tokenizer:  # type: ignore[no-untyped-def]
+        settings = repr((pairs._fingerprint, self.vocab_size, self.character_coverage))
+        name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+        path = self.cache_dir / "tokenizers" / f"{name}.model"
+        if not path.exists():
+            tokenizer = Tokenizer.train(
+                sentences(pairs), vocab_size=self.vocab_size, character_coverage=self.character_coverage
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+            unfinished.write_bytes(tokenizer.model_bytes)
+            unfinished.replace(path)
+        return Tokenizer.from_file(path)
+
+    def _set_accumulation(self, trainer: L.Trainer) -> None:
+        """Recipes count in optimizer steps, Lightning in micro-batches."""
+        if trainer.accumulate_grad_batches != 1:
+            raise UserError(
+                "trainer.accumulate_grad_batches is set by the project: leave it out, and lower "
+                "data.max_tokens_per_device to accumulate more"
+            )
+        accumulation = self.plan.accumulation(
+            max_tokens_per_device=self.max_tokens_per_device, world_size=trainer.world_size
+        )
+        trainer.accumulate_grad_batches = accumulation
+        if isinstance(trainer.val_check_interval, int):
+            trainer.val_check_interval *= accumulation
+
+    def _validation_batches(self) -> list[TextBatch]:
+        rows = self._pairs("valid")
+        sources, references = list(rows["source"]), list(rows["target"])
+        source_ids = [ids + [EOS_ID] for ids in self.tokenizer.encode(sources)]
+        target_ids = [ids + [EOS_ID] for ids in self.tokenizer.encode(references)]
+        order = sorted(range(len(sources)), key=lambda index: (-len(source_ids[index]), index))
+        batches, begin = [], 0
+        while begin < len(order):
+            size = max(1, self.validation_batch_tokens // len(source_ids[order[begin]]))
+            picked = order[begin : begin + size]
+            batch = make_batch(
+                _padded([source_ids[index] for index in picked]), _padded([target_ids[index] for index in picked])
+            )
+            texts = (tuple(texts[index] for index in picked) for texts in (sources, references))
+            batches.append(TextBatch(batch, tuple(picked), *texts))
+            begin += size
+        return batches
+
+
+class TrainingStream(IterableDataset[Batch]):
+    """Micro-batches of one rank: a pure function of the plan, the first step, the rank and the world size."""
+
+    def __init__(
+        self, plan: BatchPlan, store: TokenStore, *, first_step: int, accumulation: int, rank: int, world_size: int
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._first_step = first_step
+        self._accumulation = accumulation
+        self._rank = rank
+        self._world_size = world_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in count(self._first_step):
+            rows = self._plan.step_rows(step)
+            step_target_tokens = int(self._plan.target_lengths[rows].sum())
+            for micro_batch in range(self._accumulation):
+                index = micro_batch * self._world_size + self._rank
+                part = share(rows, index, self._accumulation * self._world_size)
+                yield self._batch(part, step_target_tokens, step, micro_batch)
+
+    def _batch(self, rows: Integers, step_target_tokens: int, step: int, micro_batch: int) -> Batch:
+        if len(rows):
+            source, target = self._store.gather(rows, "source"), self._store.gather(rows, "target")
+        else:
+            source, target = _filler()
+        return make_batch(source, target, step_target_tokens=step_target_tokens, step=step, micro_batch=micro_batch)
+
+
+def make_batch(
+    source: Integers, target: Integers, *, step_target_tokens: int = 0, step: int = 0, micro_batch: int = 0
+) -> Batch:
+    """Padded pieces with EOS, pairs x positions, to what encoder and decoder read and the decoder must say."""
+    begin = np.full((len(target), 1), BOS_ID, dtype=target.dtype)
+    # Shifted by one: a shorter row's EOS falls on what is padding in the output, where nothing is asked.
+    target_input = np.concatenate([begin, target[:, :-1]], axis=1)
+    return Batch(
+        torch.from_numpy(source),
+        torch.from_numpy(target_input),
+        torch.from_numpy(target),
+        int(np.count_nonzero(source != PAD_ID)),
+        int(np.count_nonzero(target != PAD_ID)),
+        step_target_tokens,
+        step,
+        micro_batch,
+    )
+
+
+def _filler() -> tuple[Integers, Integers]:
+    """A row that asks for nothing, for a rank that a small global batch leaves without sentences."""
+    return np.full((1, 1), EOS_ID), np.full((1, 1), PAD_ID)
+
+
+def _padded(sequences: list[list[int]]) -> Integers:
+    longest = max(map(len, sequences))
+    return np.array([ids + [PAD_ID] * (longest - len(ids)) for ids in sequences])
+
+
+class TimedLoader:
+    """A loader that knows how long it has kept the training loop waiting."""
+
+    def __init__(self, loader: DataLoader[Batch]) -> None:
+        self._loader = loader
+        self.wait_seconds = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self._loader)
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches)
+            self.wait_seconds += time.perf_counter() - begin
+            yield batch
+
+
+class ValidationBatches:
+    """Every world_size-th validation batch; all ranks get the same number, the last ones filler if need be."""
+
+    def __init__(self, batches: list[TextBatch], rank: int, world_size: int) -> None:
+        self._batches = batches[rank::world_size]
+        if len(self._batches) < -(-len(batches) // world_size):
+            self._batches.append(TextBatch(make_batch(*_filler()), (), (), ()))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[TextBatch]:
+        return iter(self._batches)

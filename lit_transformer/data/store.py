@@ -1,0 +1,83 @@
+"""Token sequences in a memory-mapped file, gathered into padded arrays by vectorised code alone."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets import Dataset
+
+from lit_transformer.batch import PAD_ID
+
+IntArray = npt.NDArray[np.int64]
+
+
+class TokenStore:
+    """Rows of a tokenized dataset as padded arrays.
+
+    All values of the Arrow file are seen as one flat array, whatever record batches they are in, and each row
+    is a start and a length in it. Only these two numbers per row and side are held in memory. Pickling takes
+    the file's name along, not its content, so workers are cheap to start.
+
+    Args:
+        dataset: Integer lists in the columns `source` and `target`, as `tokenize_pairs` gives them. Rows that
+            are not memory-mapped from one file as they are (selected, shuffled, made in memory) are copied.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        buffer = _arrow_stream(dataset)
+        table = pa.ipc.open_stream(buffer).read_all()
+        item_type = table.schema.field("source").type.value_type.to_pandas_dtype()
+        item_size = np.dtype(item_type).itemsize
+        self._flat: npt.NDArray[np.integer] = np.frombuffer(buffer, item_type, count=buffer.size // item_size)
+        self._starts: dict[str, IntArray] = {}
+        self._lengths: dict[str, IntArray] = {}
+        for column in ("source", "target"):
+            offsets = [chunk.offsets.to_numpy().astype(np.int64) for chunk in table[column].chunks]
+            bases = [_address(chunk.values) - buffer.address for chunk in table[column].chunks]
+            assert all(base % item_size == 0 for base in bases), "Arrow aligns buffers to 8 bytes"
+            self._starts[column] = np.concatenate(
+                [chunk[:-1] + base // item_size for chunk, base in zip(offsets, bases, strict=True)]
+            )
+            self._lengths[column] = np.concatenate([np.diff(chunk) for chunk in offsets])
+
+    def __len__(self) -> int:
+        return len(self._starts["source"])
+
+    def lengths(self, column: Literal["source", "target"]) -> IntArray:
+        """Tokens of every row, `EOS_ID` included."""
+        return self._lengths[column]
+
+    def gather(self, rows: npt.NDArray[np.integer], column: Literal["source", "target"]) -> IntArray:
+        """The given rows in this order, shape [rows, longest of them], padded at the end with `PAD_ID`."""
+        lengths = self._lengths[column][rows]
+        positions = np.arange(lengths.max(initial=0))
+        starts = self._starts[column][rows][:, None]
+        # Past its end a row reads its neighbours, and the last rows would read past the file: hence "clip".
+        tokens: IntArray = self._flat.take(starts + positions, mode="clip").astype(np.int64)
+        tokens[positions >= lengths[:, None]] = PAD_ID
+        return tokens
+
+    def __reduce__(self) -> tuple[type["TokenStore"], tuple[Dataset]]:
+        return TokenStore, (self._dataset,)
+
+
+def _arrow_stream(dataset: Dataset) -> pa.Buffer:
+    """The Arrow stream of exactly these rows: the mapped file itself where it is that, else a copy."""
+    files = dataset.cache_files
+    if len(files) == 1 and dataset._indices is None:  # indices stand for rows that were selected or shuffled
+        buffer = pa.memory_map(files[0]["filename"]).read_buffer()
+        if pa.ipc.open_stream(buffer).read_all().num_rows == len(dataset):
+            return buffer
+    table = dataset.with_format("arrow")[:]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _address(values: pa.Array) -> int:
+    """Where the first value lies; an empty array may have no buffer, and then its address is never used."""
+    data = values.buffers()[1]
+    return 0 if data is None else data.address + values.offset * values.type.bit_width // 8

@@ -1,0 +1,158 @@
+"""Folders of `SPLIT.LANG` text files, one sentence a line, the same line on both sides being a pair.
+
+Lines end at a line feed and nowhere else: U+0085, U+2028 and a lone carriage return are part of their line.
+Files are read block by block without a Python object per line, so a corpus of any size needs little memory.
+"""
+
+import codecs
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from lit_transformer.data.arrow_file import open_arrow, write_arrow
+from lit_transformer.errors import UserError
+
+PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
+_BLOCK_BYTES = 8 * 2**20
+_LONGEST_LINE_BYTES = 2**30  # an Arrow string array holds less than 2**31 bytes
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """The names under which a split may be found, the given one first."""
+    validation = ("valid", "validation", "val")
+    return tuple(dict.fromkeys((split, *validation))) if split in validation else (split,)
+
+
+def is_text_folder(folder: Path, languages: tuple[str, str]) -> bool:
+    """Whether a folder has text files of one of these languages, whatever their split."""
+    return any(_split_and_language(name)[1] in languages for name in _names(folder))
+
+
+def load_text_folder(folder: Path, *, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
+    """Sentence pairs of one split as a memory-mapped dataset, cached by what the files contain."""
+    paths = _find_files(folder, split, source, target)
+    # `person` is changed when the same files are to be read in another way.
+    digest = hashlib.blake2b(digest_size=16, person=b"text 1")
+    for path in paths:
+        with _readable(path), path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    fingerprint = digest.hexdigest()
+    cached = cache_dir / "text" / f"{fingerprint}.arrow"
+    if not cached.is_file():
+        write_arrow(cached, PAIR_SCHEMA, _pair_batches(*paths))
+    return open_arrow(cached, fingerprint=fingerprint)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what can go wrong with a file on disk into a `UserError` that names it."""
+    try:
+        yield
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path} is not a complete gzip file ({error}): copy or compress it again") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _names(folder: Path) -> list[str]:
+    with _readable(folder):
+        return sorted(path.name for path in folder.iterdir())
+
+
+def _split_and_language(name: str) -> tuple[str, str]:
+    """`train.en.gz` -> (`train`, `en`)."""
+    split, _, language = name.removesuffix(".gz").rpartition(".")
+    return split, language
+
+
+def _find_files(folder: Path, split: str, source: str, target: str) -> tuple[Path, Path]:
+    names = _names(folder)
+    for alias in split_names(split):
+        found = [
+            next((name for name in (f"{alias}.{language}", f"{alias}.{language}.gz") if name in names), None)
+            for language in (source, target)
+        ]
+        if found[0] is not None and found[1] is not None:
+            return folder / found[0], folder / found[1]
+    there = [_split_and_language(name) for name in names]
+    languages = sorted({language for name, language in there if name in split_names(split)})
+    if languages:
+        missing = next((language for language in (source, target) if language not in languages), target)
+        raise UserError(
+            f"{folder} has no file {split}.{missing}: split {split!r} is there in {', '.join(languages)}; "
+            "add the file, or choose --data.source and --data.target among these"
+        )
+    splits = sorted({name for name, language in there if {(name, source), (name, target)} <= set(there)})
+    raise UserError(
+        f"{folder} has no split {split!r} in {source} and {target}: there are {', '.join(splits) or 'none'}; "
+        f"add the files {split}.{source} and {split}.{target} (plain or .gz)"
+    )
+
+
+def _pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatch]:
+    """Lines of two files side by side; the blocks of the two need not end at the same line."""
+    nothing = pa.array([], pa.string())
+    source_blocks, target_blocks = _line_blocks(source_path), _line_blocks(target_path)
+    sources = targets = nothing
+    num_pairs = 0
+    while True:
+        sources = sources if len(sources) else next(source_blocks, nothing)
+        targets = targets if len(targets) else next(target_blocks, nothing)
+        size = min(len(sources), len(targets))
+        if size == 0:
+            break
+        yield pa.record_batch([sources[:size], targets[:size]], schema=PAIR_SCHEMA)
+        sources, targets = sources[size:], targets[size:]
+        num_pairs += size
+    num_sources = num_pairs + len(sources) + sum(map(len, source_blocks))
+    num_targets = num_pairs + len(targets) + sum(map(len, target_blocks))
+    for path, num_lines in ((source_path, num_sources), (target_path, num_targets)):
+        if num_lines == 0:
+            raise UserError(f"{path} is empty: it must hold one sentence a line")
+    if num_sources != num_targets:
+        raise UserError(
+            f"{source_path} has {num_sources:,} lines but {target_path} has {num_targets:,}: "
+            "line N of one must be the translation of line N of the other"
+        )
+
+
+def _line_blocks(path: Path) -> Iterator[pa.StringArray]:
+    num_lines = 0
+    rest = b""
+    with _readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        block = file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
+        while block:
+            lines, newline, rest = (rest + block).rpartition(b"\n")
+            if newline:
+                yield (array := _line_array(lines + newline, path, num_lines + 1))
+                num_lines += len(array)
+            if len(rest) > _LONGEST_LINE_BYTES:
+                raise UserError(f"{path}:{num_lines + 1}: the line is longer than {_LONGEST_LINE_BYTES:,} bytes")
+            block = file.read(_BLOCK_BYTES)
+    if rest:
+        yield _line_array(rest + b"\n", path, num_lines + 1)
+
+
+def _line_array(text: bytes, path: Path, first_line: int) -> pa.StringArray:
+    """Lines that each end with a line feed, as strings without it."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        line = first_line + text.count(b"\n", 0, error.start)
+        raise UserError(
+            f"{path}:{line}: invalid UTF-8 (byte 0x{text[error.start]:02x}); convert the file to UTF-8, "
+            "for example with `iconv -f latin1 -t utf-8`"
+        ) from error
+    text = text.replace(b"\r\n", b"\n")
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    # Strings of an Arrow array lie end to end: each end moves by the line feeds taken out before it.
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    offsets[1:] = ends - np.arange(len(ends))
+    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text.replace(b"\n", b"")))

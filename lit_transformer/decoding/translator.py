@@ -1,0 +1,173 @@
+"""Strings in, strings out: a trained model as a translator. It does not know Lightning."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from lit_transformer import checkpoint
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.search import Hypothesis, SpecialIds, beam_search
+from lit_transformer.errors import UserError
+from lit_transformer.model.transformer import Transformer
+
+SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
+OUTPUT_MARGIN = 50
+"""An output has at most this many pieces more than its input (section 6.1)."""
+BEAM_SIZE = 4
+LENGTH_PENALTY = 0.6
+BATCH_TOKENS = 2048
+MAX_SOURCE_PIECES = 1024
+"""Longer lines are translated in parts: attention's memory grows with the square of the length."""
+
+
+class Translation(NamedTuple):
+    """One candidate translation of a sentence and its score: log-probability over length penalty."""
+
+    text: str
+    score: float
+
+
+def search(
+    transformer: Transformer, source_BS: Tensor, *, beam_size: int, length_penalty: float, n_best: int = 1
+) -> list[list[Hypothesis]]:
+    """Beam search (greedy for `beam_size` 1) for a padded batch of sources, output at most input + 50 pieces."""
+    max_length_B = (source_BS != PAD_ID).sum(dim=1) + OUTPUT_MARGIN
+    if transformer.config.positions == "learned":
+        max_length_B = max_length_B.clamp(max=transformer.config.max_positions)
+    return beam_search(
+        transformer.step,
+        transformer.start(transformer.encode(source_BS), beam_size=beam_size),
+        beam_size=beam_size,
+        n_best=n_best,
+        alpha=length_penalty,
+        max_length_B=max_length_B,
+        ids=SPECIAL_IDS,
+    )
+
+
+class Translator:
+    """A trained model that translates text.
+
+    Args:
+        transformer: The model.
+        tokenizer: Its vocabulary.
+        device: Where to compute, as in `torch.device`.
+    """
+
+    def __init__(self, transformer: Transformer, tokenizer: Tokenizer, *, device: str = "cpu") -> None:
+        self.transformer = transformer.to(device).eval()
+        self.tokenizer = tokenizer
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(cls, run_or_file: str | Path, *, device: str | None = None) -> Self:
+        """Read a checkpoint file, or the best one of a run.
+
+        Args:
+            run_or_file: A checkpoint, a run folder, or a folder above runs.
+            device: Where to compute; the first GPU if there is one when left out.
+        """
+        trained = checkpoint.load(run_or_file)
+        return cls(trained.transformer, trained.tokenizer, device=device or default_device())
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        beam_size: int = BEAM_SIZE,
+        length_penalty: float = LENGTH_PENALTY,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> list[str]:
+        """The best translation of every text, in the same order; text without any piece gives the empty string.
+
+        Args:
+            texts: One sentence each.
+            beam_size: Live hypotheses a sentence; 1 is greedy search.
+            length_penalty: GNMT's alpha.
+            batch_tokens: Padded source pieces that are translated together.
+        """
+        candidates = self.candidates(
+            texts, beam_size=beam_size, length_penalty=length_penalty, n_best=1, batch_tokens=batch_tokens
+        )
+        return [best[0].text for best in candidates]
+
+    def candidates(
+        self,
+        texts: Sequence[str],
+        *,
+        beam_size: int = BEAM_SIZE,
+        length_penalty: float = LENGTH_PENALTY,
+        n_best: int,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> list[list[Translation]]:
+        """The `n_best` translations of every text, best first; otherwise as `translate`.
+
+        A text of more than `MAX_SOURCE_PIECES` pieces is translated in parts, which has no n-best list: its single
+        candidate joins the best translations of the parts. stderr says so.
+        """
+        if batch_tokens < 1:
+            raise UserError(f"batch_tokens is {batch_tokens}: it must be at least 1")
+        parts = [list(_parts(ids, self._longest())) for ids in self.tokenizer.encode(list(texts))]
+        flat = [part for text in parts for part in text]
+        found: list[list[Translation]] = [[] for _ in flat]
+        for batch in _batches(flat, batch_tokens):
+            source_BS = _padded([flat[index] for index in batch]).to(self.device)
+            with torch.inference_mode():
+                hypotheses = search(
+                    self.transformer, source_BS, beam_size=beam_size, length_penalty=length_penalty, n_best=n_best
+                )
+            for index, candidates in zip(batch, hypotheses, strict=True):
+                decoded = self.tokenizer.decode([hypothesis.tokens for hypothesis in candidates])
+                scores = [hypothesis.score for hypothesis in candidates]
+                found[index] = [Translation(*pair) for pair in zip(decoded, scores, strict=True)]
+        rest = iter(found)
+        return [_joined(number, [next(rest) for _ in text]) for number, text in enumerate(parts, start=1)]
+
+    def _longest(self) -> int:
+        if self.transformer.config.positions == "learned":
+            return min(MAX_SOURCE_PIECES, self.transformer.config.max_positions)
+        return MAX_SOURCE_PIECES
+
+
+def default_device() -> str:
+    """The first GPU, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _parts(ids: list[int], longest: int) -> Iterator[list[int]]:
+    """A text's pieces in parts that fit the model with their EOS; no part for a text without pieces."""
+    size = longest - 1
+    for begin in range(0, len(ids), size):
+        yield [*ids[begin : begin + size], EOS_ID]
+
+
+def _joined(number: int, parts: list[list[Translation]]) -> list[Translation]:
+    if len(parts) == 1:
+        return parts[0]
+    if parts:
+        print(
+            f"note: line {number} is too long for one piece of work: translated in {len(parts)} parts", file=sys.stderr
+        )
+    return [Translation(" ".join(part[0].text for part in parts), sum(part[0].score for part in parts))]
+
+
+def _batches(sources: list[list[int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of sources of similar length, longest first, each batch within its padded size."""
+    batch: list[int] = []
+    for index in sorted(range(len(sources)), key=lambda index: -len(sources[index])):
+        if batch and (len(batch) + 1) * len(sources[batch[0]]) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _padded(sequences: list[list[int]]) -> Tensor:
+    longest = max(map(len, sequences))
+    return torch.tensor([ids + [PAD_ID] * (longest - len(ids)) for ids in sequences])

@@ -1,0 +1,178 @@
+"""`python -m lit_transformer.fit`: train a model; the paper's base model on WMT14 EN-DE when nothing else is said."""
+
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lit_transformer import checkpoint as checkpoints
+from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.errors import UserError, user_errors_to_exit
+from lit_transformer.training.callbacks import Checkpoints, Progress, WholeCheckpointIO, run_folder
+from lit_transformer.training.module import LitTransformer
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "default_root_dir": "runs",
+    "max_steps": 100_000,  # section 5.2: base; recipes count everything in optimizer steps
+    "max_epochs": -1,
+    "val_check_interval": 2000,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 50,
+    "use_distributed_sampler": False,  # the plan deals batches out to ranks itself
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose complaints are user errors."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UserError(f"{message} (all settings: --print_config)")
+
+
+class FitCLI(LightningCLI):
+    """Sections `model`, `data`, `trainer` and `checkpoints`; a value is set in one place and linked to the others."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint to resume from; `last` is the newest readable one below trainer.default_root_dir.",
+        )
+        parser.link_arguments("model.vocab_size", "data.vocab_size")
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def instantiate_trainer(self, **settings: Any) -> L.Trainer:
+        """The trainer with what depends on the machine and on the run that is resumed."""
+        self.resumed = resume_point(self.config.ckpt_path, Path(self.config.trainer.default_root_dir))
+        if self.config.trainer.precision is None:
+            settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
+        if self.config.ckpt_path == "last" and self.resumed is not None and self.config.trainer.logger in (None, True):
+            run = self.resumed.parent.parent
+            settings["logger"] = TensorBoardLogger(run.parent.parent, name=run.parent.name, version=run.name)
+        trainer = super().instantiate_trainer(**settings)
+        trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parse, train, and say how it went."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    if args is None:
+        # In place: Lightning starts the other ranks with the same sys.argv.
+        sys.argv[1:] = with_short_devices(sys.argv[1:])
+    else:
+        args = with_short_devices(args)
+    with user_errors_to_exit():
+        cli = FitCLI(
+            LitTransformer,
+            TranslationData,
+            parser_class=Parser,
+            parser_kwargs={"description": __doc__},
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Progress()]},
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=1,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            run=False,
+            args=args,
+        )
+        fit(cli)
+
+
+def fit(cli: FitCLI) -> None:
+    """Prepare the data, train, report."""
+    begin = time.perf_counter()
+    trainer, data = cli.trainer, cli.datamodule
+    parameters = sum(weight.numel() for weight in cli.model.parameters())
+    if trainer.is_global_zero:
+        resumed = f"; resuming from {cli.resumed}" if cli.resumed else ""
+        print(
+            f"{parameters / 1e6:.1f} million parameters, {data.source} to {data.target}, corpus {data.corpus}, "
+            f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}{resumed}",
+            flush=True,
+        )
+    trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
+    if trainer.is_global_zero:
+        report(trainer, data, time.perf_counter() - begin)
+
+
+def report(trainer: L.Trainer, data: TranslationData, seconds: float) -> None:
+    """In plain words: how good it is, where it lies, what to type next."""
+    run = run_folder(trainer)
+    saved = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
+    print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
+    if saved.best_step is None:
+        print("It was never validated (trainer.val_check_interval), so nobody knows how good it is.")
+    else:
+        print(
+            f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 "
+            f"(sacreBLEU, greedy search): {in_words(saved.best_bleu)}."
+        )
+    print(f"Checkpoint: {checkpoints.find(run)}\nCurves:     {run}\n\nNext:")
+    quoted = shlex.quote(str(run))
+    print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {shlex.quote(data.corpus)} --split test")
+    print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
+    print(f"  tensorboard --logdir {quoted}")
+
+
+def in_words(bleu: float) -> str:
+    """What a BLEU score means to somebody who has never seen one; corpora differ, so it is a rough guide."""
+    steps = (
+        (10, "it has not learnt to translate yet"),
+        (20, "the gist comes through here and there"),
+        (30, "the gist is clear, with many errors"),
+        (40, "understandable to good translations"),
+        (60, "good translations, often as a person would write them"),
+        (90, "very close to the reference translations"),
+    )
+    return next((words for limit, words in steps if bleu < limit), "nearly every word is as in the reference")
+
+
+def with_short_devices(args: list[str]) -> list[str]:
+    """`--devices N` and `--devices=N` stand for `--trainer.devices N`."""
+    return [
+        f"--trainer.{arg.removeprefix('--')}" if arg == "--devices" or arg.startswith("--devices=") else arg
+        for arg in args
+    ]
+
+
+def resume_point(ckpt_path: str | None, root: Path) -> Path | None:
+    """The checkpoint that is meant by `--ckpt_path`; damaged ones are named and passed over."""
+    if ckpt_path != "last":
+        return checkpoints.find(ckpt_path) if ckpt_path else None
+    path, damaged = checkpoints.newest_readable(root)
+    for file in damaged:
+        print(f"note: passed over {file}: it is damaged", file=sys.stderr)
+    if path is None:
+        raise UserError(
+            f"--ckpt_path last: there is no readable checkpoint below {root} (trainer.default_root_dir): "
+            "leave --ckpt_path out to start afresh"
+        )
+    return path
+
+
+def has_bfloat16(accelerator: str) -> bool:
+    """Whether the device multiplies in bfloat16 faster than in float32."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+if __name__ == "__main__":
+    main()

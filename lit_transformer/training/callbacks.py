@@ -1,0 +1,197 @@
+"""What happens beside the training steps: checkpoints, progress, curves."""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim import Optimizer
+
+from lit_transformer import checkpoint as checkpoints
+from lit_transformer.batch import Batch
+from lit_transformer.errors import UserError
+from lit_transformer.training.module import LitTransformer
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`)."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        checkpoints.save(checkpoint, Path(path))
+
+
+class Checkpoints(CheckpointCallback):
+    """Keeps the latest checkpoints, for resuming and averaging, and the one with the best validation BLEU.
+
+    They lie in `checkpoints/` of the run's folder. There is always one of the last step.
+
+    Args:
+        every_n_steps: Optimizer steps between regular checkpoints; the paper's base model took 10 minutes for 1500.
+        keep: Regular checkpoints that are kept, the newest ones; the paper averages 5 of base and 20 of big.
+    """
+
+    def __init__(self, every_n_steps: int = 1500, keep: int = 5) -> None:
+        if every_n_steps < 1 or keep < 1:
+            raise UserError("checkpoints.every_n_steps and checkpoints.keep must be at least 1")
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self.best_bleu = -math.inf
+        self.best_step: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_bleu": self.best_bleu, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            self._save_step(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        bleu = trainer.callback_metrics.get("val/bleu")
+        if trainer.state.fn != "fit" or trainer.sanity_checking or bleu is None or float(bleu) <= self.best_bleu:
+            return
+        former = self.best_step
+        self.best_bleu, self.best_step = float(bleu), trainer.global_step
+        trainer.save_checkpoint(checkpoints.best_path(self._folder(trainer), self.best_step))
+        if former is not None and former != self.best_step:
+            self._remove(trainer, checkpoints.best_path(self._folder(trainer), former))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save_step(trainer)
+
+    def _save_step(self, trainer: L.Trainer) -> None:
+        path = checkpoints.step_path(self._folder(trainer), trainer.global_step)
+        if path.exists():
+            return
+        trainer.save_checkpoint(path)
+        for old in checkpoints.recent_steps(path.parent)[: -self.keep]:
+            self._remove(trainer, old)
+
+    @staticmethod
+    def _remove(trainer: L.Trainer, path: Path) -> None:
+        if trainer.is_global_zero:
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _folder(trainer: L.Trainer) -> Path:
+        return run_folder(trainer) / checkpoints.FOLDER
+
+
+class Progress(Callback):
+    """Prints and logs the curves: loss, rate of work, learning rate, gradient norm, translations.
+
+    Everything is read every `trainer.log_every_n_steps` optimizer steps, so that between them no step waits for the
+    device. Steps are counted as in the paper, by updates of the weights.
+    """
+
+    def __init__(self) -> None:
+        self._source_tokens = self._target_tokens = self._positions = 0
+        self._begin = self._waited = 0.0
+        self._gradient_norm: torch.Tensor | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart(trainer)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
+            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._source_tokens += batch.num_source_tokens
+        self._target_tokens += batch.num_target_tokens
+        self._positions += batch.source_BS.numel() + batch.target_output_BT.numel()
+        end_of_step = batch.micro_batch + 1 == trainer.accumulate_grad_batches
+        if end_of_step and trainer.global_step % trainer.log_every_n_steps == 0:
+            assert isinstance(pl_module, LitTransformer)
+            self._report(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, LitTransformer)
+        metrics = trainer.callback_metrics
+        if not trainer.is_global_zero or "val/bleu" not in metrics:
+            return
+        print(
+            f"step {trainer.global_step:>7,}  validation loss {metrics['val/loss']:.3f}  "
+            f"perplexity {metrics['val/perplexity']:.2f}  BLEU {metrics['val/bleu']:.2f}"
+        )
+        for sample in pl_module.samples:
+            print(f"    {sample.source}\n      -> {sample.translation}\n      reference: {sample.reference}")
+        self._log_samples(trainer, pl_module)
+        self._restart(trainer)
+
+    def _report(self, trainer: L.Trainer, module: LitTransformer) -> None:
+        seconds = time.perf_counter() - self._begin
+        waited = trainer.train_dataloader.wait_seconds - self._waited  # type: ignore[union-attr]
+        counts = [self._source_tokens, self._target_tokens, self._positions]
+        sums = torch.cat([module.train_sums.double(), torch.tensor(counts, device=module.device).double()])
+        reduced = trainer.strategy.reduce(sums, reduce_op="sum").tolist()  # type: ignore[union-attr]
+        smoothed, nll, source_tokens, target_tokens, positions = reduced
+        module.train_sums.zero_()
+        values = {
+            "train/loss": smoothed / target_tokens,
+            "train/perplexity": math.exp(min(nll / target_tokens, 700.0)),
+            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/source_tokens_per_second": source_tokens / seconds,
+            "train/target_tokens_per_second": target_tokens / seconds,
+            "train/padding_share": 1.0 - (source_tokens + target_tokens) / positions,
+            "train/data_wait_share": waited / seconds,
+        }
+        if self._gradient_norm is not None:
+            values["train/gradient_norm"] = float(self._gradient_norm)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(values, step=trainer.global_step)
+        if trainer.is_global_zero:
+            self._print(trainer, values, seconds)
+        self._restart(trainer)
+
+    def _print(self, trainer: L.Trainer, values: Mapping[str, float], seconds: float) -> None:
+        left = (trainer.max_steps - trainer.global_step) / trainer.log_every_n_steps * seconds
+        total = f"/{trainer.max_steps:,}" if trainer.max_steps > 0 else ""
+        print(
+            f"step {trainer.global_step:>7,}{total}  loss {values['train/loss']:.3f}  "
+            f"perplexity {values['train/perplexity']:.2f}  "
+            f"{values['train/target_tokens_per_second']:,.0f} target tokens/s  "
+            f"data wait {values['train/data_wait_share']:.1%}" + (f"  {_duration(left)} left" if total else ""),
+            flush=True,
+        )
+
+    def _log_samples(self, trainer: L.Trainer, module: LitTransformer) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger):
+            text = "\n\n".join(
+                f"**{_escape(s.source)}**\n\n{_escape(s.translation)}\n\n*{_escape(s.reference)}*"
+                for s in module.samples
+            )
+            trainer.logger.experiment.add_text("val/translations", text, trainer.global_step)
+
+    def _restart(self, trainer: L.Trainer) -> None:
+        self._source_tokens = self._target_tokens = self._positions = 0
+        self._begin = time.perf_counter()
+        self._waited = trainer.train_dataloader.wait_seconds  # type: ignore[union-attr]
+
+
+def run_folder(trainer: L.Trainer) -> Path:
+    """Where a run keeps what it writes: its logger's folder, the same on every rank."""
+    folder = trainer.log_dir or trainer.default_root_dir
+    return Path(trainer.strategy.broadcast(folder))
+
+
+def _escape(text: str) -> str:
+    """Text as Markdown shows it unchanged."""
+    return "".join(f"\\{character}" if character in r"\`*_{}[]<>()#+-.!|" else character for character in text)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,176 @@
+"""The LightningModule: what a training step and a validation step are. It knows neither files nor sentencepiece."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from lit_transformer import checkpoint as checkpoints
+from lit_transformer.batch import PAD_ID, Batch, TextBatch
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.translator import LENGTH_PENALTY, search
+from lit_transformer.errors import UserError
+from lit_transformer.evaluation.bleu import CorpusBLEU
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
+from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
+from lit_transformer.training.schedule import learning_rate
+
+NUM_SAMPLES = 4
+
+
+class TextSource(Protocol):
+    """What the module needs of the datamodule."""
+
+    tokenizer: Tokenizer
+    source: str
+    target: str
+
+
+class Sample(NamedTuple):
+    """A validation sentence as the model translates it."""
+
+    source: str
+    translation: str
+    reference: str
+
+
+class LitTransformer(L.LightningModule):
+    """The Transformer with the paper's training recipe (section 5).
+
+    Args:
+        transformer: The architecture; the paper's base model when left out.
+        vocab_size: Pieces of the vocabulary that both languages share (section 5.1).
+        label_smoothing: Epsilon of section 5.4, spread over the whole vocabulary.
+        warmup_steps: Optimizer steps of rising learning rate (section 5.3).
+        learning_rate_scale: Factor on the paper's learning rate; small models stand more than the paper's 1.
+        validation_beam_size: Beam that validation BLEU is decoded with; 1, greedy, is fast.
+        seed: Dropout's randomness is a function of it, the step and the rank; follows seed_everything.
+    """
+
+    def __init__(
+        self,
+        transformer: TransformerConfig = TransformerConfig(),
+        vocab_size: int = 37000,
+        label_smoothing: float = 0.1,
+        warmup_steps: int = 4000,
+        learning_rate_scale: float = 1.0,
+        validation_beam_size: int = 1,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing < 1.0:
+            raise UserError(f"model.label_smoothing is {label_smoothing}: it must be at least 0 and below 1")
+        if warmup_steps < 1:
+            raise UserError(f"model.warmup_steps is {warmup_steps}: it must be at least 1")
+        self.transformer = Transformer(transformer, vocab_size=vocab_size, pad_id=PAD_ID)
+        self.label_smoothing = label_smoothing
+        self.warmup_steps = warmup_steps
+        self.learning_rate_scale = learning_rate_scale
+        self.validation_beam_size = validation_beam_size
+        self.seed = seed
+        self.samples: list[Sample] = []
+        self.val_loss = MeanMetric()
+        self.val_nll = MeanMetric()
+        self.val_bleu = CorpusBLEU()
+        self.train_sums: Tensor
+        # Smoothed loss and negative log-likelihood since they were last read; no host synchronisation.
+        self.register_buffer("train_sums", torch.zeros(2), persistent=False)
+
+    @property
+    def text(self) -> TextSource:
+        """The datamodule, as far as this module knows it."""
+        return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
+
+    def loss_sums(self, batch: Batch) -> LossSums:
+        """Sums of the losses of a micro-batch under teacher forcing."""
+        memory = self.transformer.encode(batch.source_BS)
+        states_BTD = self.transformer.decode(batch.target_input_BT, memory)
+        return smoothed_cross_entropy(
+            states_BTD.flatten(0, 1),
+            self.transformer.embedding.weight,
+            batch.target_output_BT.flatten(),
+            pad_id=PAD_ID,
+            epsilon=self.label_smoothing,
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The micro-batch's share of the step's mean loss per target token."""
+        assert batch.step == self.trainer.global_step, "the data stream and the optimizer have come apart"
+        self._seed_dropout(batch)
+        sums = self.loss_sums(batch)
+        self.train_sums += torch.stack([sums.smoothed.detach(), sums.nll]).to(self.train_sums.dtype)
+        # DDP averages gradients over ranks, Lightning over micro-batches: undo both, so every token weighs the same.
+        shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return sums.smoothed * (shares / batch.step_target_tokens)
+
+    def validation_step(self, text_batch: TextBatch, batch_idx: int) -> None:
+        batch, references = text_batch.batch, text_batch.references
+        sums = self.loss_sums(batch)
+        num_tokens = batch.num_target_tokens
+        if num_tokens:
+            self.val_loss.update(sums.smoothed / num_tokens, weight=num_tokens)
+            self.val_nll.update(sums.nll / num_tokens, weight=num_tokens)
+        if references:
+            translations = self._translate(batch.source_BS[: len(references)])
+            self.val_bleu.update(translations, references)
+            self._keep_samples(text_batch, translations)
+
+    def on_validation_epoch_start(self) -> None:
+        self.samples = []
+
+    def on_validation_epoch_end(self) -> None:
+        nll = self.val_nll.compute()
+        self.log("val/loss", self.val_loss)
+        self.log("val/bleu", self.val_bleu)
+        self.log("val/perplexity", nll.exp(), sync_dist=True)
+        self.val_nll.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam as in section 5.3, the learning rate set at every optimizer step."""
+        # Clipping needs the gradients that mixed precision hides inside the fused step.
+        fused = not self.trainer.gradient_clip_val
+        optimizer = torch.optim.Adam(self.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9, fused=fused)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[checkpoints.ENTRY] = checkpoints.describe(
+            self.transformer,
+            self.text.tokenizer,
+            source=self.text.source,
+            target=self.text.target,
+            step=self.trainer.global_step,
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        entry = checkpoint.get(checkpoints.ENTRY, {})
+        if entry.get("tokenizer") != self.text.tokenizer.model_bytes:
+            raise UserError(
+                "the checkpoint of --ckpt_path was trained with another vocabulary: resume with the same corpus and "
+                "--model.vocab_size, or start afresh without --ckpt_path"
+            )
+
+    def _learning_rate(self, steps_done: int) -> float:
+        d_model = self.transformer.config.d_model
+        scale = self.learning_rate_scale
+        return learning_rate(steps_done + 1, d_model=d_model, warmup_steps=self.warmup_steps, scale=scale)
+
+    def _seed_dropout(self, batch: Batch) -> None:
+        """Makes this micro-batch's dropout the same whether or not the run was interrupted before it."""
+        place = (self.seed, batch.step, batch.micro_batch, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
+    def _translate(self, source_BS: Tensor) -> list[str]:
+        beam_size = self.validation_beam_size
+        hypotheses = search(self.transformer, source_BS, beam_size=beam_size, length_penalty=LENGTH_PENALTY)
+        return self.text.tokenizer.decode([best[0].tokens for best in hypotheses])
+
+    def _keep_samples(self, text_batch: TextBatch, translations: Sequence[str]) -> None:
+        rows = zip(text_batch.indices, text_batch.sources, translations, text_batch.references, strict=True)
+        self.samples += [Sample(*texts) for index, *texts in rows if index < NUM_SAMPLES]

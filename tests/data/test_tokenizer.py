@@ -1,0 +1,133 @@
+import hashlib
+import pickle
+from pathlib import Path
+
+import pytest
+import sentencepiece as spm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.data.tokenizer import Tokenizer, _evenly_spread
+from lit_transformer.errors import UserError
+
+TEXT = [
+    sentence
+    for number in range(47)
+    for sentence in (
+        f"The little dog sees {number} cats.",
+        f"Der kleine Hund sieht {number} Katzen, größer </ s>",
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(TEXT, vocab_size=131, character_coverage=1.0)
+
+
+def normalised(tokenizer: Tokenizer, text: str) -> str:
+    """SentencePiece's own normalisation, by a second processor of the same model."""
+    processor = spm.SentencePieceProcessor(model_proto=tokenizer.model_bytes)
+    return processor.normalize(text).replace("\u2581", " ").strip()
+
+
+def test_vocabulary_and_special_ids(tokenizer: Tokenizer) -> None:
+    assert tokenizer.vocab_size == 131
+    assert tokenizer.pieces([PAD_ID, UNK_ID, BOS_ID, EOS_ID]) == ["<pad>", "<unk>", "<s>", "</s>"]
+    pieces = tokenizer.pieces(tokenizer.encode(["The dog sieht"])[0])
+    assert "".join(pieces) == "\u2581The\u2581dog\u2581sieht"
+
+
+def test_training_is_deterministic(tokenizer: Tokenizer) -> None:
+    assert Tokenizer.train(TEXT, vocab_size=131, character_coverage=1.0).model_bytes == tokenizer.model_bytes
+
+
+@pytest.mark.parametrize("num_sentences", [0, 1, 10, 11, 12, 30, 31, 95, 1000])
+def test_sample_of_a_long_text_is_spread_over_it_and_over_both_languages(num_sentences: int) -> None:
+    kept = [int(text) for text in _evenly_spread(map(str, range(num_sentences)), max_sentences=11)]
+    step = kept[1] - kept[0] if len(kept) > 1 else 1
+    assert kept == list(range(0, num_sentences, step))
+    assert len(kept) <= 11
+    assert step == 1 or (len(kept) > 3 and step % 3 == 0)
+    if num_sentences > 11:
+        assert {index % 2 for index in kept} == {0, 1}
+
+
+@given(st.text(alphabet=sorted(set("".join(TEXT))) + [" ", "\t", "\u2028", "\u00a0"], max_size=29))
+def test_decode_inverts_encode(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode([text])[0]
+    assert tokenizer.decode([ids]) == [normalised(tokenizer, text)]
+
+
+@given(st.text(max_size=23))
+def test_no_text_gives_a_control_id_or_fails(tokenizer: Tokenizer, text: str) -> None:
+    """Any text at all: half surrogate pairs, NUL, direction marks, private characters."""
+    [ids] = tokenizer.encode([text])
+    assert not {PAD_ID, BOS_ID, EOS_ID} & set(ids)
+    assert "\n" not in tokenizer.decode([ids])[0]
+
+
+@pytest.mark.parametrize("text", ["</s>", "<s> a </s> b", "<pad><pad>", "<unk>", "\x00", "x" * 100_000])
+def test_special_pieces_written_out_are_text(tokenizer: Tokenizer, text: str) -> None:
+    [ids] = tokenizer.encode([text])
+    assert ids
+    assert not {PAD_ID, BOS_ID, EOS_ID} & set(ids)
+
+
+def test_literal_end_of_sentence_survives(tokenizer: Tokenizer) -> None:
+    """Its characters are in the training text, so they come back as text and end nothing."""
+    assert tokenizer.decode(tokenizer.encode(["der Hund </s> sieht"])) == ["der Hund </s> sieht"]
+
+
+def test_decode_stops_at_the_end_and_drops_control_ids(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(["Der Hund"])[0]
+    sequences = [[BOS_ID, *ids, EOS_ID, *ids, PAD_ID], [*ids, PAD_ID, PAD_ID], [EOS_ID, *ids], [PAD_ID], []]
+    assert tokenizer.decode(sequences) == ["Der Hund", "Der Hund", "", "", ""]
+    assert tokenizer.decode([]) == tokenizer.encode([]) == []
+    with pytest.raises(IndexError):
+        tokenizer.decode([[tokenizer.vocab_size]])
+
+
+def test_pickled_tokenizer_is_the_same(tokenizer: Tokenizer) -> None:
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    assert copy.model_bytes == tokenizer.model_bytes
+    assert copy.encode(TEXT) == tokenizer.encode(TEXT)
+
+
+def test_bounds_of_the_vocabulary_are_named_and_right() -> None:
+    with pytest.raises(UserError, match=r"--model\.vocab_size 9999 .*largest possible value is \d+$") as error:
+        Tokenizer.train(TEXT, vocab_size=9999, character_coverage=1.0)
+    largest = int(str(error.value).split()[-1])
+    assert Tokenizer.train(TEXT, vocab_size=largest, character_coverage=1.0).vocab_size == largest
+    with pytest.raises(UserError, match=r"--model\.vocab_size 7 .*smallest possible value is (\d+) ") as error:
+        Tokenizer.train(TEXT, vocab_size=7, character_coverage=1.0)
+    smallest = int(str(error.value).split("value is ")[1].split()[0])
+    assert Tokenizer.train(TEXT, vocab_size=smallest, character_coverage=1.0).vocab_size == smallest
+
+
+@pytest.mark.parametrize("text", [[], ["", "  "]])
+def test_nothing_to_train_on(text: list[str]) -> None:
+    with pytest.raises(UserError, match=r"no text to learn a vocabulary from"):
+        Tokenizer.train(text, vocab_size=100, character_coverage=1.0)
+
+
+def test_from_file_names_the_file_and_the_remedy(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "pieces.model"
+    with pytest.raises(UserError, match=r"cannot read .*pieces\.model: No such file"):
+        Tokenizer.from_file(path)
+    garbage = hashlib.sha512(b"garbage").digest()
+    for content in (b"", b"text\n", garbage, tokenizer.model_bytes[:999], tokenizer.model_bytes[:-7]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"pieces\.model: .*not a SentencePiece model"):
+            Tokenizer.from_file(path)
+    path.write_bytes(tokenizer.model_bytes)
+    assert Tokenizer.from_file(path).encode(TEXT) == tokenizer.encode(TEXT)
+
+
+def test_model_with_other_special_ids(tmp_path: Path) -> None:
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT), model_prefix=str(tmp_path / "other"), vocab_size=45, minloglevel=2
+    )
+    with pytest.raises(UserError, match=r"pad_id -1, unk_id 0.*--pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3"):
+        Tokenizer.from_file(tmp_path / "other.model")

@@ -1,0 +1,122 @@
+"""The files around the code agree with each other and with what the README promises."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TOP_LEVEL = {
+    ".ci",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "LICENSE",
+    "README.md",
+    "environment.yml",
+    "experiments",
+    "lit_transformer",
+    "pyproject.toml",
+    "tests",
+}
+LIGHTNING = {"lightning", "pytorch_lightning", "lightning_fabric"}
+
+
+@pytest.fixture(scope="module")
+def project(repo_root: Path) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads(read(repo_root / "pyproject.toml"))["project"]
+    return project
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def git_files(repo_root: Path, *options: str) -> list[str]:
+    if not (repo_root / ".git").exists():
+        pytest.skip("this is not a git checkout")
+    command = ["git", "ls-files", "-z", *options]
+    listing = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True).stdout
+    return [name for name in listing.split("\0") if name]
+
+
+def test_conda_and_pip_install_the_same(repo_root: Path, project: dict[str, Any]) -> None:
+    environment = yaml.safe_load(read(repo_root / "environment.yml"))["dependencies"]
+    python, _, pip = environment
+    assert python == "python=3.11"
+    assert project["requires-python"].startswith(">=3.11")
+    assert pip["pip"] == ["-e .", *project["dependencies"], *project["optional-dependencies"]["test"]]
+
+
+def test_every_bound_has_its_reason(repo_root: Path) -> None:
+    lines = [line.strip() for line in read(repo_root / "pyproject.toml").splitlines()]
+    runtime = lines[lines.index("dependencies = [") : lines.index("[tool.setuptools.packages.find]")]
+    for above, line in pairwise(runtime):
+        assert not line.startswith('"') or above.startswith("#"), f"no reason above {line}"
+
+
+def test_everything_imported_is_declared(repo_root: Path, project: dict[str, Any]) -> None:
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    distributions = packages_distributions()
+    imported: set[str] = set()
+    for path in (repo_root / "lit_transformer").rglob("*.py"):
+        for node in ast.walk(ast.parse(read(path))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").split(".")[0])
+    for package in imported - set(sys.stdlib_module_names) - {"lit_transformer"}:
+        assert declared & set(distributions.get(package, [])), f"{package} is imported but not declared"
+
+
+def test_nothing_lies_about(repo_root: Path) -> None:
+    assert {name.split("/")[0] for name in git_files(repo_root)} <= TOP_LEVEL
+    assert git_files(repo_root, "--cached", "--ignored", "--exclude-standard") == []
+
+
+def test_tests_mirror_the_package(repo_root: Path) -> None:
+    rooms = {path.parent.name for path in (repo_root / "lit_transformer").glob("*/__init__.py")}
+    tested = {path.parent.name for path in (repo_root / "tests").glob("*/test_*.py")}
+    assert tested == rooms
+
+
+def test_ci_runs_what_the_readme_says(repo_root: Path) -> None:
+    assert 'pip install -e ".[test]" && pytest' in read(repo_root / "README.md")
+    script = repo_root / ".ci" / "run"
+    checks = ["ruff check", "ruff format --check", "mypy", "lint-imports"]
+    assert read(script).splitlines()[-6:] == ['pip install -e ".[test]"', *checks, "pytest"]
+    assert script.stat().st_mode & 0o111, ".ci/run is not executable"
+
+
+def test_hooks_run_what_ci_runs(repo_root: Path) -> None:
+    hooks = yaml.safe_load(read(repo_root / ".pre-commit-config.yaml"))["repos"][0]["hooks"]
+    script = read(repo_root / ".ci" / "run")
+    for hook in hooks:
+        assert re.search(rf"^{re.escape(hook['entry'])}( --check)?$", script, re.MULTILINE), hook["id"]
+
+
+def modules_after(statement: str) -> set[str]:
+    report = f"{statement}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    return set(subprocess.check_output([sys.executable, "-c", report], text=True).split())
+
+
+def test_the_package_imports_nothing_until_asked() -> None:
+    assert not modules_after("import lit_transformer") & {"torch", "datasets", "sentencepiece", *LIGHTNING}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from lit_transformer import Translator",
+        "import lit_transformer.test, lit_transformer.translate, lit_transformer.average",
+        "import lit_transformer.decoding.translator, lit_transformer.evaluation.bleu",
+    ],
+)
+def test_translating_never_loads_lightning(statement: str) -> None:
+    assert not modules_after(statement) & LIGHTNING
