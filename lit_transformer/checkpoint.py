@@ -175,7 +175,7 @@ def recent_steps(run: Path) -> list[Path]:
 def newest_readable(root: Path) -> tuple[Path | None, list[Path]]:
     """The last written readable checkpoint below `root`, and those newer ones that are damaged."""
     files = [file for file in root.rglob("step-*.ckpt") if step_of(file) is not None]
-    damaged = []
+    damaged: list[Path] = []
     for file in sorted(files, key=lambda file: (_time(file), step_of(file)), reverse=True):
         if is_whole(file):
             return file, damaged

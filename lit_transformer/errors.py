@@ -1,12 +1,24 @@
 """What a user's mistake is, and how a verb reports it."""
 
+import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class UserError(ValueError):
     """A mistake of the user: the message is one line that names the file, line or argument, and the remedy."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are user errors; options are never guessed from their first letters."""
+
+    def __init__(self, verb: str, description: str | None) -> None:
+        super().__init__(prog=f"python -m lit_transformer.{verb}", description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (all options: --help)")
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import torch
+from datasets import Dataset
 from torch.utils.data import DataLoader, IterableDataset
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch, TextBatch
+from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.batching import BatchPlan, Integers, share
 from lit_transformer.data.corpus import load_pairs, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
@@ -55,7 +57,7 @@ class TranslationData(L.LightningDataModule):
         max_length: int = 256,
         max_length_ratio: float = 4.0,
         validation_batch_tokens: int = 2048,
-        cache_dir: str = "~/.cache/lit_transformer",
+        cache_dir: str = CACHE_DIR,
         num_workers: int | None = None,
         seed: int = 1,
     ) -> None:
@@ -120,7 +122,7 @@ class TranslationData(L.LightningDataModule):
         assert self.trainer is not None
         return ValidationBatches(self._validation, self.trainer.global_rank, self.trainer.world_size)
 
-    def _load(self):  # type: ignore[no-untyped-def] # `datasets` ships no types
+    def _load(self) -> Dataset:
         """Tokenizer and tokenized training pairs, made or taken from the cache."""
         pairs = self._pairs("train")
         if self.tokenizer_file is not None:
@@ -142,10 +144,10 @@ class TranslationData(L.LightningDataModule):
         self.report = prepared.report
         return prepared.dataset
 
-    def _pairs(self, split: str):  # type: ignore[no-untyped-def]
+    def _pairs(self, split: str) -> Dataset:
         return load_pairs(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
 
-    def _trained_tokenizer(self, pairs) -> Tokenizer:  # type: ignore[no-untyped-def]
+    def _trained_tokenizer(self, pairs: Dataset) -> Tokenizer:
         settings = repr((pairs._fingerprint, self.vocab_size, self.character_coverage))
         name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
         path = self.cache_dir / "tokenizers" / f"{name}.model"
@@ -215,11 +217,8 @@ class TrainingStream(IterableDataset[Batch]):
                 yield self._batch(part, step_target_tokens, step, micro_batch)
 
     def _batch(self, rows: Integers, step_target_tokens: int, step: int, micro_batch: int) -> Batch:
-        if len(rows):
-            source, target = self._store.gather(rows, "source"), self._store.gather(rows, "target")
-        else:
-            source, target = _filler()
-        return make_batch(source, target, step_target_tokens=step_target_tokens, step=step, micro_batch=micro_batch)
+        pair = (self._store.gather(rows, "source"), self._store.gather(rows, "target")) if len(rows) else _filler()
+        return make_batch(*pair, step_target_tokens=step_target_tokens, step=step, micro_batch=micro_batch)
 
 
 def make_batch(

@@ -8,7 +8,7 @@ from random import Random
 from typing import TypeVar
 
 from lit_transformer.data.demo_grammar import Clause, Gap, NounPhrase, Phrase, Place, Pronoun
-from lit_transformer.data.demo_lexicon import BARE, NOUNS
+from lit_transformer.data.demo_lexicon import BARE, NO, NOUNS
 from lit_transformer.data.demo_selection import (
     adjectives_for,
     definite_only,
@@ -59,7 +59,11 @@ class ClauseSampler:
         if self.chance(0.2):
             return self.pick(_PRONOUNS), _ANYBODY
         noun = self.pick(nouns_tagged(tags))
-        return self.phrase(noun, subject_determiners(noun), detail=detail), noun
+        determiners = subject_determiners(noun)
+        if detail < 1.0:
+            # In longer sentences one loses track of what `no cat` does.
+            determiners = tuple(determiner for determiner in determiners if determiner is not NO)
+        return self.phrase(noun, determiners, detail=detail), noun
 
     def phrase(
         self,
@@ -168,7 +172,7 @@ class ClauseSampler:
         if 0.25 <= number < 0.45 and verb.times:
             times = times_for(verb, "today future", allows_mid=False)
             time = self.pick(times) if times and has_time and self.chance(0.5) else None
-            return time, self.pick(modals_for(agent, is_negated=is_negated)), False
+            return time, self.pick(modals_for(verb, agent, is_negated=is_negated)), False
         times = times_for(verb, "habit today now", allows_mid=not is_negated)
         return self.pick(times) if times and has_time and self.chance(0.5) else None, None, False
 
@@ -191,6 +195,9 @@ class ClauseSampler:
     def _place(
         self, verb: Verb, agent: Noun, objects: tuple[NounPhrase, ...], *, is_negated: bool, detail: float
     ) -> Place | None:
+        if is_negated and objects:
+            # It would not be clear what is negated.
+            return None
         if verb.place == "none" or not (verb.place == "direction" or self.chance(0.4 * detail)):
             return None
         preposition, noun = self.pick(places_of(verb, agent))

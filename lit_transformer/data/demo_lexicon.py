@@ -32,14 +32,14 @@ NOUNS = (
     Noun("Peter", "Peter", "m", "", "he", f"{_ADULT} name"),
     Noun("Anna", "Anna", "f", "", "she", f"{_ADULT} name"),
     Noun("Maria", "Maria", "f", "", "she", f"{_ADULT} name"),
-    Noun("dog", "Hund", "m", "Hunde", "it", "animal animate pet dog beast"),
-    Noun("cat", "Katze", "f", "Katzen", "it", "animal animate pet"),
-    Noun("rabbit", "Kaninchen", "n", "Kaninchen", "it", "animal animate pet"),
-    Noun("bird", "Vogel", "m", "Vögel", "it", "animal animate"),
-    Noun("mouse", "Maus", "f", "Mäuse", "it", "animal animate foreign", english_plural="mice"),
-    Noun("horse", "Pferd", "n", "Pferde", "it", "animal animate beast"),
-    Noun("cow", "Kuh", "f", "Kühe", "it", "animal animate beast"),
-    Noun("bear", "Bär", "m", "Bären", "it", "animal animate beast foreign", german_oblique="Bären"),
+    Noun("dog", "Hund", "m", "Hunde", "it", "animal animate pet dog beast hunter"),
+    Noun("cat", "Katze", "f", "Katzen", "it", "animal animate pet hunter"),
+    Noun("rabbit", "Kaninchen", "n", "Kaninchen", "it", "animal animate pet grazer"),
+    Noun("bird", "Vogel", "m", "Vögel", "it", "animal animate grazer wild"),
+    Noun("mouse", "Maus", "f", "Mäuse", "it", "animal animate foreign grazer wild", english_plural="mice"),
+    Noun("horse", "Pferd", "n", "Pferde", "it", "animal animate beast grazer wild"),
+    Noun("cow", "Kuh", "f", "Kühe", "it", "animal animate beast grazer wild"),
+    Noun("bear", "Bär", "m", "Bären", "it", "animal animate beast foreign hunter grazer wild", german_oblique="Bären"),
     Noun("apple", "Apfel", "m", "Äpfel", "it", "food fruit sweet"),
     Noun("banana", "Banane", "f", "Bananen", "it", "food fruit sweet"),
     Noun("cake", "Kuchen", "m", "Kuchen", "it", "food baked sweet"),
@@ -47,11 +47,11 @@ NOUNS = (
     Noun("potato", "Kartoffel", "f", "Kartoffeln", "it", "food cooked", english_plural="potatoes"),
     Noun("soup", "Suppe", "f", "", "it", "food cooked hot"),
     Noun("rice", "Reis", "m", "", "it", "food cooked"),
-    Noun("bread", "Brot", "n", "", "it", "food baked"),
+    Noun("bread", "Brot", "n", "", "it", "food baked fodder"),
     Noun("cheese", "Käse", "m", "", "it", "food meat"),
     Noun("meat", "Fleisch", "n", "", "it", "food meat"),
     Noun("fish", "Fisch", "m", "", "it", "food meat"),
-    Noun("water", "Wasser", "n", "", "it", "drink plain"),
+    Noun("water", "Wasser", "n", "", "it", "drink plain clear"),
     Noun("milk", "Milch", "f", "", "it", "drink plain"),
     Noun("coffee", "Kaffee", "m", "", "it", "drink hot"),
     Noun("tea", "Tee", "m", "", "it", "drink hot"),
@@ -147,7 +147,7 @@ ADJECTIVES = (
 THE = Determiner("the", "the", "", "article", "weak", "both")
 A = Determiner("a", "", "ein", "ein", "mixed", "singular")
 BARE = Determiner("", "", "", "none", "strong", "both")
-NO = Determiner("no", "no", "kein", "ein", "mixed", "both")
+NO = Determiner("no", "", "kein", "ein", "mixed", "singular")
 """Written as such before subjects; before objects it is how German negates `a` and `BARE`."""
 MY = Determiner("my", "my", "mein", "ein", "mixed", "both")
 OUR = Determiner("our", "our", "unser", "ein", "mixed", "both")

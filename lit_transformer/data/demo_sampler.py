@@ -16,7 +16,7 @@ from lit_transformer.data.demo_grammar import (
     Sentence,
     pronoun_for,
 )
-from lit_transformer.data.demo_lexicon import ADJECTIVES, EVERY, NO, THE
+from lit_transformer.data.demo_lexicon import ADJECTIVES, EVERY, NO, THE, A
 from lit_transformer.data.demo_selection import (
     HEAD_DETERMINERS,
     nouns_tagged,
@@ -32,6 +32,9 @@ _STATES = tuple(adjective for adjective in ADJECTIVES if adjective.is_state)
 _FEELINGS = tuple(state for state in _STATES if state.english in ("happy", "sad", "angry"))
 _OBSTACLES = tuple(state for state in _STATES if state.english in ("tired", "sick", "hungry"))
 _THINGS = "food drink reading vehicle container opening clothing device furniture gift toy tool place plant"
+
+_UNSPECIFIC = (A, EVERY, NO)
+"""Determiners of a subject that may be tired, but is not black or white."""
 
 
 class Sampler:
@@ -65,8 +68,12 @@ class Sampler:
             subject, noun = self._clauses.subject()
         else:
             noun = self._pick(nouns_tagged(_THINGS))
-            subject = self._clauses.phrase(noun, subject_determiners(noun))
-        predicate = self._pick(predicates_for(noun))
+            determiners = tuple(d for d in subject_determiners(noun) if d not in _UNSPECIFIC)
+            subject = self._clauses.phrase(noun, determiners)
+        predicates = predicates_for(noun)
+        if isinstance(subject, NounPhrase) and subject.determiner in _UNSPECIFIC:
+            predicates = _STATES
+        predicate = self._pick(predicates)
         if isinstance(subject, NounPhrase) and not _go_together(subject.adjective, predicate):
             subject = replace(subject, adjective=None)
         return self._maybe_fronted(self._clauses.state(subject, predicate))
@@ -110,7 +117,7 @@ class Sampler:
     def _with_reason(self) -> Sentence:
         """`The cat sleeps because it is tired.`, where the pronoun takes up the subject."""
         noun = self._pick(nouns_tagged("animate"))
-        determiners = tuple(d for d in subject_determiners(noun) if d not in (NO, EVERY))
+        determiners = tuple(d for d in subject_determiners(noun) if d not in (EVERY, NO))
         subject = self._clauses.phrase(noun, determiners, detail=0.5)
         verb = self._pick(verbs_explained_by_states(noun))
         conjunction = BECAUSE if self._chance(0.6) else ALTHOUGH

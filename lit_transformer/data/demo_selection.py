@@ -78,16 +78,20 @@ def fits(noun: Noun, slot: Slot) -> bool:
 
 @cache
 def places_of(verb: Verb, agent: Noun) -> tuple[tuple[Preposition, Noun], ...]:
-    """Where somebody may do something: wild animals stay outside, and only pets lie on or under furniture."""
+    """Where somebody may do something."""
     return tuple(
         (preposition, noun)
         for preposition in PREPOSITIONS
         for noun in nouns_tagged(preposition.fits)
-        if preposition.kind == verb.place
-        and noun is not agent
-        and (agent.is_any("person pet") or (noun.is_any("nature landmark water") and not noun.is_any("home person")))
-        and (agent.is_any("pet") or not noun.is_any("furniture"))
+        if preposition.kind == verb.place and noun is not agent and _can_be_at(agent, preposition, noun)
     )
+
+
+def _can_be_at(agent: Noun, preposition: Preposition, noun: Noun) -> bool:
+    """Wild animals stay outside and shun people, and only pets lie on or under furniture."""
+    if agent.is_any("wild") and (noun.is_any("person") or (preposition.fits == "inside" and not noun.is_any("nature"))):
+        return False
+    return agent.is_any("pet") or not noun.is_any("furniture")
 
 
 @cache
@@ -142,11 +146,11 @@ def times_for(verb: Verb, kinds: str, *, allows_mid: bool) -> tuple[Time, ...]:
 
 
 @cache
-def modals_for(agent: Noun, *, is_negated: bool) -> tuple[Modal, ...]:
-    """Modals; animals only can, want and will."""
+def modals_for(verb: Verb, agent: Noun, *, is_negated: bool) -> tuple[Modal, ...]:
+    """Modals: it takes a person, and something done on purpose, to be obliged or allowed to do it."""
     return tuple(
         modal
         for modal in MODALS
         if (modal.negated or modal.needs_do or not is_negated)
-        and (agent.is_any("person") or modal.english in ("can", "want to", "will"))
+        and ((agent.is_any("person") and "today" in verb.times) or modal.english in ("can", "want to", "will"))
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from lit_transformer import checkpoint
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY
 from lit_transformer.decoding.search import Hypothesis, SpecialIds, beam_search
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
@@ -18,9 +19,6 @@ from lit_transformer.model.transformer import Transformer
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
 OUTPUT_MARGIN = 50
 """An output has at most this many pieces more than its input (section 6.1)."""
-BEAM_SIZE = 4
-LENGTH_PENALTY = 0.6
-BATCH_TOKENS = 2048
 MAX_SOURCE_PIECES = 1024
 """Longer lines are translated in parts: attention's memory grows with the square of the length."""
 
@@ -60,9 +58,15 @@ class Translator:
     """
 
     def __init__(self, transformer: Transformer, tokenizer: Tokenizer, *, device: str = "cpu") -> None:
-        self.transformer = transformer.to(device).eval()
+        try:
+            self.device = torch.device(device)
+            self.transformer = transformer.to(self.device).eval()
+        # torch raises the second where it was built without that kind of device.
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"device {device!r} cannot be used here: {error}; give cpu, or a GPU that is there"
+            ) from error
         self.tokenizer = tokenizer
-        self.device = torch.device(device)
 
     @classmethod
     def load(cls, run_or_file: str | Path, *, device: str | None = None) -> Self:

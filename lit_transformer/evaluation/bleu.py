@@ -129,10 +129,16 @@ def _split_compounds(sentence: str) -> str:
     return re.sub(r"(\S)-(\S)", r"\1 ##AT##-##AT## \2", sentence)
 
 
+def check_tokenization(name: str) -> Tokenization:
+    """The name of a tokenizer, if there is one of that name."""
+    for known in get_args(Tokenization):
+        if name == known:
+            return known
+    raise UserError(f"tokenize is {name!r}; choose one of {', '.join(get_args(Tokenization))}")
+
+
 def _sacrebleu(tokenize: str, *, lowercase: bool) -> BLEU:
-    if tokenize not in get_args(Tokenization):
-        choices = ", ".join(get_args(Tokenization))
-        raise UserError(f"tokenize is {tokenize!r}; choose one of {choices}")
+    check_tokenization(tokenize)
     # `force` only silences a warning about text that looks tokenized, which `none` expects.
     return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
 

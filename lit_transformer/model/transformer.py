@@ -7,7 +7,7 @@ V vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +86,9 @@ class Transformer(nn.Module):
         self.source_positions = make_positions(config)
         self.target_positions = make_positions(config)
         layers = range(config.num_layers)
-        self.encoder = nn.ModuleList(EncoderLayer(config, self.source_positions) for _ in layers)
-        self.decoder = nn.ModuleList(DecoderLayer(config, self.target_positions) for _ in layers)
+        encoder = nn.ModuleList(EncoderLayer(config, self.source_positions) for _ in layers)
+        decoder = nn.ModuleList(DecoderLayer(config, self.target_positions) for _ in layers)
+        self.encoder, self.decoder = cast("list[EncoderLayer]", encoder), cast("list[DecoderLayer]", decoder)
         # Pre-norm leaves the sum of all sub-layers unnormalised at the top; post-norm has normalised it already.
         self.encoder_norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
         self.decoder_norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()

@@ -94,15 +94,17 @@ class Progress(Callback):
     """
 
     def __init__(self) -> None:
+        self._every_n_steps = 1
         self._source_tokens = self._target_tokens = self._positions = 0
         self._begin = self._waited = 0.0
         self._gradient_norm: torch.Tensor | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined] # set, but not declared
         self._restart(trainer)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        if (trainer.global_step + 1) % self._every_n_steps == 0:
             gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
             self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
 
@@ -113,7 +115,7 @@ class Progress(Callback):
         self._target_tokens += batch.num_target_tokens
         self._positions += batch.source_BS.numel() + batch.target_output_BT.numel()
         end_of_step = batch.micro_batch + 1 == trainer.accumulate_grad_batches
-        if end_of_step and trainer.global_step % trainer.log_every_n_steps == 0:
+        if end_of_step and trainer.global_step % self._every_n_steps == 0:
             assert isinstance(pl_module, LitTransformer)
             self._report(trainer, pl_module)
 
@@ -136,7 +138,7 @@ class Progress(Callback):
         waited = trainer.train_dataloader.wait_seconds - self._waited  # type: ignore[union-attr]
         counts = [self._source_tokens, self._target_tokens, self._positions]
         sums = torch.cat([module.train_sums.double(), torch.tensor(counts, device=module.device).double()])
-        reduced = trainer.strategy.reduce(sums, reduce_op="sum").tolist()  # type: ignore[union-attr]
+        reduced = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         smoothed, nll, source_tokens, target_tokens, positions = reduced
         module.train_sums.zero_()
         values = {
@@ -157,7 +159,7 @@ class Progress(Callback):
         self._restart(trainer)
 
     def _print(self, trainer: L.Trainer, values: Mapping[str, float], seconds: float) -> None:
-        left = (trainer.max_steps - trainer.global_step) / trainer.log_every_n_steps * seconds
+        left = (trainer.max_steps - trainer.global_step) / self._every_n_steps * seconds
         total = f"/{trainer.max_steps:,}" if trainer.max_steps > 0 else ""
         print(
             f"step {trainer.global_step:>7,}{total}  loss {values['train/loss']:.3f}  "

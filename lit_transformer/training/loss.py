@@ -42,7 +42,8 @@ def smoothed_cross_entropy(
         pad_id: The padding id.
         epsilon: Smoothing mass, 0.1 in the paper.
     """
-    return LossSums(*_ChunkedCrossEntropy.apply(states_ND, weight_VD, target_N, pad_id, epsilon))
+    sums = _ChunkedCrossEntropy.apply(states_ND, weight_VD, target_N, pad_id, epsilon)  # type: ignore[no-untyped-call]
+    return LossSums(*sums)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

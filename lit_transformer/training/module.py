@@ -13,9 +13,10 @@ from torchmetrics import MeanMetric
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import PAD_ID, Batch, TextBatch
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.translator import LENGTH_PENALTY, search
+from lit_transformer.decoding.options import LENGTH_PENALTY
+from lit_transformer.decoding.translator import search
 from lit_transformer.errors import UserError
-from lit_transformer.evaluation.bleu import CorpusBLEU
+from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
@@ -50,6 +51,7 @@ class LitTransformer(L.LightningModule):
         warmup_steps: Optimizer steps of rising learning rate (section 5.3).
         learning_rate_scale: Factor on the paper's learning rate; small models stand more than the paper's 1.
         validation_beam_size: Beam that validation BLEU is decoded with; 1, greedy, is fast.
+        bleu_tokenize: sacreBLEU's tokenization for validation BLEU; `none` for a corpus that is tokenized already.
         seed: Dropout's randomness is a function of it, the step and the rank; follows seed_everything.
     """
 
@@ -61,6 +63,7 @@ class LitTransformer(L.LightningModule):
         warmup_steps: int = 4000,
         learning_rate_scale: float = 1.0,
         validation_beam_size: int = 1,
+        bleu_tokenize: Tokenization = "13a",
         seed: int = 1,
     ) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ class LitTransformer(L.LightningModule):
         self.samples: list[Sample] = []
         self.val_loss = MeanMetric()
         self.val_nll = MeanMetric()
-        self.val_bleu = CorpusBLEU()
+        self.val_bleu = CorpusBLEU(tokenize=bleu_tokenize)
         self.train_sums: Tensor
         # Smoothed loss and negative log-likelihood since they were last read; no host synchronisation.
         self.register_buffer("train_sums", torch.zeros(2), persistent=False)
@@ -85,7 +88,7 @@ class LitTransformer(L.LightningModule):
     @property
     def text(self) -> TextSource:
         """The datamodule, as far as this module knows it."""
-        return self.trainer.datamodule  # type: ignore[attr-defined, no-any-return]
+        return self.trainer.datamodule  # type: ignore[attr-defined]
 
     def loss_sums(self, batch: Batch) -> LossSums:
         """Sums of the losses of a micro-batch under teacher forcing."""

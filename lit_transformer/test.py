@@ -1,0 +1,93 @@
+"""`python -m lit_transformer.test`: translate a split of a corpus and score it with sacreBLEU and chrF."""
+
+import argparse
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from lit_transformer.data import CACHE_DIR
+from lit_transformer.decoding.options import add_search_options
+from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parse, translate, score, print."""
+    with user_errors_to_exit():
+        parser = Parser("test", __doc__)
+        add_search_options(parser)
+        parser.add_argument("--corpus", required=True, help="demo, a folder of SPLIT.LANG files, or a Hub data set")
+        parser.add_argument("--split", default="test", help="default %(default)s")
+        parser.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenization; `none` for tokenized text")
+        parser.add_argument("--lowercase", action="store_true", help="score without regard to case")
+        parser.add_argument("--output", help="file for the translations; beside the run's checkpoints when left out")
+        parser.add_argument("--cache_dir", default=CACHE_DIR, help="where prepared corpora are kept")
+        parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+        run(parser.parse_args(args))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Translate and score as the options say."""
+    # After parsing, so that --help and a misspelt option answer at once.
+    from lit_transformer import checkpoint
+    from lit_transformer.data.corpus import load_pairs
+    from lit_transformer.decoding.translator import Translator, default_device
+    from lit_transformer.evaluation.bleu import check_tokenization, score_translations
+
+    tokenize = check_tokenization(options.tokenize)
+    trained = checkpoint.load(options.checkpoint)
+    print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
+    pairs = load_pairs(
+        options.corpus,
+        split=options.split,
+        source=trained.source,
+        target=trained.target,
+        cache_dir=Path(options.cache_dir),
+    )
+    output = Path(options.output) if options.output else default_output(trained.path, trained.target, options)
+    translator = Translator(trained.transformer, trained.tokenizer, device=options.device or default_device())
+    begin = time.perf_counter()
+    translations = translator.translate(
+        list(pairs["source"]),
+        beam_size=options.beam_size,
+        length_penalty=options.length_penalty,
+        batch_tokens=options.batch_tokens,
+    )
+    seconds = time.perf_counter() - begin
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("".join(f"{text}\n" for text in translations), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output}: {error.strerror or error}; choose another file with --output"
+        ) from error
+    scores = score_translations(translations, list(pairs["target"]), tokenize=tokenize, lowercase=options.lowercase)
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    **scores._asdict(),
+                    "sentences": len(translations),
+                    "seconds": seconds,
+                    "checkpoint": str(trained.path),
+                    "translations": str(output),
+                }
+            )
+        )
+        return
+    print(f"BLEU {scores.bleu:.2f}  {scores.signature}")
+    print(f"chrF {scores.chrf:.2f}  {scores.chrf_signature}")
+    print(f"{len(translations):,} sentences in {seconds:.1f} seconds; translations: {output}")
+
+
+def default_output(checkpoint: Path, target: str, options: argparse.Namespace) -> Path:
+    """A file beside the run's checkpoints that names all that the translations depend on."""
+    corpus = re.sub(r"\W+", "-", options.corpus).strip("-")
+    settings = f"beam{options.beam_size}-alpha{options.length_penalty:g}"
+    name = f"{corpus}.{options.split}.{checkpoint.stem}.{settings}.{target}"
+    return checkpoint.parent.parent / "translations" / name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""`python -m lit_transformer.translate`: translate stdin to stdout, a sentence a line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO
+
+from lit_transformer.decoding.options import add_search_options
+from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+
+if TYPE_CHECKING:
+    from lit_transformer.decoding.translator import Translator
+
+LINES_AT_A_TIME = 10_000
+"""Enough to find sentences of like length; what comes out appears after so many."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parse and translate until the input ends."""
+    with user_errors_to_exit():
+        parser = Parser("translate", __doc__)
+        add_search_options(parser)
+        parser.add_argument(
+            "--n_best", type=int, help="print so many candidates a line: LINE, SCORE, TEXT, tab-separated"
+        )
+        options = parser.parse_args(args)
+        # After parsing, so that --help and a misspelt option answer at once.
+        from lit_transformer.decoding.translator import Translator
+
+        translator = Translator.load(options.checkpoint, device=options.device)
+        try:
+            if sys.stdin.isatty():
+                converse(translator, options)
+            else:
+                stream(translator, options, sys.stdin.buffer)
+        except BrokenPipeError:
+            # Whoever read the output has seen enough; what Python still holds back goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def stream(translator: "Translator", options: argparse.Namespace, file: BinaryIO) -> None:
+    """As many lines out as in, in the same order."""
+    lines = decoded_lines(file)
+    first = 1
+    while texts := list(islice(lines, LINES_AT_A_TIME)):
+        answer(translator, options, texts, first)
+        first += len(texts)
+
+
+def converse(translator: "Translator", options: argparse.Namespace) -> None:
+    """A person types sentences."""
+    print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
+    number = 1
+    while True:
+        try:
+            text = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            print(file=sys.stderr)
+            return
+        answer(translator, options, [text], number)
+        number += 1
+
+
+def answer(translator: "Translator", options: argparse.Namespace, texts: list[str], first: int) -> None:
+    """Print the translations of lines numbered from `first`."""
+    candidates = translator.candidates(
+        texts,
+        beam_size=options.beam_size,
+        length_penalty=options.length_penalty,
+        n_best=options.n_best or 1,
+        batch_tokens=options.batch_tokens,
+    )
+    for number, best in enumerate(candidates, start=first):
+        if options.n_best is None:
+            print(best[0].text)
+        else:
+            for candidate in best:
+                print(f"{number}\t{candidate.score:.4f}\t{candidate.text}")
+    sys.stdout.flush()
+
+
+def decoded_lines(file: BinaryIO) -> Iterator[str]:
+    """Lines end at a line feed only: other characters that Python takes for line ends are text."""
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise UserError(f"stdin, line {number}: not UTF-8 ({error.reason}): convert the text to UTF-8") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_transformer.errors import UserError
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.positions import (
+    AlibiPositions,
+    LearnedPositions,
+    RotaryPositions,
+    SinusoidalPositions,
+    alibi_slopes,
+    make_positions,
+    sinusoids,
+)
+
+CPU = torch.device("cpu")
+
+
+def assert_depends_on_distance_only(score_LM: Tensor) -> None:
+    torch.testing.assert_close(score_LM[1:, 1:], score_LM[:-1, :-1], rtol=0.0, atol=1e-4)
+    assert score_LM[0].unique().numel() == score_LM.shape[1], "every distance has a score of its own"
+
+
+def test_sinusoids_follow_the_formula_of_section_3_5() -> None:
+    start, length, d_model = 11, 7, 22
+    expected = torch.empty(length, d_model, dtype=torch.float64)
+    for position in range(length):
+        for dimension in range(0, d_model, 2):
+            angle = (start + position) / 10000 ** (dimension / d_model)
+            expected[position, dimension] = math.sin(angle)
+            expected[position, dimension + 1] = math.cos(angle)
+    torch.testing.assert_close(sinusoids(start, length, d_model, CPU).double(), expected, rtol=0.0, atol=1e-5)
+    states_BLD = torch.randn(3, length, d_model)
+    added_BLD = SinusoidalPositions().embed(states_BLD, start) - states_BLD
+    torch.testing.assert_close(added_BLD.double(), expected.expand(3, -1, -1), rtol=0.0, atol=1e-5)
+
+
+def test_learned_positions_add_one_row_of_the_table_a_position() -> None:
+    positions = LearnedPositions(5, max_positions=13)
+    states_BLD = torch.randn(3, 7, 5)
+    expected = positions.table(torch.arange(6, 13))
+    torch.testing.assert_close(positions.embed(states_BLD, 6) - states_BLD, expected.expand(3, -1, -1))
+    with pytest.raises(UserError, match=r"a sequence of 14 pieces is longer than transformer.max_positions 13"):
+        positions.embed(states_BLD, 7)
+
+
+def test_rotary_scores_depend_on_distance_only() -> None:
+    length, size = 13, 10
+    query_K, key_K = torch.randn(2, size)
+    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), 0)[0]
+    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), 0)[0]
+    score_LM = (query_HLK @ key_HLK.transpose(-1, -2))[0]
+    assert_depends_on_distance_only(score_LM)
+    # Far from the start as well, which is what decoding asks for.
+    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), 1009)[0]
+    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), 1009)[0]
+    torch.testing.assert_close((query_HLK @ key_HLK.transpose(-1, -2))[0], score_LM, rtol=0.0, atol=1e-3)
+
+
+def test_rotary_turns_pairs_by_the_angles_of_the_paper() -> None:
+    start, length, size = 3, 5, 6
+    heads_BHLK = torch.randn(2, 7, length, size)
+    complex_BHLK = torch.view_as_complex(heads_BHLK.unflatten(-1, (-1, 2)).contiguous())
+    angle = torch.tensor(
+        [[(start + position) * 10000 ** (-2 * pair / size) for pair in range(size // 2)] for position in range(length)]
+    )
+    expected = torch.view_as_real(complex_BHLK * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
+    torch.testing.assert_close(RotaryPositions().rotate(heads_BHLK, start), expected, rtol=0.0, atol=1e-5)
+
+
+def test_alibi_slopes_are_those_of_the_paper() -> None:
+    assert alibi_slopes(8) == [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
+    sixteen = [2.0 ** -(0.5 * head) for head in range(1, 17)]
+    assert alibi_slopes(16) == pytest.approx(sixteen, rel=1e-12)
+    # Where the number of heads is no power of 2: those of 8, then the 1st, 3rd, 5th and 7th of 16.
+    assert alibi_slopes(12) == pytest.approx([*alibi_slopes(8), *sixteen[0:8:2]], rel=1e-12)
+    assert alibi_slopes(1) == [2.0**-8]
+
+
+def test_alibi_bias_is_minus_slope_times_distance_wherever_the_queries_begin() -> None:
+    length, num_heads = 7, 3
+    bias_HLM = AlibiPositions(num_heads).bias(length, length, 0, CPU)
+    assert bias_HLM is not None
+    for head, slope in enumerate(alibi_slopes(num_heads)):
+        expected = [[-slope * abs(query - key) for key in range(length)] for query in range(length)]
+        torch.testing.assert_close(bias_HLM[head], torch.tensor(expected))
+        torch.testing.assert_close(bias_HLM[head, 1:, 1:], bias_HLM[head, :-1, :-1])
+    last = AlibiPositions(num_heads).bias(1, length, length - 1, CPU)
+    torch.testing.assert_close(last, bias_HLM[:, -1:])
+
+
+@pytest.mark.parametrize("scheme", ["sinusoidal", "learned", "rotary", "alibi", "none"])
+def test_each_scheme_acts_in_its_own_place_only(scheme: str) -> None:
+    config = TransformerConfig(d_model=22, num_heads=1, positions=scheme)  # type: ignore[arg-type]
+    positions = make_positions(config)
+    states, heads = torch.randn(3, 5, 22), torch.randn(3, 1, 5, 22)
+    acts = {
+        "embed": not torch.equal(positions.embed(states, 7), states),
+        "rotate": not torch.equal(positions.rotate(heads, 7), heads),
+        "bias": positions.bias(5, 5, 0, CPU) is not None,
+    }
+    place = {"sinusoidal": "embed", "learned": "embed", "rotary": "rotate", "alibi": "bias", "none": None}[scheme]
+    assert acts == {name: name == place for name in acts}
