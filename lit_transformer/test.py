@@ -17,7 +17,7 @@ def main(args: list[str] | None = None) -> None:
     with user_errors_to_exit():
         parser = Parser("test", __doc__)
         add_search_options(parser)
-        parser.add_argument("--corpus", required=True, help="demo, a folder of SPLIT.LANG files, or a Hub data set")
+        parser.add_argument("--corpus", required=True, help="demo, copy, a folder of SPLIT.LANG files, or a Hub data set")
         parser.add_argument("--split", default="test", help="default %(default)s")
         parser.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenization; `none` for tokenized text")
         parser.add_argument("--lowercase", action="store_true", help="score without regard to case")

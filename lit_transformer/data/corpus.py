@@ -1,4 +1,4 @@
-"""A corpus is one string: `demo`, a folder, or the name of a data set on the Hugging Face Hub.
+"""A corpus is one string: `demo`, `copy`, a folder, or the name of a data set on the Hugging Face Hub.
 
 Whatever it is, `load_pairs` gives a memory-mapped dataset of raw text with the columns `source` and `target`.
 This module knows nothing about tokens.
@@ -17,14 +17,16 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
 from lit_transformer.data.arrow_file import open_arrow, write_arrow
+from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
 from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
 from lit_transformer.data.text_folder import PAIR_SCHEMA, is_text_folder, load_text_folder, split_names
 from lit_transformer.errors import UserError
 
+_BUILT_IN = ("demo", "copy")
 _HUB_TIMEOUT_SECONDS = 10.0
 _DATA_SUFFIXES = {".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv"}
 _OTHER_WAYS = (
-    "without network use `demo`, a folder of SPLIT.LANG text files, or a folder with a copy of the data set "
+    "without network use `demo` or `copy`, a folder of SPLIT.LANG text files, or a folder with a copy of the data set "
     "(`hf download NAME --repo-type dataset --local-dir FOLDER` where there is network)"
 )
 
@@ -33,10 +35,10 @@ def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: 
     """Raw sentence pairs in the order of the corpus.
 
     Args:
-        corpus: `demo` or `demo:50000` (that many training pairs); a folder of `SPLIT.LANG` files, plain or
-            `.gz`; or a Hub data set with its configuration after a colon (`wmt/wmt14:de-en`), which may also
-            be a folder that holds a copy of one. An existing folder wins, and what begins with `/`, `.` or
-            `~` is always a path.
+        corpus: `demo` or `demo:50000` (that many training pairs); `copy`, the copy task; a folder of
+            `SPLIT.LANG` files, plain or `.gz`; or a Hub data set with its configuration after a colon
+            (`wmt/wmt14:de-en`), which may also be a folder that holds a copy of one. An existing folder wins,
+            and what begins with `/`, `.` or `~` is always a path.
         split: Name of the split; `valid`, `validation` and `val` are the same.
         source: Code of the source language, as in the file or column names.
         target: Code of the target language.
@@ -48,8 +50,8 @@ def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: 
     """
     cache_dir = cache_dir.expanduser()
     folder, configuration = _as_folder(corpus)
-    if folder is None and corpus.partition(":")[0] == "demo":
-        return _load_demo(corpus, split, source, target, cache_dir)
+    if folder is None and corpus.partition(":")[0] in _BUILT_IN:
+        return _load_built_in(corpus, split, source, target, cache_dir)
     if folder is None:
         return _load_hub(corpus, split, source, target)
     if _holds_hub_copy(folder, source, target):
@@ -69,12 +71,14 @@ def sentences(pairs: Dataset) -> Iterator[str]:
 def _as_folder(corpus: str) -> tuple[Path | None, str | None]:
     """The folder and configuration that a corpus string means, (None, None) if it is no path."""
     if not corpus:
-        raise UserError("--data.corpus is empty: give `demo`, a folder, or a Hub data set such as wmt/wmt14:de-en")
+        raise UserError(
+            "--data.corpus is empty: give `demo`, `copy`, a folder, or a Hub data set such as wmt/wmt14:de-en"
+        )
     path = Path(corpus).expanduser()
     if path.is_dir():
         return path, None
     name, colon, configuration = corpus.rpartition(":")
-    if colon and name and name != "demo" and Path(name).expanduser().is_dir():
+    if colon and name and name not in _BUILT_IN and Path(name).expanduser().is_dir():
         return Path(name).expanduser(), configuration
     if path.exists():
         raise UserError(f"{corpus} is a file: --data.corpus takes the folder with the SPLIT.LANG files")
@@ -83,28 +87,37 @@ def _as_folder(corpus: str) -> tuple[Path | None, str | None]:
     return None, None
 
 
-def _load_demo(corpus: str, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
+def _load_built_in(corpus: str, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
+    name, colon, number = corpus.partition(":")
+    known = DEMO_SPLITS if name == "demo" else COPY_SPLITS
+    split_name = next((alias for alias in split_names(split) if alias in known), None)
+    if split_name is None:
+        raise UserError(f"the {name} corpus has no split {split!r}: there are {', '.join(known)}")
+    if name == "copy":
+        if colon:
+            raise UserError(f"{corpus!r}: the copy corpus has one size: leave out `:{number}`")
+        pairs = copy_pairs(split_name)
+    else:
+        if colon and not (number.isdecimal() and int(number) > 0):
+            raise UserError(f"{corpus!r}: what follows `demo:` is a number of training pairs, as in demo:50000")
+        num_pairs = int(number) if colon and split_name == "train" else None
+        pairs = _demo_texts(split_name, num_pairs, source, target)
+    sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
+    digest = hashlib.blake2b("\n".join(["", *sources, "", *targets]).encode(), digest_size=16)
+    cached = cache_dir / "built_in" / f"{digest.hexdigest()}.arrow"
+    if not cached.is_file():
+        write_arrow(cached, PAIR_SCHEMA, [pa.record_batch([sources, targets], schema=PAIR_SCHEMA)])
+    return open_arrow(cached, fingerprint=digest.hexdigest())
+
+
+def _demo_texts(split: str, num_pairs: int | None, source: str, target: str) -> list[tuple[str, str]]:
     if {source, target} != {"en", "de"}:
         raise UserError(
             "the demo corpus is English-German: --data.source and --data.target must be en and de "
             f"(either way round), not {source} and {target}"
         )
-    _, colon, number = corpus.partition(":")
-    if colon and not (number.isdecimal() and int(number) > 0):
-        raise UserError(f"{corpus!r}: what follows `demo:` is a number of training pairs, as in demo:50000")
-    name = next((name for name in split_names(split) if name in DEMO_SPLITS), None)
-    if name is None:
-        raise UserError(f"the demo corpus has no split {split!r}: there are {', '.join(DEMO_SPLITS)}")
-    pairs = demo_pairs(name, num_pairs=int(number) if colon and name == "train" else None)
-    texts = {"en": [pair.english for pair in pairs], "de": [pair.german for pair in pairs]}
-    digest = hashlib.blake2b(digest_size=16)
-    for language in (source, target):
-        digest.update("\n".join(["", *texts[language]]).encode())
-    fingerprint = digest.hexdigest()
-    cached = cache_dir / "demo" / f"{fingerprint}.arrow"
-    if not cached.is_file():
-        write_arrow(cached, PAIR_SCHEMA, [pa.record_batch([texts[source], texts[target]], schema=PAIR_SCHEMA)])
-    return open_arrow(cached, fingerprint=fingerprint)
+    pairs = demo_pairs(split, num_pairs=num_pairs)
+    return [(pair.english, pair.german) if source == "en" else (pair.german, pair.english) for pair in pairs]
 
 
 def _holds_hub_copy(folder: Path, source: str, target: str) -> bool:

@@ -27,8 +27,8 @@ class TranslationData(L.LightningDataModule):
     """Sentence pairs of a corpus as length-bucketed token batches (section 5.1).
 
     Args:
-        corpus: `demo` (or `demo:PAIRS`), a folder of SPLIT.LANG text files, or a Hub data set with its configuration
-            after a colon.
+        corpus: `demo` (or `demo:PAIRS`), `copy`, a folder of SPLIT.LANG text files, or a Hub data set with its
+            configuration after a colon.
         source: Language to translate from.
         target: Language to translate into.
         vocab_size: Pieces of the shared vocabulary; follows model.vocab_size.

@@ -1,9 +1,9 @@
 """The demo corpus: an English-German fragment with gold word alignments, made by a small grammar of our own.
 
-The cat that sleeps is black.           Die Katze, die schläft, ist schwarz.
-Today the man is opening the door.      Heute macht der Mann die Tür auf.
-The girl does not read a book.          Das Mädchen liest kein Buch.
-The dog barked because it was hungry.   Der Hund hat gebellt, weil er hungrig war.
+    The cat that sleeps is black.         Die Katze, die schläft, ist schwarz.
+    Today the man is opening the door.    Heute macht der Mann die Tür auf.
+    The girl does not read a book.        Das Mädchen liest kein Buch.
+    The dog barks because it is hungry.   Der Hund bellt, weil er hungrig ist.
 
 The corpus is one fixed thing: every call gives the same pairs, on every platform. No sentence occurs twice,
 within a split or across splits, and an English sentence has one German translation.

@@ -214,7 +214,11 @@ class Beams:
         ended_tokens_BKT = torch.cat([_take(self.tokens_BKT, parent_BK), eos_BK1], dim=2)
         kept_tokens_BKT = torch.cat([self.finished_tokens_BKT, eos_BK1], dim=2)
         score_BC = torch.cat([self.finished_score_BK, ended_BK], dim=1)
-        self.finished_score_BK, rank_BK = score_BC.topk(ended_BK.shape[1], dim=1)
+        rank_BK = score_BC.topk(ended_BK.shape[1], dim=1).indices
+        # What is done keeps its order: unfinished hypotheses come last there, whatever their score.
+        place_K = torch.arange(rank_BK.shape[1], device=rank_BK.device)
+        rank_BK = torch.where(self.done_B[:, None], place_K, rank_BK)
+        self.finished_score_BK = score_BC.gather(1, rank_BK)
         self.finished_tokens_BKT = _take(torch.cat([kept_tokens_BKT, ended_tokens_BKT], dim=1), rank_BK)
 
     def _stop(self, length: int, n_best: int, alpha: float) -> None:
@@ -290,7 +294,9 @@ def _topk(score_BX: Tensor, count: int, block: int = 256) -> tuple[Tensor, Tenso
     best_BC = blocks_BYX.amax(dim=2).topk(count, dim=1).indices
     inside_BCX = blocks_BYX.gather(1, best_BC[:, :, None].expand(-1, -1, block))
     value_BC, place_BC = inside_BCX.flatten(1).topk(count, dim=1)
-    return value_BC, best_BC.gather(1, place_BC // block) * block + place_BC % block
+    index_BC = best_BC.gather(1, place_BC // block) * block + place_BC % block
+    # The filling of the last block can come out only where nothing is left to choose; it must still be an index.
+    return value_BC, index_BC.clamp(max=width - 1)
 
 
 def _until_eos(tokens: list[int], eos: int) -> list[int]:

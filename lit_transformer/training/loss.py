@@ -42,7 +42,11 @@ def smoothed_cross_entropy(
         pad_id: The padding id.
         epsilon: Smoothing mass, 0.1 in the paper.
     """
-    sums = _ChunkedCrossEntropy.apply(states_ND, weight_VD, target_N, pad_id, epsilon)  # type: ignore[no-untyped-call]
+    # Asked here: inside `forward` it is always off, while parameters need gradients under `no_grad` too.
+    with_gradient = torch.is_grad_enabled()
+    sums = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states_ND, weight_VD, target_N, pad_id, epsilon, with_gradient
+    )
     return LossSums(*sums)
 
 
@@ -51,41 +55,58 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states_ND: Tensor, weight_VD: Tensor, target_N: Tensor, pad_id: int, epsilon: float
+        ctx: Any,
+        states_ND: Tensor,
+        weight_VD: Tensor,
+        target_N: Tensor,
+        pad_id: int,
+        epsilon: float,
+        with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         device = states_ND.device.type
         autocast = torch.is_autocast_enabled(device)
         product_dtype = torch.get_autocast_dtype(device) if autocast else states_ND.dtype
         sum_dtype = torch.promote_types(states_ND.dtype, torch.float32)
-        needs_gradient = any(ctx.needs_input_grad)
+        needs_gradient = with_gradient and any(ctx.needs_input_grad)
+        vocab_size = weight_VD.shape[0]
         weight = weight_VD.to(product_dtype)
+        mean_D = weight_VD.mean(dim=0)
         smoothed = torch.zeros((), dtype=sum_dtype, device=states_ND.device)
         nll = torch.zeros_like(smoothed)
         grad_states_ND = torch.empty_like(states_ND) if needs_gradient else None
         grad_weight_VD = torch.zeros_like(weight_VD) if needs_gradient else None
         logits_per_chunk = LOGITS_PER_CHUNK.get(device, LOGITS_PER_CHUNK_ELSEWHERE)
-        rows = max(1, logits_per_chunk // weight.shape[0])
+        rows = max(1, logits_per_chunk // vocab_size)
         with torch.autocast(device, enabled=False):
             for begin in range(0, len(states_ND), rows):
-                states_RD = states_ND[begin : begin + rows].to(product_dtype)
-                target_R1 = target_N[begin : begin + rows, None]
-                real_R1 = target_R1 != pad_id
-                logits_RV = F.linear(states_RD, weight).to(sum_dtype)
-                log_z_R1 = logits_RV.logsumexp(dim=1, keepdim=True)
-                nll_R1 = log_z_R1 - logits_RV.gather(1, target_R1)
-                uniform_R1 = log_z_R1 - logits_RV.mean(dim=1, keepdim=True)
-                smoothed += torch.where(real_R1, (1 - epsilon) * nll_R1 + epsilon * uniform_R1, 0).sum()
-                nll += torch.where(real_R1, nll_R1, 0).sum()
+                states_RD, target_R = states_ND[begin : begin + rows], target_N[begin : begin + rows]
+                states = states_RD.to(product_dtype)
+                real_R1 = (target_R != pad_id).to(sum_dtype)[:, None]
+                logits_RV = F.linear(states, weight)
+                largest_R1 = logits_RV.amax(dim=1, keepdim=True).to(sum_dtype)
+                target_logit_R1 = logits_RV.gather(1, target_R[:, None]).to(sum_dtype)
+                exp_RV = logits_RV.to(sum_dtype).sub_(largest_R1).exp_()
+                exp_sum_R1 = exp_RV.sum(dim=1, keepdim=True)
+                log_z_R1 = exp_sum_R1.log() + largest_R1
+                nll_R1 = log_z_R1 - target_logit_R1
+                # The mean logit is the state times the mean row of the weights.
+                uniform_R1 = log_z_R1 - (states_RD @ mean_D)[:, None].to(sum_dtype)
+                smoothed += (((1 - epsilon) * nll_R1 + epsilon * uniform_R1) * real_R1).sum()
+                nll += (nll_R1 * real_R1).sum()
                 if grad_states_ND is None or grad_weight_VD is None:
                     continue
-                # d loss / d logits = softmax - smoothed target, in place of the logits.
-                grad_RV = logits_RV.sub_(log_z_R1).exp_().sub_(epsilon / weight.shape[0])
-                grad_RV.scatter_add_(1, target_R1, torch.full_like(nll_R1, epsilon - 1))
-                grad_RV = grad_RV.mul_(real_R1).to(product_dtype)
-                grad_states_ND[begin : begin + rows] = grad_RV @ weight
-                grad_weight_VD += grad_RV.T @ states_RD
-        if grad_states_ND is not None and grad_weight_VD is not None:
-            ctx.save_for_backward(grad_states_ND, grad_weight_VD)
+                # d loss / d logits = softmax - smoothed target. Only softmax, as exp / sum, needs the whole chunk;
+                # the two parts of the smoothed target are products with one row of the weights and their mean.
+                exp = exp_RV.to(product_dtype)
+                scale_R1 = real_R1 / exp_sum_R1
+                right_RD = (1 - epsilon) * weight_VD[target_R] + epsilon * mean_D
+                grad_states_ND[begin : begin + rows] = (exp @ weight) * scale_R1 - right_RD * real_R1
+                grad_weight_VD += exp.T @ (states_RD * scale_R1).to(product_dtype)
+            if grad_states_ND is not None and grad_weight_VD is not None:
+                real_ND = states_ND * (target_N != pad_id)[:, None]
+                grad_weight_VD -= epsilon / vocab_size * real_ND.sum(dim=0)
+                grad_weight_VD.index_add_(0, target_N, real_ND.to(grad_weight_VD.dtype), alpha=epsilon - 1)
+                ctx.save_for_backward(grad_states_ND, grad_weight_VD)
         ctx.mark_non_differentiable(nll)
         return smoothed, nll
 
@@ -94,4 +115,4 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_smoothed: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grad_states_ND, grad_weight_VD = ctx.saved_tensors
         scale = grad_smoothed.to(grad_states_ND.dtype)
-        return grad_states_ND * scale, grad_weight_VD * grad_smoothed.to(grad_weight_VD.dtype), None, None, None
+        return grad_states_ND * scale, grad_weight_VD * grad_smoothed.to(grad_weight_VD.dtype), None, None, None, None

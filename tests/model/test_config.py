@@ -37,7 +37,7 @@ def test_head_widths_are_the_model_width_divided_unless_they_are_given() -> None
     ],
 )
 def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match="transformer.") as error:
+    with pytest.raises(UserError, match=r"^transformer\.") as error:
         TransformerConfig(**settings)
     assert message in str(error.value)
     assert "\n" not in str(error.value)

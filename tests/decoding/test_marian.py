@@ -1,0 +1,145 @@
+"""Search and model against an independent implementation of both: Marian of `transformers` with our weights."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import MarianConfig, MarianMTModel
+
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.decoding.search import Hypothesis, SpecialIds, beam_search
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.layers import DecoderLayer, EncoderLayer
+from lit_transformer.model.transformer import Transformer
+
+B, S, V, MAX_LENGTH = 13, 7, 31, 43
+CONFIG = TransformerConfig(d_model=22, d_ff=29, num_heads=2, num_layers=3, dropout=0.0)
+IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
+
+
+@pytest.fixture(scope="module")
+def ours() -> Transformer:
+    """Large random weights make a model with opinions: its outputs differ in length and between the searches."""
+    torch.manual_seed(SEED)
+    transformer = Transformer(CONFIG, vocab_size=V, pad_id=PAD_ID).eval()
+    for parameter in transformer.parameters():
+        nn.init.normal_(parameter, std=0.35)
+    return transformer.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def marian(ours: Transformer) -> MarianMTModel:
+    config = MarianConfig(
+        vocab_size=V,
+        d_model=CONFIG.d_model,
+        encoder_layers=CONFIG.num_layers,
+        decoder_layers=CONFIG.num_layers,
+        encoder_attention_heads=CONFIG.num_heads,
+        decoder_attention_heads=CONFIG.num_heads,
+        encoder_ffn_dim=CONFIG.d_ff,
+        decoder_ffn_dim=CONFIG.d_ff,
+        activation_function="relu",
+        scale_embedding=True,
+        pad_token_id=PAD_ID,
+        bos_token_id=BOS_ID,
+        eos_token_id=EOS_ID,
+        forced_eos_token_id=None,
+        decoder_start_token_id=BOS_ID,
+        max_position_embeddings=MAX_LENGTH + 1,
+    )
+    theirs = MarianMTModel(config).eval()
+    theirs.final_logits_bias.zero_()
+    with torch.no_grad():
+        theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
+        theirs.tie_weights()
+        for side, our_layers in ((theirs.model.encoder, ours.encoder), (theirs.model.decoder, ours.decoder)):
+            # Theirs has the sines in the first half and the cosines in the second, ours by turns.
+            halves = side.embed_positions.weight.clone().unflatten(1, (2, -1))
+            side.embed_positions.weight.copy_(halves.transpose(1, 2).flatten(1))
+            for layer, our_layer in zip(side.layers, our_layers, strict=True):
+                copy_layer(layer, our_layer)
+    return theirs
+
+
+def copy_attention(theirs: nn.Module, projections: Tensor, output: Tensor) -> None:
+    parts = (theirs.q_proj, theirs.k_proj, theirs.v_proj, theirs.out_proj)
+    for linear, weight in zip(parts, (*projections.chunk(3), output), strict=True):
+        linear.weight.copy_(weight)
+        linear.bias.zero_()
+
+
+def copy_layer(theirs: nn.Module, ours: EncoderLayer | DecoderLayer) -> None:
+    attention = ours.self_attention
+    copy_attention(theirs.self_attn, attention.query_key_value.weight, attention.output.weight)
+    theirs.self_attn_layer_norm.load_state_dict(ours.self_attention_norm.norm.state_dict())
+    if isinstance(ours, DecoderLayer):
+        cross = ours.cross_attention
+        weights = torch.cat([cross.query.weight, cross.key_value.weight])
+        copy_attention(theirs.encoder_attn, weights, cross.output.weight)
+        theirs.encoder_attn_layer_norm.load_state_dict(ours.cross_attention_norm.norm.state_dict())
+    theirs.fc1.load_state_dict(ours.feed_forward.inner.state_dict())
+    theirs.fc2.load_state_dict(ours.feed_forward.outer.state_dict())
+    theirs.final_layer_norm.load_state_dict(ours.feed_forward_norm.norm.state_dict())
+
+
+@pytest.fixture(scope="module")
+def source_BS() -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(EOS_ID + 1, V, (B, S), generator=generator)
+    for row, length in enumerate(torch.randint(1, S + 1, (B,), generator=generator).tolist()):
+        ids[row, length - 1] = EOS_ID
+        ids[row, length:] = PAD_ID
+    return ids
+
+
+def translate(ours: Transformer, source_BS: Tensor, *, beam_size: int) -> list[list[Hypothesis]]:
+    """All that the beam found; alpha 0 is the one length penalty that both formulas share."""
+    return beam_search(
+        ours.step,
+        ours.start(ours.encode(source_BS), beam_size=beam_size),
+        beam_size=beam_size,
+        n_best=beam_size,
+        alpha=0.0,
+        max_length_B=torch.full((len(source_BS),), MAX_LENGTH),
+        ids=IDS,
+    )
+
+
+def test_logits_equal_marian(ours: Transformer, marian: MarianMTModel, source_BS: Tensor) -> None:
+    target_BT = torch.randint(EOS_ID, V, (B, 11))
+    expected = marian(input_ids=source_BS, attention_mask=source_BS != PAD_ID, decoder_input_ids=target_BT).logits
+    torch.testing.assert_close(ours(source_BS, target_BT), expected, rtol=0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 4])
+def test_search_equals_generate(
+    ours: Transformer, marian: MarianMTModel, source_BS: Tensor, beam_size: int
+) -> None:
+    found = translate(ours, source_BS, beam_size=beam_size)
+    expected = marian.generate(
+        input_ids=source_BS,
+        attention_mask=source_BS != PAD_ID,
+        num_beams=beam_size,
+        num_return_sequences=beam_size,
+        do_sample=False,
+        early_stopping="never" if beam_size > 1 else None,
+        length_penalty=0.0 if beam_size > 1 else None,
+        max_new_tokens=MAX_LENGTH,
+        suppress_tokens=list(IDS.banned),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    rows = [row[1 : row.index(EOS_ID)] for row in expected.sequences.tolist()]
+    print([[len(h.tokens) for h in s] for s in found])
+    assert [hypothesis.tokens for sentence in found for hypothesis in sentence] == rows
+    scores = torch.tensor([hypothesis.score for sentence in found for hypothesis in sentence])
+    if beam_size > 1:
+        torch.testing.assert_close(scores, expected.sequences_scores, rtol=0.0, atol=1e-3)
+
+
+def test_the_oracle_is_asked_something(ours: Transformer, source_BS: Tensor) -> None:
+    greedy, beam = translate(ours, source_BS, beam_size=1), translate(ours, source_BS, beam_size=4)
+    lengths = {len(sentence[0].tokens) for sentence in beam}
+    assert len(lengths) >= 5
+    assert max(lengths) < MAX_LENGTH
+    assert len({tuple(sentence[0].tokens) for sentence in beam}) > B // 2
+    assert sum(one[0].tokens != four[0].tokens for one, four in zip(greedy, beam, strict=True)) >= 3

@@ -1,0 +1,280 @@
+import dataclasses
+from itertools import product
+from typing import get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_transformer.model.attention import WeightRecorder
+from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
+from lit_transformer.model.layers import DecoderLayer, EncoderLayer
+from lit_transformer.model.positions import sinusoids
+from lit_transformer.model.transformer import Transformer
+
+B, S, T, V, PAD_ID = 3, 7, 5, 19, 0
+SMALL = TransformerConfig(d_model=22, d_ff=13, num_heads=2, num_layers=2, d_k=6, d_v=5, dropout=0.0, max_positions=17)
+NORMS: tuple[Norm, ...] = get_args(Norm)
+SCHEMES: tuple[PositionScheme, ...] = get_args(PositionScheme)
+every_variant = pytest.mark.parametrize(
+    "config",
+    [dataclasses.replace(SMALL, norm=norm, positions=scheme) for norm, scheme in product(NORMS, SCHEMES)],
+    ids=[f"{norm}-{scheme}" for norm, scheme in product(NORMS, SCHEMES)],
+)
+
+
+def make(config: TransformerConfig) -> Transformer:
+    """In float64 and with every parameter random, so that none can stand for another unnoticed."""
+    transformer = Transformer(config, vocab_size=V, pad_id=PAD_ID).double()
+    for parameter in transformer.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return transformer
+
+
+def sentences(length: int) -> Tensor:
+    """Pieces without padding, B x length."""
+    return torch.randint(1, V, (B, length))
+
+
+def padded_sentences(length: int) -> Tensor:
+    ids = sentences(length)
+    ids[1, 2:] = PAD_ID
+    ids[2, 4:] = PAD_ID
+    return ids
+
+
+def copy_attention(theirs: nn.MultiheadAttention, in_projections: list[Tensor], output: Tensor) -> None:
+    theirs.in_proj_weight.copy_(torch.cat(in_projections))
+    theirs.out_proj.weight.copy_(output)
+    theirs.in_proj_bias.zero_()
+    theirs.out_proj.bias.zero_()
+
+
+@torch.no_grad()
+def copy_layer(theirs: nn.Module, ours: EncoderLayer | DecoderLayer) -> None:
+    attention = ours.self_attention
+    copy_attention(theirs.self_attn, [attention.query_key_value.weight], attention.output.weight)
+    norms = [ours.self_attention_norm, ours.feed_forward_norm]
+    if isinstance(ours, DecoderLayer):
+        cross = ours.cross_attention
+        copy_attention(theirs.multihead_attn, [cross.query.weight, cross.key_value.weight], cross.output.weight)
+        norms.insert(1, ours.cross_attention_norm)
+    for number, add_norm in enumerate(norms, start=1):
+        theirs.get_submodule(f"norm{number}").load_state_dict(add_norm.norm.state_dict())
+    theirs.linear1.load_state_dict(ours.feed_forward.inner.state_dict())
+    theirs.linear2.load_state_dict(ours.feed_forward.outer.state_dict())
+
+
+def oracle(ours: Transformer) -> nn.Transformer:
+    """PyTorch's model with our weights; the final norms are there for pre-norm only, as in ours."""
+    config = ours.config
+    settings = {
+        "dropout": 0.0,
+        "batch_first": True,
+        "norm_first": config.norm == "pre",
+        "dtype": torch.float64,
+    }
+    sizes = (config.d_model, config.num_heads, config.d_ff)
+    final = [norm if config.norm == "pre" else None for norm in (ours.encoder_norm, ours.decoder_norm)]
+    encoder_layer = nn.TransformerEncoderLayer(*sizes, **settings)
+    encoder = nn.TransformerEncoder(encoder_layer, config.num_layers, final[0], enable_nested_tensor=False)
+    decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(*sizes, **settings), config.num_layers, final[1])
+    theirs = nn.Transformer(*sizes[:2], custom_encoder=encoder, custom_decoder=decoder, batch_first=True)
+    # Only now: the constructor draws all matrices anew.
+    for layers, our_layers in ((encoder.layers, ours.encoder), (decoder.layers, ours.decoder)):
+        for layer, our_layer in zip(layers, our_layers, strict=True):
+            copy_layer(layer, our_layer)
+    return theirs
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_encoder_and_decoder_equal_torch_nn_transformer(norm: Norm) -> None:
+    ours = make(dataclasses.replace(SMALL, norm=norm, d_k=None, d_v=None))
+    source_BS, target_BT = padded_sentences(S), padded_sentences(T)
+    theirs = oracle(ours)
+
+    def embed(token_BL: Tensor) -> Tensor:
+        position_LD = sinusoids(0, token_BL.shape[1], ours.config.d_model, token_BL.device)
+        return ours.embedding(token_BL) * ours.config.d_model**0.5 + position_LD
+
+    states_BTD = theirs(
+        embed(source_BS),
+        embed(target_BT),
+        tgt_mask=torch.ones(T, T, dtype=torch.bool).triu(1),
+        src_key_padding_mask=source_BS == PAD_ID,
+        memory_key_padding_mask=source_BS == PAD_ID,
+        tgt_key_padding_mask=target_BT == PAD_ID,
+    )
+    real_BT = target_BT != PAD_ID
+    expected = states_BTD[real_BT] @ ours.embedding.weight.T
+    logits = ours(source_BS, target_BT)[real_BT]
+    assert expected.std() > 0.1
+    torch.testing.assert_close(logits, expected, rtol=0.0, atol=1e-11)
+    names, parameters = zip(*ours.named_parameters(), strict=True)
+    upstream = torch.randn_like(logits)
+    expected_grads = torch.autograd.grad(expected, [ours.embedding.weight], upstream)
+    grads = torch.autograd.grad(logits, parameters, upstream)
+    torch.testing.assert_close(grads[names.index("embedding.weight")], expected_grads[0], rtol=0.0, atol=1e-9)
+
+
+@every_variant
+def test_the_paths_of_attention_agree(config: TransformerConfig) -> None:
+    """The explicit weights and the fused kernel, which a CPU does not take by itself."""
+    transformer = make(config)
+    source_BS, target_BT = padded_sentences(S), sentences(T)
+    logits = transformer(source_BS, target_BT)
+    recorder = WeightRecorder()
+    explicit = transformer.logits(transformer.decode(target_BT, transformer.encode(source_BS, recorder), recorder))
+    torch.testing.assert_close(explicit, logits, rtol=0.0, atol=1e-11)
+    assert len(recorder.weights) == 3 * config.num_layers
+
+    def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        mask = None if bias is None else bias.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    by_kernel = transformer.logits(transformer.decode(target_BT, transformer.encode(source_BS, fused), fused))
+    torch.testing.assert_close(by_kernel, logits, rtol=0.0, atol=1e-11)
+
+
+def test_attention_maps_are_the_weights_by_layer_and_kind() -> None:
+    transformer = make(SMALL)
+    source_BS, target_BT = padded_sentences(S), sentences(T)
+    maps = transformer.attention_maps(source_BS, target_BT)
+    heads = SMALL.num_heads
+    for layers, shape in (
+        (maps.encoder, (B, heads, S, S)),
+        (maps.decoder, (B, heads, T, T)),
+        (maps.cross, (B, heads, T, S)),
+    ):
+        assert [weights.shape for weights in layers] == [shape] * SMALL.num_layers
+        for weights in layers:
+            torch.testing.assert_close(weights.sum(-1), torch.ones(shape[:-1]).double())
+    for weights in [*maps.encoder, *maps.cross]:
+        assert torch.equal(weights == 0.0, (source_BS == PAD_ID)[:, None, None].expand_as(weights))
+    for weights in maps.decoder:
+        assert torch.equal(weights == 0.0, torch.ones(T, T).triu(1).bool().expand_as(weights))
+    # The first layer's map of the source is made of the embeddings, by equation (1).
+    states_BSD = transformer.source_positions.embed(transformer.embedding(source_BS) * SMALL.d_model**0.5, 0)
+    recorder = WeightRecorder()
+    transformer.encoder[0].self_attention(states_BSD, None, recorder)
+    torch.testing.assert_close(maps.encoder[0][0], recorder.weights[0][0])
+
+
+def closed_formula(config: TransformerConfig, vocab_size: int) -> int:
+    d_model, d_ff, norm = config.d_model, config.d_ff, 2 * config.d_model
+    attention = config.num_heads * 2 * d_model * (config.key_size + config.value_size)
+    feed_forward = 2 * d_model * d_ff + d_ff + d_model
+    layer_pair = (attention + feed_forward + 2 * norm) + (2 * attention + feed_forward + 3 * norm)
+    final_norms = 2 * norm if config.norm == "pre" else 0
+    tables = 2 * config.max_positions * d_model if config.positions == "learned" else 0
+    return vocab_size * d_model + config.num_layers * layer_pair + final_norms + tables
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (TransformerConfig(), 63_045_632),
+        (TransformerConfig(d_model=1024, d_ff=4096, num_heads=16), 214_171_648),
+        (TransformerConfig(d_k=16), None),
+        (SMALL, None),
+        (dataclasses.replace(SMALL, norm="pre", positions="learned"), None),
+        (dataclasses.replace(SMALL, positions="rotary"), None),
+    ],
+    ids=["base", "big", "row-B", "odd", "pre-learned", "rotary"],
+)
+def test_number_of_parameters(config: TransformerConfig, expected: int | None) -> None:
+    with torch.device("meta"):
+        transformer = Transformer(config, vocab_size=37_000, pad_id=PAD_ID)
+    count = sum(parameter.numel() for parameter in transformer.parameters())
+    assert count == closed_formula(config, 37_000)
+    assert expected in (None, count)
+
+
+def test_one_matrix_embeds_the_source_and_the_target_and_makes_the_logits() -> None:
+    transformer = make(SMALL)
+    assert [name for name, weight in transformer.named_parameters() if V in weight.shape] == ["embedding.weight"]
+    source_piece, target_piece, said_piece, unused_piece = 3, 5, 11, 13
+    logits = transformer(torch.tensor([[source_piece, 2]]), torch.tensor([[2, target_piece]]))
+    gradient = torch.autograd.grad(logits[0, -1, said_piece], transformer.embedding.weight)[0]
+    for piece in (source_piece, target_piece, said_piece):
+        assert gradient[piece].abs().max() > 1e-3
+    assert gradient[unused_piece].abs().max() == 0.0
+
+
+@every_variant
+def test_a_future_target_piece_changes_nothing_before_it(config: TransformerConfig) -> None:
+    transformer = make(config)
+    source_BS, target_BT = padded_sentences(S), sentences(T)
+    changed_BT = target_BT.clone()
+    changed_BT[:, 3] = target_BT[:, 3] % (V - 1) + 1
+    logits, changed = transformer(source_BS, target_BT), transformer(source_BS, changed_BT)
+    assert torch.equal(changed[:, :3], logits[:, :3])
+    assert (changed[:, 3:] - logits[:, 3:]).abs().amax(dim=-1).min() > 1e-4
+
+
+@every_variant
+def test_extra_padding_changes_nothing(config: TransformerConfig) -> None:
+    transformer = make(config)
+    source_BS, target_BT = padded_sentences(S), padded_sentences(T)
+    logits = transformer(source_BS, target_BT)
+    longer = transformer(F.pad(source_BS, (0, 4), value=PAD_ID), F.pad(target_BT, (0, 6), value=PAD_ID))
+    torch.testing.assert_close(longer[:, :T], logits, rtol=0.0, atol=1e-11)
+    alone = transformer(source_BS[1:2, :2], target_BT[1:2, :2])
+    torch.testing.assert_close(logits[1:2, :2], alone, rtol=0.0, atol=1e-11)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_order_matters_with_positions_only(scheme: PositionScheme) -> None:
+    """One layer: a second one would see the order of the target through the causal mask."""
+    transformer = make(dataclasses.replace(SMALL, positions=scheme, num_layers=1))
+    source_BS, target_BT = sentences(S), sentences(T)
+    source_order, target_order = [0, 4, 2, 3, 1, 5, 6], [0, 2, 1, 3, 4]
+    states = transformer.encode(source_BS).states_BSD
+    swapped_source = transformer.encode(source_BS[:, source_order]).states_BSD
+    last = transformer(source_BS, target_BT)[:, -1]
+    swapped_target = transformer(source_BS, target_BT[:, target_order])[:, -1]
+    if scheme == "none":
+        torch.testing.assert_close(swapped_source, states[:, source_order], rtol=0.0, atol=1e-11)
+        torch.testing.assert_close(swapped_target, last, rtol=0.0, atol=1e-11)
+    else:
+        assert (swapped_source - states[:, source_order]).abs().amax(dim=(1, 2)).min() > 1e-6
+        assert (swapped_target - last).abs().amax(dim=1).min() > 1e-6
+
+
+@every_variant
+def test_steps_equal_forward_also_after_reorder_and_keep(config: TransformerConfig) -> None:
+    transformer = make(config)
+    beams, length = 5, 6
+    source_BS = padded_sentences(S)
+    token_NT = torch.randint(1, V, (B * beams, length))
+    state = transformer.start(transformer.encode(source_BS), beam_size=beams)
+    for position in range(length):
+        logits_NV, state = transformer.step(token_NT[:, position], state)
+        source_NS = source_BS.repeat_interleave(beams, dim=0)
+        expected_NV = transformer(source_NS, token_NT[:, : position + 1])[:, -1]
+        # Angles are computed in float32.
+        torch.testing.assert_close(logits_NV, expected_NV, rtol=0.0, atol=1e-5)
+        if position == 1:
+            within = torch.tensor([3, 0, 0, 4, 2])
+            row_N = (torch.arange(len(source_BS))[:, None] * beams + within).flatten()
+            state, token_NT = state.reorder(row_N), torch.cat([token_NT[row_N, :2], token_NT[:, 2:]], dim=1)
+        if position == 3:
+            going_B = torch.tensor([2, 0])
+            state, source_BS = state.keep(going_B), source_BS[going_B]
+            token_NT = token_NT.unflatten(0, (B, beams))[going_B].flatten(0, 1)
+
+
+def test_dropout_is_applied_to_embeddings_and_to_every_sublayer() -> None:
+    """Section 5.4: once each side on embeddings plus positions, and once a sub-layer."""
+    transformer = make(dataclasses.replace(SMALL, dropout=0.5))
+    zeroed: list[float] = []
+    for module in transformer.modules():
+        if hasattr(module, "rate"):
+            module.register_forward_hook(lambda _module, _inputs, output: zeroed.append((output == 0).double().mean()))
+    transformer.train()(sentences(S), sentences(T))
+    assert len(zeroed) == 2 + SMALL.num_layers * (2 + 3)
+    assert all(0.35 < share < 0.65 for share in zeroed)
+    zeroed.clear()
+    transformer.eval()(sentences(S), sentences(T))
+    assert max(zeroed) == 0.0

@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from lit_transformer.training import loss
+from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
+
+N, D, V, PAD_ID, EPSILON = 31, 7, 13, 2, 0.1
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    states_ND = torch.randn(N, D, dtype=dtype, requires_grad=True)
+    weight_VD = torch.randn(V, D, dtype=dtype, requires_grad=True)
+    target_N = torch.randint(0, V, (N,))
+    target_N[[0, 5, 17, 30]] = PAD_ID
+    return states_ND, weight_VD, target_N
+
+
+def sums(states_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> LossSums:
+    return smoothed_cross_entropy(states_ND, weight_VD, target_N, pad_id=PAD_ID, epsilon=EPSILON)
+
+
+def test_three_positions_over_five_pieces_by_hand() -> None:
+    """With the unit matrix as projection the states are the logits; the last position is padding."""
+    logits = [[math.log(1), math.log(2), math.log(3), math.log(4), math.log(10)], [0.0] * 5, [9.0, 8.0, 7.0, 6.0, 5.0]]
+    result = smoothed_cross_entropy(
+        torch.tensor(logits), torch.eye(5), torch.tensor([4, 1, 0]), pad_id=0, epsilon=0.25
+    )
+    # The first position's probabilities are 1/20, 2/20, 3/20, 4/20, 10/20, the second's all 1/5.
+    nll = [math.log(2), math.log(5)]
+    uniform = [sum(math.log(20 / weight) for weight in (1, 2, 3, 4, 10)) / 5, math.log(5)]
+    assert result.nll.item() == pytest.approx(sum(nll), rel=1e-6)
+    assert result.smoothed.item() == pytest.approx(0.75 * sum(nll) + 0.25 * sum(uniform), rel=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 30, N, 1000])
+def test_values_and_gradients_equal_torch_for_every_chunk_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, "cpu", rows * V)
+    states_ND, weight_VD, target_N = inputs()
+    result = sums(states_ND, weight_VD, target_N)
+    logits_NV = states_ND @ weight_VD.T
+    expected = F.cross_entropy(logits_NV, target_N, ignore_index=PAD_ID, label_smoothing=EPSILON, reduction="sum")
+    expected_nll = F.cross_entropy(logits_NV, target_N, ignore_index=PAD_ID, reduction="sum")
+    torch.testing.assert_close(result.smoothed, expected, rtol=1e-13, atol=0.0)
+    torch.testing.assert_close(result.nll, expected_nll, rtol=1e-13, atol=0.0)
+    assert not result.nll.requires_grad
+    grads = torch.autograd.grad(0.37 * result.smoothed, (states_ND, weight_VD))
+    expected_grads = torch.autograd.grad(0.37 * expected, (states_ND, weight_VD))
+    torch.testing.assert_close(grads, expected_grads, rtol=0.0, atol=1e-13)
+
+
+def test_gradients_equal_differences() -> None:
+    states_ND, weight_VD, target_N = inputs()
+    assert torch.autograd.gradcheck(lambda *given: sums(*given, target_N).smoothed, (states_ND, weight_VD))
+
+
+def test_padding_counts_nothing() -> None:
+    states_ND, weight_VD, target_N = inputs()
+    result = sums(states_ND, weight_VD, target_N)
+    real_N = target_N != PAD_ID
+    without = sums(states_ND[real_N], weight_VD, target_N[real_N])
+    torch.testing.assert_close(result, without, rtol=1e-13, atol=0.0)
+    assert torch.autograd.grad(result.smoothed, states_ND)[0][~real_N].abs().max() == 0.0
+    # What a rank without sentences has: no loss, and gradients that are zeros, not missing.
+    nothing = sums(states_ND, weight_VD, torch.full_like(target_N, PAD_ID))
+    assert (nothing.smoothed.item(), nothing.nll.item()) == (0.0, 0.0)
+    grads = torch.autograd.grad(nothing.smoothed, (states_ND, weight_VD))
+    assert all(grad.abs().max() == 0.0 for grad in grads)
+
+
+def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32() -> None:
+    states_ND, weight_VD, target_N = inputs(torch.float32)
+    expected = sums(states_ND, weight_VD, target_N)
+    expected_grads = torch.autograd.grad(expected.smoothed, (states_ND, weight_VD))
+    with torch.autocast("cpu", torch.bfloat16):
+        result = sums(states_ND, weight_VD, target_N)
+    assert result.smoothed.dtype == torch.float32
+    assert not torch.equal(result.nll, expected.nll)
+    torch.testing.assert_close(result, expected, rtol=1e-2, atol=0.0)
+    grads = torch.autograd.grad(result.smoothed, (states_ND, weight_VD))
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert grad.dtype == torch.float32
+        assert (grad - expected_grad).norm() < 0.03 * expected_grad.norm()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_validation_computes_no_gradients(mode: type[torch.no_grad | torch.inference_mode]) -> None:
+    states_ND, weight_VD, target_N = inputs()
+    expected = sums(states_ND, weight_VD, target_N)
+    with mode(), FlopCounterMode(display=False) as counter:
+        result = sums(states_ND, weight_VD, target_N)
+    assert counter.get_total_flops() == 2 * N * D * V
+    assert not result.smoothed.requires_grad
+    assert (result.smoothed.item(), result.nll.item()) == (expected.smoothed.item(), expected.nll.item())
