@@ -27,9 +27,7 @@ def sums(states_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> LossSums:
 def test_three_positions_over_five_pieces_by_hand() -> None:
     """With the unit matrix as projection the states are the logits; the last position is padding."""
     logits = [[math.log(1), math.log(2), math.log(3), math.log(4), math.log(10)], [0.0] * 5, [9.0, 8.0, 7.0, 6.0, 5.0]]
-    result = smoothed_cross_entropy(
-        torch.tensor(logits), torch.eye(5), torch.tensor([4, 1, 0]), pad_id=0, epsilon=0.25
-    )
+    result = smoothed_cross_entropy(torch.tensor(logits), torch.eye(5), torch.tensor([4, 1, 0]), pad_id=0, epsilon=0.25)
     # The first position's probabilities are 1/20, 2/20, 3/20, 4/20, 10/20, the second's all 1/5.
     nll = [math.log(2), math.log(5)]
     uniform = [sum(math.log(20 / weight) for weight in (1, 2, 3, 4, 10)) / 5, math.log(5)]
@@ -78,6 +76,9 @@ def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32() -> None:
     expected_grads = torch.autograd.grad(expected.smoothed, (states_ND, weight_VD))
     with torch.autocast("cpu", torch.bfloat16):
         result = sums(states_ND, weight_VD, target_N)
+    logits_NV = F.linear(states_ND.bfloat16(), weight_VD.bfloat16()).float()
+    expected_nll = F.cross_entropy(logits_NV, target_N, ignore_index=PAD_ID, reduction="sum")
+    torch.testing.assert_close(result.nll, expected_nll.detach(), rtol=1e-5, atol=0.0)
     assert result.smoothed.dtype == torch.float32
     assert not torch.equal(result.nll, expected.nll)
     torch.testing.assert_close(result, expected, rtol=1e-2, atol=0.0)

@@ -1,0 +1,147 @@
+import itertools
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lit_transformer.data.batching import BatchPlan, Integers, batch_borders, share
+from lit_transformer.errors import UserError
+
+lengths = st.lists(st.tuples(st.integers(1, 37), st.integers(1, 37)), min_size=1, max_size=101)
+budgets = st.integers(37, 211)
+
+
+def make_plan(pairs: list[tuple[int, int]], tokens_per_batch: int, seed: int = 1) -> BatchPlan:
+    source_lengths, target_lengths = np.array(pairs).T
+    return BatchPlan(source_lengths, target_lengths, tokens_per_batch, seed)
+
+
+def random_plan(num_pairs: int = 1009, tokens_per_batch: int = 331, seed: int = 1) -> BatchPlan:
+    random = np.random.default_rng(num_pairs)
+    source_lengths = random.integers(1, 53, num_pairs)
+    target_lengths = np.clip(source_lengths + random.integers(-5, 6, num_pairs), 1, 53)
+    return BatchPlan(source_lengths, target_lengths, tokens_per_batch, seed)
+
+
+def epoch(plan: BatchPlan, number: int) -> list[Integers]:
+    return [plan.step_rows(number * plan.num_batches + offset) for offset in range(plan.num_batches)]
+
+
+@given(lengths, budgets)
+def test_each_epoch_has_every_pair_once_within_the_budget(pairs: list[tuple[int, int]], budget: int) -> None:
+    plan = make_plan(pairs, budget)
+    for number in (0, 1):
+        batches = epoch(plan, number)
+        assert sorted(np.concatenate(batches)) == list(range(len(pairs)))
+        for rows in batches:
+            assert 0 < plan.source_lengths[rows].sum() <= budget
+            assert 0 < plan.target_lengths[rows].sum() <= budget
+            assert (np.diff(plan.target_lengths[rows]) >= 0).all(), "by ascending length"
+
+
+@given(lengths, budgets)
+def test_there_are_as_few_batches_as_can_be(pairs: list[tuple[int, int]], budget: int) -> None:
+    source_lengths, target_lengths = np.array(sorted(pairs)).T
+    borders = batch_borders(source_lengths, target_lengths, budget)
+    for begin, end in itertools.pairwise(borders[:-1]):
+        with_next = slice(begin, end + 1)
+        assert max(source_lengths[with_next].sum(), target_lengths[with_next].sum()) > budget
+    assert (borders[0], borders[-1]) == (0, len(pairs))
+
+
+def test_batches_are_of_similar_lengths() -> None:
+    plan = random_plan()
+    padded = sum(len(rows) * plan.target_lengths[rows].max() for rows in epoch(plan, 0))
+    assert padded < 1.05 * plan.target_lengths.sum()
+
+
+def test_epochs_and_seeds_differ_in_the_batches_and_in_their_order() -> None:
+    plan = random_plan()
+    first, second = epoch(plan, 0), epoch(plan, 1)
+    other = epoch(random_plan(seed=2), 0)
+    for one, two in itertools.combinations((first, second, other), 2):
+        assert len(one) == len(two) == plan.num_batches
+        assert {frozenset(rows) for rows in one} != {frozenset(rows) for rows in two}
+        assert [plan.target_lengths[rows[0]] for rows in one] != [plan.target_lengths[rows[0]] for rows in two]
+    by_length = sorted(first, key=lambda rows: plan.target_lengths[rows[0]])
+    assert [tuple(rows) for rows in by_length] != [tuple(rows) for rows in first], "not from short to long"
+
+
+def test_a_step_depends_on_nothing_that_was_asked_before() -> None:
+    """So a resumed run goes on exactly, whichever step it left off at."""
+    plan = random_plan()
+    steps = range(3 * plan.num_batches)
+    expected = [plan.step_rows(step) for step in steps]
+    again = random_plan()
+    for step in reversed(steps):
+        assert np.array_equal(again.step_rows(step), expected[step])
+
+
+@given(st.integers(1, 97), st.integers(1, 23))
+def test_shares_deal_out_a_batch_like_cards(num_rows: int, count: int) -> None:
+    rows = np.arange(100, 100 + num_rows)
+    shares = [share(rows, index, count) for index in range(count)]
+    assert sorted(np.concatenate(shares)) == list(rows)
+    sizes = [len(part) for part in shares]
+    assert max(sizes) - min(sizes) <= 1
+    # Neighbours, which are of like length, go to different shares.
+    owner = {row: index for index, part in enumerate(shares) for row in part}
+    for begin in range(100, 100 + num_rows, count):
+        dealt = [owner[row] for row in range(begin, min(begin + count, 100 + num_rows))]
+        assert len(set(dealt)) == len(dealt)
+
+
+def padded_tokens(plan: BatchPlan, num_shares: int) -> int:
+    """The most padded tokens on a side of any micro-batch of an epoch."""
+    parts = [share(rows, index, num_shares) for rows in epoch(plan, 0) for index in range(num_shares)]
+    return max(
+        len(part) * max(plan.source_lengths[part].max(), plan.target_lengths[part].max()) for part in parts if len(part)
+    )
+
+
+@given(lengths, budgets, st.integers(37, 223), st.sampled_from([1, 2, 3, 8]))
+def test_accumulation_keeps_every_micro_batch_within_the_bound(
+    pairs: list[tuple[int, int]], budget: int, bound: int, world_size: int
+) -> None:
+    plan = make_plan(pairs, budget)
+    accumulation = plan.accumulation(max_tokens_per_device=bound, world_size=world_size)
+    assert padded_tokens(plan, accumulation * world_size) <= bound
+
+
+@given(lengths, budgets, st.integers(37, 223), st.sampled_from([1, 2, 3, 8]))
+def test_accumulation_is_as_little_as_can_be(
+    pairs: list[tuple[int, int]], budget: int, bound: int, world_size: int
+) -> None:
+    """Exact where the target is the longer side; the source's longest sentence may be in a smaller share."""
+    plan = make_plan([(min(pair), max(pair)) for pair in pairs], budget)
+    accumulation = plan.accumulation(max_tokens_per_device=bound, world_size=world_size)
+    if accumulation > 1:
+        assert padded_tokens(plan, (accumulation - 1) * world_size) > bound
+
+
+def test_budgets_below_the_longest_sentence_are_named() -> None:
+    pairs = [(3, 5), (41, 7), (11, 13)]
+    with pytest.raises(UserError, match=r"data\.tokens_per_batch 40 is less than the longest sentence, 41 pieces"):
+        make_plan(pairs, 40)
+    plan = make_plan(pairs, 41)
+    assert plan.accumulation(max_tokens_per_device=41, world_size=1) == 1
+    with pytest.raises(UserError, match=r"data\.max_tokens_per_device 40 is less than the longest sentence, 41"):
+        plan.accumulation(max_tokens_per_device=40, world_size=1)
+
+
+@pytest.mark.slow
+def test_wmt14_is_planned_in_seconds() -> None:
+    random = np.random.default_rng(1)
+    source_lengths = np.minimum(random.gamma(2.0, 15.0, 4_500_000).astype(np.int64) + 1, 256)
+    target_lengths = np.clip(source_lengths + random.integers(-7, 8, len(source_lengths)), 1, 256)
+    begin = time.perf_counter()
+    plan = BatchPlan(source_lengths, target_lengths, 25_000, seed=1)
+    plan.accumulation(max_tokens_per_device=16_384, world_size=1)
+    plan.step_rows(0)
+    assert time.perf_counter() - begin < 60
+    begin = time.perf_counter()
+    for step in range(1, 1001):
+        plan.step_rows(step)
+    assert time.perf_counter() - begin < 1
