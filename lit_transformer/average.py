@@ -10,7 +10,7 @@ def main(args: list[str] | None = None) -> None:
     """Parse, average, write."""
     with user_errors_to_exit():
         parser = Parser("average", __doc__)
-        parser.add_argument("--run", required=True, help="a run folder")
+        parser.add_argument("--run", required=True, help="a run folder, or a folder above runs")
         parser.add_argument("--last", type=int, default=5, help="how many (default %(default)s; the paper: 5, big 20)")
         parser.add_argument("--output", help="file to write; average-LAST.ckpt beside the checkpoints when left out")
         run(parser.parse_args(args))
@@ -21,14 +21,15 @@ def run(options: argparse.Namespace) -> None:
     # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer import checkpoint
 
-    steps = checkpoint.recent_steps(Path(options.run).expanduser())
+    folder = checkpoint.newest_folder(options.run)
+    steps = checkpoint.recent_steps(folder)
     if not 1 <= options.last <= len(steps):
         raise UserError(
-            f"--last {options.last}: {options.run} has {len(steps)} regular checkpoints; give a number from 1 to that, "
+            f"--last {options.last}: {folder} has {len(steps)} regular checkpoints; give a number from 1 to that, "
             "or train with a larger --checkpoints.keep"
         )
     chosen = steps[-options.last :]
-    output = Path(options.output) if options.output else chosen[-1].parent / f"average-{options.last}.ckpt"
+    output = Path(options.output) if options.output else folder / f"average-{options.last}.ckpt"
     checkpoint.save(checkpoint.average(chosen), output)
     names = ", ".join(path.name for path in chosen)
     print(f"averaged {names}\nwritten: {output}")

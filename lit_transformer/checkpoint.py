@@ -12,6 +12,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ WEIGHTS = "state_dict"
 WEIGHTS_PREFIX = "transformer."
 """The LightningModule's attribute that holds the model."""
 FORMAT = 1
+FIELDS = {"format": int, "transformer": dict, "tokenizer": bytes, "source": str, "target": str, "step": int}
+"""What the entry holds (`describe`)."""
 _STEP_NAME = re.compile(r"(best-)?step-(\d+)\.ckpt")
 
 
@@ -76,23 +79,31 @@ def describe(transformer: Transformer, tokenizer: Tokenizer, *, source: str, tar
 
 def save(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Writes beside the place, flushes to the disk and renames: there is the old file or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write the checkpoint {path}: {error.strerror or error}; make room there") from error
+    except (OSError, RuntimeError) as error:
+        # torch's writer stumbles over what a full disk left undone, and its own complaint covers the disk's.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(
+            f"cannot write the checkpoint {path}: {cause.strerror or cause}; make room or choose another place"
+        ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint of this project as plain data; no code in it can run."""
+    """A checkpoint of this project as plain data, every byte as it was written; no code in it can run."""
     try:
+        _check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: give a file, a run folder or a folder above runs") from error
@@ -107,12 +118,7 @@ def read(path: Path) -> dict[str, Any]:
     # torch raises whatever its reader meets: RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError, ...
     except Exception as error:
         raise UserError(f"{path} is damaged, truncated or not a checkpoint: take another one") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(ENTRY), dict):
-        raise UserError(
-            f"{path} is not a checkpoint of lit_transformer: train one with `python -m lit_transformer.fit`"
-        )
-    if checkpoint[ENTRY].get("format") != FORMAT:
-        raise UserError(f"{path} has format {checkpoint[ENTRY].get('format')!r}, this version reads {FORMAT}")
+    _check_content(checkpoint, path)
     return checkpoint
 
 
@@ -121,28 +127,68 @@ def load(run_or_file: str | Path) -> TrainedModel:
     path = find(run_or_file)
     checkpoint = read(path)
     entry = checkpoint[ENTRY]
+    weights = {name.removeprefix(WEIGHTS_PREFIX): value for name, value in checkpoint[WEIGHTS].items()}
     try:
         tokenizer = Tokenizer(entry["tokenizer"])
+        config = TransformerConfig(**entry["transformer"])
+        sizes = (config.d_model, config.d_ff, config.num_heads, config.key_size, config.value_size)
+        if config.num_layers > len(weights) or max(sizes) > max(value.numel() for value in weights.values()):
+            raise ValueError("the architecture has sizes that the weights do not have")
         # On the meta device nothing is allocated: sizes that a file claims cost nothing until its weights fit them.
         with torch.device("meta"):
-            transformer = Transformer(
-                TransformerConfig(**entry["transformer"]), vocab_size=tokenizer.vocab_size, pad_id=PAD_ID
-            )
-        transformer.load_state_dict(_weights(checkpoint), assign=True)
-        source, target, step = str(entry["source"]), str(entry["target"]), int(entry["step"])
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OverflowError) as error:
+            transformer = Transformer(config, vocab_size=tokenizer.vocab_size, pad_id=PAD_ID)
+        transformer.load_state_dict(weights, assign=True)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not hold what a checkpoint of lit_transformer holds: {reason}") from error
-    return TrainedModel(transformer.eval(), tokenizer, source, target, step, path)
+    if not all(bool(weight.isfinite().all()) for weight in transformer.parameters()):
+        raise UserError(f"{path} has weights that are not finite: its training diverged; take an earlier checkpoint")
+    transformer = transformer.float().requires_grad_(False).eval()
+    return TrainedModel(transformer, tokenizer, entry["source"], entry["target"], entry["step"], path)
 
 
-def _weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    weights = {}
-    for name, value in checkpoint[WEIGHTS].items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is not a tensor")
-        weights[name.removeprefix(WEIGHTS_PREFIX)] = value
-    return weights
+def _check_archive(path: Path) -> None:
+    """Raises where a byte is not as it was written, or a member of the archive would unpack to more than its place."""
+    # Of a device or a pipe nobody knows the end.
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise ValueError("not a regular file")
+    with zipfile.ZipFile(path) as archive:
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+        if packed or archive.testzip() is not None:
+            raise ValueError("packed or damaged")
+
+
+def _check_content(checkpoint: object, path: Path) -> None:
+    """Types and sizes, so that whoever reads a checkpoint can rely on them."""
+    entry = checkpoint.get(ENTRY) if isinstance(checkpoint, dict) else None
+    weights = checkpoint.get(WEIGHTS) if isinstance(checkpoint, dict) else None
+    if not isinstance(entry, dict) or not isinstance(weights, dict):
+        raise UserError(
+            f"{path} is not a checkpoint of lit_transformer: train one with `python -m lit_transformer.fit`"
+        )
+    written = entry.get("format")
+    if isinstance(written, int) and written != FORMAT:
+        raise UserError(f"{path} has format {written}, this version reads {FORMAT}: take the version that wrote it")
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(entry.get(name), kind)]
+    if not wrong and not all(isinstance(value, str | int | float | None) for value in entry["transformer"].values()):
+        wrong = ["transformer"]
+    plain = all(isinstance(name, str) and _is_plain(value) for name, value in weights.items())
+    # A tensor can claim any size by repeating the few numbers that it has.
+    if not weights or not plain or sum(value.nbytes for value in weights.values()) > path.stat().st_size:
+        wrong.append(WEIGHTS)
+    if wrong:
+        raise UserError(
+            f"{path} does not hold what a checkpoint of lit_transformer holds ({', '.join(wrong)}): take another one"
+        )
+
+
+def _is_plain(value: object) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and value.is_floating_point()
+    )
 
 
 def find(run_or_file: str | Path) -> Path:
@@ -151,25 +197,31 @@ def find(run_or_file: str | Path) -> Path:
     A file is itself. In a run folder it is the best by BLEU, else the latest step; above several runs, that of the
     run that was written to last.
     """
-    path = Path(run_or_file).expanduser()
+    path = _existing(run_or_file)
     if not path.is_dir():
-        if not path.exists():
-            raise UserError(f"there is no checkpoint {path}: give a file, a run folder or a folder above runs")
         return path
+    files = _named(newest_folder(path))
+    best = [file for file in files if file.name.startswith("best-")]
+    return max(best or files, key=lambda file: (step_of(file), file))
+
+
+def newest_folder(root: str | Path) -> Path:
+    """The folder with the checkpoints of a run; of the one that was written to last if there are several at `root`."""
+    path = _existing(root)
+    if not path.is_dir():
+        raise UserError(f"{path} is a file: give a run folder or a folder above runs")
     folders = {file.parent for file in path.rglob("*.ckpt") if step_of(file) is not None}
     if not folders:
         raise UserError(
             f"there is no checkpoint in {path} or below it: give a file, a run folder or a folder above runs"
         )
-    newest = max(folders, key=lambda folder: (max(_time(file) for file in _named(folder)), folder))
-    best = [file for file in _named(newest) if file.name.startswith("best-")]
-    return max(best or _named(newest), key=lambda file: (step_of(file), file))
+    return max(folders, key=lambda folder: (max(map(_time, _named(folder)), default=0), folder))
 
 
-def recent_steps(run: Path) -> list[Path]:
-    """The regular checkpoints of a run, oldest step first."""
-    folder = run / FOLDER if (run / FOLDER).is_dir() else run
-    return sorted(file for file in _named(folder) if not file.name.startswith("best-"))
+def recent_steps(folder: Path) -> list[Path]:
+    """The regular checkpoints in a folder, oldest step first."""
+    files = [file for file in _named(folder) if not file.name.startswith("best-")]
+    return sorted(files, key=lambda file: (step_of(file), file))
 
 
 def newest_readable(root: Path) -> tuple[Path | None, list[Path]]:
@@ -177,22 +229,13 @@ def newest_readable(root: Path) -> tuple[Path | None, list[Path]]:
     files = [file for file in root.rglob("step-*.ckpt") if step_of(file) is not None]
     damaged: list[Path] = []
     for file in sorted(files, key=lambda file: (_time(file), step_of(file)), reverse=True):
-        if is_whole(file):
+        try:
+            read(file)
+        except UserError:
+            damaged.append(file)
+        else:
             return file, damaged
-        damaged.append(file)
     return None, damaged
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file is a checkpoint of this project, with every byte as it was written (by its checksums)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return False
-        read(path)
-    except (OSError, zipfile.BadZipFile, UserError, RuntimeError, ValueError, EOFError, NotImplementedError):
-        return False
-    return True
 
 
 def average(paths: Sequence[Path]) -> dict[str, Any]:
@@ -201,20 +244,36 @@ def average(paths: Sequence[Path]) -> dict[str, Any]:
     Summed in float64, so that the mean of copies is the copy to the bit. Everything else is the last one's, but the
     training state, which belongs to no single trajectory any more.
     """
-    total: dict[str, Tensor] = {}
-    last: dict[str, Any] = {}
-    for path in paths:
+    first = last = read(paths[0])
+    total = {name: value.double() for name, value in first[WEIGHTS].items()}
+    for path in paths[1:]:
         last = read(path)
+        for field in ("transformer", "tokenizer", "source", "target"):
+            if last[ENTRY][field] != first[ENTRY][field]:
+                raise UserError(f"{path} has another {field} than {paths[0]}: average checkpoints of one run")
+        if _shapes(last) != _shapes(first):
+            raise UserError(f"{path} has other weights than {paths[0]}: average checkpoints of one run")
         for name, value in last[WEIGHTS].items():
-            if name in total and total[name].shape != value.shape:
-                raise UserError(f"{path} is of another model than {paths[0]}: {name} has another shape")
-            total[name] = total[name] + value.double() if name in total else value.double()
-        if total.keys() != last[WEIGHTS].keys():
-            raise UserError(f"{path} is of another model than {paths[0]}: it has other weights")
-        if last[ENTRY]["tokenizer"] != read(paths[0])[ENTRY]["tokenizer"]:
-            raise UserError(f"{path} has another vocabulary than {paths[0]}: average checkpoints of one run")
+            total[name] += value
     weights = {name: (value / len(paths)).to(last[WEIGHTS][name].dtype) for name, value in total.items()}
     return {WEIGHTS: weights, ENTRY: last[ENTRY]}
+
+
+def _shapes(checkpoint: Mapping[str, Any]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in checkpoint[WEIGHTS].items()}
+
+
+def _existing(run_or_file: str | Path) -> Path:
+    try:
+        path = Path(run_or_file).expanduser()
+        path.stat()
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}: give a file, a run folder or a folder above runs") from error
+    # A home that is not known, a name that no file can have.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot read the checkpoint {str(run_or_file)[:200]}: {reason}; correct the path") from error
+    return path
 
 
 def _named(folder: Path) -> list[Path]:
@@ -222,4 +281,7 @@ def _named(folder: Path) -> list[Path]:
 
 
 def _time(path: Path) -> int:
-    return path.stat().st_mtime_ns
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # a run that goes on has just deleted it
+        return 0

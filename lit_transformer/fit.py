@@ -4,13 +4,20 @@ import logging
 import shlex
 import sys
 import time
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NoReturn
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import Namespace
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.data.datamodule import TranslationData
@@ -39,6 +46,23 @@ class Parser(LightningArgumentParser):
         raise UserError(f"{message} (all settings: --print_config)")
 
 
+class Settings(SaveConfigCallback):
+    """Writes the settings into the run's folder: `config.yaml` to train with again, and hyper-parameters as logged."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        sections = {name: value for name, value in self.config.as_dict().items() if name != "config"}
+        settings = flat(sections)
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(settings)
+                continue
+            # The logger's own method would draw a curve of a made-up value; this names the curves to compare runs by.
+            logger.hparams.update(settings)
+            writer = logger.experiment._get_file_writer()
+            for summary in hparams(settings, {"val/bleu": 0.0, "val/loss": 0.0}):
+                writer.add_summary(summary)
+
+
 class FitCLI(LightningCLI):
     """Sections `model`, `data`, `trainer` and `checkpoints`; a value is set in one place and linked to the others."""
 
@@ -54,6 +78,13 @@ class FitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except UnicodeDecodeError as error:
+            raise UserError(f"a file of --config is not UTF-8 text ({error.reason}): convert it to UTF-8") from error
+        check_settings(self.config)
+
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """The trainer with what depends on the machine and on the run that is resumed."""
         self.resumed = resume_point(self.config.ckpt_path, Path(self.config.trainer.default_root_dir))
@@ -62,7 +93,10 @@ class FitCLI(LightningCLI):
         if self.config.ckpt_path == "last" and self.resumed is not None and self.config.trainer.logger in (None, True):
             run = self.resumed.parent.parent
             settings["logger"] = TensorBoardLogger(run.parent.parent, name=run.parent.name, version=run.name)
-        trainer = super().instantiate_trainer(**settings)
+        try:
+            trainer = super().instantiate_trainer(**settings)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise UserError(f"trainer: {error} (all settings: --print_config)") from error
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
@@ -71,6 +105,8 @@ def main(args: list[str] | None = None) -> None:
     """Parse, train, and say how it went."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # Lightning 2.6 has not followed a renaming in torch 2.13; users can do nothing about it.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     if args is None:
         # In place: Lightning starts the other ranks with the same sys.argv.
         sys.argv[1:] = with_short_devices(sys.argv[1:])
@@ -81,8 +117,9 @@ def main(args: list[str] | None = None) -> None:
             LitTransformer,
             TranslationData,
             parser_class=Parser,
-            parser_kwargs={"description": __doc__},
+            parser_kwargs={"description": __doc__, "allow_abbrev": False},
             trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Progress()]},
+            save_config_callback=Settings,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=1,
             auto_configure_optimizers=False,
@@ -106,13 +143,13 @@ def fit(cli: FitCLI) -> None:
             flush=True,
         )
     trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
-    if trainer.is_global_zero:
-        report(trainer, data, time.perf_counter() - begin)
-
-
-def report(trainer: L.Trainer, data: TranslationData, seconds: float) -> None:
-    """In plain words: how good it is, where it lies, what to type next."""
     run = run_folder(trainer)
+    if trainer.is_global_zero:
+        report(trainer, data, run, time.perf_counter() - begin)
+
+
+def report(trainer: L.Trainer, data: TranslationData, run: Path, seconds: float) -> None:
+    """In plain words: how good it is, where it lies, what to type next."""
     saved = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
     if saved.best_step is None:
@@ -150,19 +187,67 @@ def with_short_devices(args: list[str]) -> list[str]:
     ]
 
 
+def check_settings(settings: Namespace) -> None:
+    """Raises where Lightning would stumble later or not at all."""
+    if not 0 <= int(settings.seed_everything) < 2**32:
+        raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
+    trainer = settings.trainer
+    for name in ("max_steps", "val_check_interval", "log_every_n_steps"):
+        endless = name == "max_steps" and trainer[name] == -1
+        if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
+            raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
+    if (trainer.gradient_clip_val or 0) < 0:
+        raise UserError(f"trainer.gradient_clip_val is {trainer.gradient_clip_val}: it must be at least 0")
+    try:
+        Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=trainer.default_root_dir).close()
+    except OSError as error:
+        raise UserError(
+            f"trainer.default_root_dir {trainer.default_root_dir} cannot be written: {error.strerror}; choose another"
+        ) from error
+
+
 def resume_point(ckpt_path: str | None, root: Path) -> Path | None:
     """The checkpoint that is meant by `--ckpt_path`; damaged ones are named and passed over."""
-    if ckpt_path != "last":
-        return checkpoints.find(ckpt_path) if ckpt_path else None
+    if ckpt_path is None:
+        return None
+    if ckpt_path == "last":
+        return last_readable(root)
+    path = checkpoints.find(ckpt_path)
+    # Lightning would load it with less to say about what is wrong with it.
+    if "loops" not in checkpoints.read(path):
+        raise UserError(f"--ckpt_path {path} is an average, which has no training state: give a step-STEP.ckpt")
+    return path
+
+
+def last_readable(root: Path) -> Path:
+    """What `--ckpt_path last` means."""
     path, damaged = checkpoints.newest_readable(root)
     for file in damaged:
-        print(f"note: passed over {file}: it is damaged", file=sys.stderr)
+        note(f"passed over {file}: it is damaged")
     if path is None:
         raise UserError(
             f"--ckpt_path last: there is no readable checkpoint below {root} (trainer.default_root_dir): "
             "leave --ckpt_path out to start afresh"
         )
     return path
+
+
+@rank_zero_only
+def note(message: str) -> None:
+    """Tell the user, once for all processes."""
+    print(f"note: {message}", file=sys.stderr)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Nested settings under dotted names, as plain values; what is not set is left out."""
+    values: dict[str, bool | int | float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            values |= flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            values[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return values
 
 
 def has_bfloat16(accelerator: str) -> bool:

@@ -5,7 +5,11 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EISDIR
 from pathlib import Path
+from typing import TextIO
 
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.decoding.options import add_search_options
@@ -17,8 +21,10 @@ def main(args: list[str] | None = None) -> None:
     with user_errors_to_exit():
         parser = Parser("test", __doc__)
         add_search_options(parser)
-        parser.add_argument("--corpus", required=True, help="demo, copy, a folder of SPLIT.LANG files, or a Hub data set")
+        parser.add_argument("--corpus", required=True, help="demo, copy, a folder of SPLIT.LANG files, a Hub data set")
         parser.add_argument("--split", default="test", help="default %(default)s")
+        parser.add_argument("--source", help="language as the corpus names it; the checkpoint's when left out")
+        parser.add_argument("--target", help="the same of the language to translate into")
         parser.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenization; `none` for tokenized text")
         parser.add_argument("--lowercase", action="store_true", help="score without regard to case")
         parser.add_argument("--output", help="file for the translations; beside the run's checkpoints when left out")
@@ -38,30 +44,29 @@ def run(options: argparse.Namespace) -> None:
     tokenize = check_tokenization(options.tokenize)
     trained = checkpoint.load(options.checkpoint)
     print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
-    pairs = load_pairs(
-        options.corpus,
-        split=options.split,
-        source=trained.source,
-        target=trained.target,
-        cache_dir=Path(options.cache_dir),
-    )
-    output = Path(options.output) if options.output else default_output(trained.path, trained.target, options)
-    translator = Translator(trained.transformer, trained.tokenizer, device=options.device or default_device())
-    begin = time.perf_counter()
-    translations = translator.translate(
-        list(pairs["source"]),
-        beam_size=options.beam_size,
-        length_penalty=options.length_penalty,
-        batch_tokens=options.batch_tokens,
-    )
-    seconds = time.perf_counter() - begin
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("".join(f"{text}\n" for text in translations), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {output}: {error.strerror or error}; choose another file with --output"
-        ) from error
+        pairs = load_pairs(
+            options.corpus,
+            split=options.split,
+            source=options.source or trained.source,
+            target=options.target or trained.target,
+            cache_dir=Path(options.cache_dir),
+        )
+    except UserError as error:
+        raise UserError(str(error).replace("--data.", "--")) from error  # it names the options of fit
+    output = Path(options.output) if options.output else default_output(trained.path, trained.target, options)
+    device = default_device() if options.device is None else options.device
+    translator = Translator(trained.transformer, trained.tokenizer, device=device)
+    with written_whole(output) as file:
+        begin = time.perf_counter()
+        translations = translator.translate(
+            list(pairs["source"]),
+            beam_size=options.beam_size,
+            length_penalty=options.length_penalty,
+            batch_tokens=options.batch_tokens,
+        )
+        seconds = time.perf_counter() - begin
+        file.writelines(f"{text}\n" for text in translations)
     scores = score_translations(translations, list(pairs["target"]), tokenize=tokenize, lowercase=options.lowercase)
     if options.json:
         print(
@@ -82,11 +87,30 @@ def run(options: argparse.Namespace) -> None:
 
 
 def default_output(checkpoint: Path, target: str, options: argparse.Namespace) -> Path:
-    """A file beside the run's checkpoints that names all that the translations depend on."""
+    """A file in the run's folder, else beside the checkpoint, that names all that the translations depend on."""
     corpus = re.sub(r"\W+", "-", options.corpus).strip("-")
     settings = f"beam{options.beam_size}-alpha{options.length_penalty:g}"
     name = f"{corpus}.{options.split}.{checkpoint.stem}.{settings}.{target}"
-    return checkpoint.parent.parent / "translations" / name
+    folder = checkpoint.parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "translations" / name
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[TextIO]:
+    """A file to write; an earlier one is replaced when all is written.
+
+    It is opened before the work whose result it is to hold, so that a place where nothing can be written is known.
+    """
+    from lit_transformer.data.arrow_file import whole_file
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "it is a folder")
+        with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another file with --output") from error
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 import argparse
 import os
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import contextmanager
+from io import TextIOWrapper
+from itertools import count, islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from lit_transformer.decoding.options import add_search_options
@@ -26,18 +29,35 @@ def main(args: list[str] | None = None) -> None:
             "--n_best", type=int, help="print so many candidates a line: LINE, SCORE, TEXT, tab-separated"
         )
         options = parser.parse_args(args)
+        if sys.stdin is None or sys.stdout is None:
+            raise UserError("stdin and stdout are the text and its translation: neither may be closed")
         # After parsing, so that --help and a misspelt option answer at once.
         from lit_transformer.decoding.translator import Translator
 
         translator = Translator.load(options.checkpoint, device=options.device)
+        answer(translator, options, [], 1)  # complains of wrong options before the first line is read
         try:
-            if sys.stdin.isatty():
-                converse(translator, options)
-            else:
-                stream(translator, options, sys.stdin.buffer)
-        except BrokenPipeError:
-            # Whoever read the output has seen enough; what Python still holds back goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with utf8_output():
+                if sys.stdin.isatty():
+                    converse(translator, options)
+                else:
+                    stream(translator, options, sys.stdin.buffer)
+        except KeyboardInterrupt:
+            sys.exit(130)  # what a shell says of a command that Ctrl-C ended
+
+
+@contextmanager
+def utf8_output() -> Iterator[None]:
+    """Write UTF-8 whatever the locale, and end quietly when nobody reads any more."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    try:
+        yield
+    except OSError as error:
+        # What Python still holds back goes nowhere, or it would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UserError(f"cannot write the translations to stdout: {error.strerror}; make room there") from error
 
 
 def stream(translator: "Translator", options: argparse.Namespace, file: BinaryIO) -> None:
@@ -52,15 +72,17 @@ def stream(translator: "Translator", options: argparse.Namespace, file: BinaryIO
 def converse(translator: "Translator", options: argparse.Namespace) -> None:
     """A person types sentences."""
     print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
-    number = 1
-    while True:
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    for number in count(1):
+        # Not by `input`, which would write it into a file that stdout goes to.
+        print("> ", end="", file=sys.stderr, flush=True)
         try:
-            text = input("> ")
-        except (EOFError, KeyboardInterrupt):
+            text = input()
+        except EOFError:
             print(file=sys.stderr)
             return
         answer(translator, options, [text], number)
-        number += 1
 
 
 def answer(translator: "Translator", options: argparse.Namespace, texts: list[str], first: int) -> None:
@@ -69,8 +91,9 @@ def answer(translator: "Translator", options: argparse.Namespace, texts: list[st
         texts,
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
-        n_best=options.n_best or 1,
+        n_best=1 if options.n_best is None else options.n_best,
         batch_tokens=options.batch_tokens,
+        first_line=first,
     )
     for number, best in enumerate(candidates, start=first):
         if options.n_best is None:
@@ -84,8 +107,9 @@ def answer(translator: "Translator", options: argparse.Namespace, texts: list[st
 def decoded_lines(file: BinaryIO) -> Iterator[str]:
     """Lines end at a line feed only: other characters that Python takes for line ends are text."""
     for number, line in enumerate(file, start=1):
+        text = line.removeprefix(BOM_UTF8) if number == 1 else line
         try:
-            yield line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            yield text.decode("utf-8").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise UserError(f"stdin, line {number}: not UTF-8 ({error.reason}): convert the text to UTF-8") from error
 

@@ -11,7 +11,7 @@ import lightning as L
 import numpy as np
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.data import CACHE_DIR
@@ -62,9 +62,19 @@ class TranslationData(L.LightningDataModule):
         seed: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("tokens_per_batch", tokens_per_batch), ("max_length", max_length)):
-            if value < 1:
-                raise UserError(f"data.{name} is {value}: it must be at least 1")
+        for name, value, least in (
+            ("tokens_per_batch", tokens_per_batch, 1),
+            ("max_tokens_per_device", max_tokens_per_device, 1),
+            ("max_length", max_length, 1),
+            ("max_length_ratio", max_length_ratio, 1),
+            ("validation_batch_tokens", validation_batch_tokens, 1),
+            ("num_workers", num_workers or 0, 0),
+        ):
+            if value < least:
+                raise UserError(f"data.{name} is {value}: it must be at least {least}")
+        # SentencePiece's own limits.
+        if not 0.98 <= character_coverage <= 1.0:
+            raise UserError(f"data.character_coverage is {character_coverage}: it must be from 0.98 to 1")
         self.corpus = corpus
         self.source = source
         self.target = target
@@ -208,15 +218,18 @@ class TrainingStream(IterableDataset[Batch]):
         self._world_size = world_size
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in count(self._first_step):
-            rows = self._plan.step_rows(step)
-            step_target_tokens = int(self._plan.target_lengths[rows].sum())
-            for micro_batch in range(self._accumulation):
-                index = micro_batch * self._world_size + self._rank
-                part = share(rows, index, self._accumulation * self._world_size)
-                yield self._batch(part, step_target_tokens, step, micro_batch)
+        worker = get_worker_info()
+        first, every = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        # Several workers make the micro-batches by turns, and by turns the loader takes theirs.
+        for number in count(first, every):
+            offset, micro_batch = divmod(number, self._accumulation)
+            yield self._batch(self._first_step + offset, micro_batch)
 
-    def _batch(self, rows: Integers, step_target_tokens: int, step: int, micro_batch: int) -> Batch:
+    def _batch(self, step: int, micro_batch: int) -> Batch:
+        step_rows = self._plan.step_rows(step)
+        step_target_tokens = int(self._plan.target_lengths[step_rows].sum())
+        index = micro_batch * self._world_size + self._rank
+        rows = share(step_rows, index, self._accumulation * self._world_size)
         pair = (self._store.gather(rows, "source"), self._store.gather(rows, "target")) if len(rows) else _filler()
         return make_batch(*pair, step_target_tokens=step_target_tokens, step=step, micro_batch=micro_batch)
 

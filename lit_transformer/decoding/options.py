@@ -1,6 +1,9 @@
 """How translations are searched for unless told otherwise (section 6.1), and the options that change it."""
 
 import argparse
+import math
+
+from lit_transformer.errors import UserError
 
 BEAM_SIZE = 4
 LENGTH_PENALTY = 0.6
@@ -21,3 +24,15 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         help="padded source pieces translated at a time (default %(default)s)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the first GPU, if there is one, when left out")
+
+
+def check_search(*, beam_size: int, length_penalty: float, n_best: int, batch_tokens: int) -> None:
+    """Raises where translating with these settings is impossible, before anything is read or computed."""
+    for name, value in (("beam_size", beam_size), ("batch_tokens", batch_tokens)):
+        if value < 1:
+            raise UserError(f"{name} is {value}: it must be at least 1")
+    if not 1 <= n_best <= beam_size:
+        raise UserError(f"n_best is {n_best}: it must be at least 1 and at most beam_size, {beam_size}")
+    # With less than 0 the end of a sentence could not be known.
+    if not (math.isfinite(length_penalty) and length_penalty >= 0.0):
+        raise UserError(f"length_penalty is {length_penalty}: it must be a number that is at least 0")

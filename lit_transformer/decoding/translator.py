@@ -1,7 +1,9 @@
 """Strings in, strings out: a trained model as a translator. It does not know Lightning."""
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from lit_transformer import checkpoint
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY
+from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
 from lit_transformer.decoding.search import Hypothesis, SpecialIds, beam_search
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
@@ -24,7 +26,7 @@ MAX_SOURCE_PIECES = 1024
 
 
 class Translation(NamedTuple):
-    """One candidate translation of a sentence and its score: log-probability over length penalty."""
+    """One candidate translation of a sentence, on one line, and its score: log-probability over length penalty."""
 
     text: str
     score: float
@@ -60,11 +62,14 @@ class Translator:
     def __init__(self, transformer: Transformer, tokenizer: Tokenizer, *, device: str = "cpu") -> None:
         try:
             self.device = torch.device(device)
+            # Some kinds of device have a name and cannot compute.
+            torch.ones(1, device=self.device).item()
             self.transformer = transformer.to(self.device).eval()
-        # torch raises the second where it was built without that kind of device.
-        except (RuntimeError, AssertionError) as error:
+        # torch raises the last two where it was built without that kind of device.
+        except (RuntimeError, AssertionError, ImportError) as error:
+            reason = (str(error).splitlines() or ["no reason given"])[0]
             raise UserError(
-                f"device {device!r} cannot be used here: {error}; give cpu, or a GPU that is there"
+                f"device {device!r} cannot be used here: {reason}; give cpu, or a GPU that is there"
             ) from error
         self.tokenizer = tokenizer
 
@@ -77,7 +82,7 @@ class Translator:
             device: Where to compute; the first GPU if there is one when left out.
         """
         trained = checkpoint.load(run_or_file)
-        return cls(trained.transformer, trained.tokenizer, device=device or default_device())
+        return cls(trained.transformer, trained.tokenizer, device=default_device() if device is None else device)
 
     def translate(
         self,
@@ -108,29 +113,37 @@ class Translator:
         length_penalty: float = LENGTH_PENALTY,
         n_best: int,
         batch_tokens: int = BATCH_TOKENS,
+        first_line: int = 1,
     ) -> list[list[Translation]]:
         """The `n_best` translations of every text, best first; otherwise as `translate`.
 
         A text of more than `MAX_SOURCE_PIECES` pieces is translated in parts, which has no n-best list: its single
-        candidate joins the best translations of the parts. stderr says so.
+        candidate joins the best translations of the parts. stderr says so, counting texts from `first_line`.
         """
-        if batch_tokens < 1:
-            raise UserError(f"batch_tokens is {batch_tokens}: it must be at least 1")
+        check_search(beam_size=beam_size, length_penalty=length_penalty, n_best=n_best, batch_tokens=batch_tokens)
         parts = [list(_parts(ids, self._longest())) for ids in self.tokenizer.encode(list(texts))]
         flat = [part for text in parts for part in text]
         found: list[list[Translation]] = [[] for _ in flat]
         for batch in _batches(flat, batch_tokens):
             source_BS = _padded([flat[index] for index in batch]).to(self.device)
-            with torch.inference_mode():
+            with torch.inference_mode(), _enough_memory(source_BS, beam_size):
                 hypotheses = search(
                     self.transformer, source_BS, beam_size=beam_size, length_penalty=length_penalty, n_best=n_best
                 )
             for index, candidates in zip(batch, hypotheses, strict=True):
-                decoded = self.tokenizer.decode([hypothesis.tokens for hypothesis in candidates])
-                scores = [hypothesis.score for hypothesis in candidates]
-                found[index] = [Translation(*pair) for pair in zip(decoded, scores, strict=True)]
+                found[index] = self._in_words(candidates)
         rest = iter(found)
-        return [_joined(number, [next(rest) for _ in text]) for number, text in enumerate(parts, start=1)]
+        return [_joined(number, [next(rest) for _ in text]) for number, text in enumerate(parts, start=first_line)]
+
+    def _in_words(self, candidates: list[Hypothesis]) -> list[Translation]:
+        if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
+            raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")
+        texts = self.tokenizer.decode([candidate.tokens for candidate in candidates])
+        # A vocabulary can hold characters that end a line.
+        return [
+            Translation(" ".join(text.splitlines()), candidate.score)
+            for text, candidate in zip(texts, candidates, strict=True)
+        ]
 
     def _longest(self) -> int:
         if self.transformer.config.positions == "learned":
@@ -141,6 +154,20 @@ class Translator:
 def default_device() -> str:
     """The first GPU, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _enough_memory(source_BS: Tensor, beam_size: int) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        num_sentences, length = source_BS.shape
+        raise UserError(
+            f"there is no memory for {num_sentences} sentences of {length} pieces at a time with beam_size "
+            f"{beam_size}: lower batch_tokens or beam_size"
+        ) from error
 
 
 def _parts(ids: list[int], longest: int) -> Iterator[list[int]]:

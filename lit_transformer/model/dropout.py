@@ -26,7 +26,7 @@ class Dropout(nn.Module):
         per_draw = 64 // BITS
         draws = torch.empty((states.numel() + per_draw - 1) // per_draw, dtype=torch.int64)
         random = draws.random_(-(2**63), None).view(torch.int16)[: states.numel()].view(states.shape)
-        threshold = round(self.rate * 2**BITS)
+        threshold = min(round(self.rate * 2**BITS), 2**BITS - 1)
         scale = 2**BITS / (2**BITS - threshold)
         return states * (random >= threshold - 2 ** (BITS - 1)).to(states.dtype).mul_(scale)
 

@@ -44,6 +44,7 @@ class Checkpoints(CheckpointCallback):
         self.keep = keep
         self.best_bleu = -math.inf
         self.best_step: int | None = None
+        self._saved_step: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_bleu": self.best_bleu, "best_step": self.best_step}
@@ -51,35 +52,35 @@ class Checkpoints(CheckpointCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if _ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
             self._save_step(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         bleu = trainer.callback_metrics.get("val/bleu")
         if trainer.state.fn != "fit" or trainer.sanity_checking or bleu is None or float(bleu) <= self.best_bleu:
             return
-        former = self.best_step
+        folder, former = self._folder(trainer), self.best_step
         self.best_bleu, self.best_step = float(bleu), trainer.global_step
-        trainer.save_checkpoint(checkpoints.best_path(self._folder(trainer), self.best_step))
-        if former is not None and former != self.best_step:
-            self._remove(trainer, checkpoints.best_path(self._folder(trainer), former))
+        trainer.save_checkpoint(checkpoints.best_path(folder, self.best_step))
+        if trainer.is_global_zero and former is not None and former != self.best_step:
+            checkpoints.best_path(folder, former).unlink(missing_ok=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save_step(trainer)
 
     def _save_step(self, trainer: L.Trainer) -> None:
-        path = checkpoints.step_path(self._folder(trainer), trainer.global_step)
-        if path.exists():
+        # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
+        if self._saved_step == trainer.global_step:
             return
-        trainer.save_checkpoint(path)
-        for old in checkpoints.recent_steps(path.parent)[: -self.keep]:
-            self._remove(trainer, old)
-
-    @staticmethod
-    def _remove(trainer: L.Trainer, path: Path) -> None:
+        self._saved_step = trainer.global_step
+        folder = self._folder(trainer)
+        trainer.save_checkpoint(checkpoints.step_path(folder, trainer.global_step))
         if trainer.is_global_zero:
-            path.unlink(missing_ok=True)
+            for old in checkpoints.recent_steps(folder)[: -self.keep]:
+                old.unlink(missing_ok=True)
 
     @staticmethod
     def _folder(trainer: L.Trainer) -> Path:
@@ -96,8 +97,10 @@ class Progress(Callback):
     def __init__(self) -> None:
         self._every_n_steps = 1
         self._source_tokens = self._target_tokens = self._positions = 0
-        self._begin = self._waited = 0.0
+        self._begin = self._waited = self._paused = 0.0
+        self._first_step = 0
         self._gradient_norm: torch.Tensor | None = None
+        self._learning_rate = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined] # set, but not declared
@@ -107,6 +110,8 @@ class Progress(Callback):
         if (trainer.global_step + 1) % self._every_n_steps == 0:
             gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
             self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+            # Afterwards it is the next step's already.
+            self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -114,16 +119,22 @@ class Progress(Callback):
         self._source_tokens += batch.num_source_tokens
         self._target_tokens += batch.num_target_tokens
         self._positions += batch.source_BS.numel() + batch.target_output_BT.numel()
-        end_of_step = batch.micro_batch + 1 == trainer.accumulate_grad_batches
-        if end_of_step and trainer.global_step % self._every_n_steps == 0:
+        if _ends_step(trainer, batch) and trainer.global_step % self._every_n_steps == 0:
             assert isinstance(pl_module, LitTransformer)
             self._report(trainer, pl_module)
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._paused = time.perf_counter()
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitTransformer)
-        metrics = trainer.callback_metrics
-        if not trainer.is_global_zero or "val/bleu" not in metrics:
+        # Rates are those of training: its clock stands still meanwhile.
+        self._begin += time.perf_counter() - self._paused
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if not trainer.is_global_zero or not metrics:
             return
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(metrics, step=trainer.global_step)
         print(
             f"step {trainer.global_step:>7,}  validation loss {metrics['val/loss']:.3f}  "
             f"perplexity {metrics['val/perplexity']:.2f}  BLEU {metrics['val/bleu']:.2f}"
@@ -131,7 +142,6 @@ class Progress(Callback):
         for sample in pl_module.samples:
             print(f"    {sample.source}\n      -> {sample.translation}\n      reference: {sample.reference}")
         self._log_samples(trainer, pl_module)
-        self._restart(trainer)
 
     def _report(self, trainer: L.Trainer, module: LitTransformer) -> None:
         seconds = time.perf_counter() - self._begin
@@ -144,7 +154,7 @@ class Progress(Callback):
         values = {
             "train/loss": smoothed / target_tokens,
             "train/perplexity": math.exp(min(nll / target_tokens, 700.0)),
-            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/learning_rate": self._learning_rate,
             "train/source_tokens_per_second": source_tokens / seconds,
             "train/target_tokens_per_second": target_tokens / seconds,
             "train/padding_share": 1.0 - (source_tokens + target_tokens) / positions,
@@ -159,7 +169,7 @@ class Progress(Callback):
         self._restart(trainer)
 
     def _print(self, trainer: L.Trainer, values: Mapping[str, float], seconds: float) -> None:
-        left = (trainer.max_steps - trainer.global_step) / self._every_n_steps * seconds
+        left = (trainer.max_steps - trainer.global_step) * seconds / (trainer.global_step - self._first_step)
         total = f"/{trainer.max_steps:,}" if trainer.max_steps > 0 else ""
         print(
             f"step {trainer.global_step:>7,}{total}  loss {values['train/loss']:.3f}  "
@@ -179,14 +189,19 @@ class Progress(Callback):
 
     def _restart(self, trainer: L.Trainer) -> None:
         self._source_tokens = self._target_tokens = self._positions = 0
+        self._first_step = trainer.global_step
         self._begin = time.perf_counter()
         self._waited = trainer.train_dataloader.wait_seconds  # type: ignore[union-attr]
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """Where a run keeps what it writes: its logger's folder, the same on every rank."""
+    """Where a run keeps what it writes: its logger's folder, the same on every rank; all ranks must ask."""
     folder = trainer.log_dir or trainer.default_root_dir
     return Path(trainer.strategy.broadcast(folder))
+
+
+def _ends_step(trainer: L.Trainer, batch: Batch) -> bool:
+    return batch.micro_batch + 1 == trainer.accumulate_grad_batches
 
 
 def _escape(text: str) -> str:

@@ -1,6 +1,8 @@
 """The LightningModule: what a training step and a validation step are. It knows neither files nor sentencepiece."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 import lightning as L
@@ -11,7 +13,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from lit_transformer import checkpoint as checkpoints
-from lit_transformer.batch import PAD_ID, Batch, TextBatch
+from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.options import LENGTH_PENALTY
 from lit_transformer.decoding.translator import search
@@ -69,8 +71,15 @@ class LitTransformer(L.LightningModule):
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"model.label_smoothing is {label_smoothing}: it must be at least 0 and below 1")
-        if warmup_steps < 1:
-            raise UserError(f"model.warmup_steps is {warmup_steps}: it must be at least 1")
+        if not 0.0 < learning_rate_scale < math.inf:
+            raise UserError(f"model.learning_rate_scale is {learning_rate_scale}: it must be above 0")
+        for name, value, least in (
+            ("vocab_size", vocab_size, EOS_ID + 2),
+            ("warmup_steps", warmup_steps, 1),
+            ("validation_beam_size", validation_beam_size, 1),
+        ):
+            if value < least:
+                raise UserError(f"model.{name} is {value}: it must be at least {least}")
         self.transformer = Transformer(transformer, vocab_size=vocab_size, pad_id=PAD_ID)
         self.label_smoothing = label_smoothing
         self.warmup_steps = warmup_steps
@@ -129,9 +138,10 @@ class LitTransformer(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         nll = self.val_nll.compute()
-        self.log("val/loss", self.val_loss)
-        self.log("val/bleu", self.val_bleu)
-        self.log("val/perplexity", nll.exp(), sync_dist=True)
+        # For the callbacks, which log them under the right step: Lightning's own logging is one behind.
+        self.log("val/loss", self.val_loss, logger=False)
+        self.log("val/bleu", self.val_bleu, logger=False)
+        self.log("val/perplexity", nll.exp(), logger=False, sync_dist=True)
         self.val_nll.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -158,6 +168,19 @@ class LitTransformer(L.LightningModule):
                 "the checkpoint of --ckpt_path was trained with another vocabulary: resume with the same corpus and "
                 "--model.vocab_size, or start afresh without --ckpt_path"
             )
+        mine = asdict(self.transformer.config)
+        # Dropout may change on the way; everything else is what the weights mean.
+        other = [name for name in mine if name != "dropout" and entry["transformer"].get(name) != mine[name]]
+        if other:
+            raise UserError(
+                "the checkpoint of --ckpt_path is of another architecture: resume with its "
+                + ", ".join(f"--model.transformer.{name} {entry['transformer'].get(name)}" for name in other)
+            )
+        # Lightning counts micro-batches, and on other devices a step may have another number of them.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        surplus = progress["total"]["ready"] - checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        for counts in (progress["total"], progress["current"]):
+            counts.update({name: count - surplus for name, count in counts.items()})
 
     def _learning_rate(self, steps_done: int) -> float:
         d_model = self.transformer.config.d_model

@@ -1,0 +1,422 @@
+"""Training as a user starts it: what a run writes, how it is resumed, that the devices do not matter, the recipes.
+
+One small run is trained once; the tests look at what it left and go on from its checkpoints.
+"""
+
+import contextlib
+import io
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import sacrebleu
+import torch
+import torch.nn.functional as F
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from lit_transformer import Translator
+from lit_transformer import checkpoint as checkpoints
+from lit_transformer.batch import BOS_ID, EOS_ID
+from lit_transformer.data.copy_task import copy_pairs
+from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.demo import demo_pairs
+from lit_transformer.fit import main
+from lit_transformer.model.config import TransformerConfig
+
+NUM_SENTENCES = 64
+EVERY = 50
+MAX_STEPS = 230
+D_MODEL = 64
+WARMUP_STEPS = 60
+RATE_SCALE = 0.7
+
+RECIPE = {
+    "model.transformer.d_model": D_MODEL,
+    "model.transformer.d_ff": 128,
+    "model.transformer.num_heads": 4,
+    "model.transformer.num_layers": 1,
+    "model.vocab_size": 400,
+    "model.warmup_steps": WARMUP_STEPS,
+    "model.learning_rate_scale": RATE_SCALE,
+    "data.character_coverage": 1.0,
+    "data.tokens_per_batch": 450,
+    "data.max_tokens_per_device": 450,
+    "data.validation_batch_tokens": 150,
+    "trainer.accelerator": "cpu",
+    "trainer.devices": 1,
+    "trainer.precision": "32-true",
+    "trainer.max_steps": MAX_STEPS,
+    "trainer.val_check_interval": EVERY,
+    "trainer.log_every_n_steps": 10,
+    "checkpoints.every_n_steps": EVERY,
+    "checkpoints.keep": 4,
+}
+
+
+class Run(NamedTuple):
+    folder: Path
+    output: str
+
+    def checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"step-{step:08}.ckpt"
+
+    def names(self) -> set[str]:
+        return {path.name for path in (self.folder / "checkpoints").iterdir()}
+
+    def curve(self, tag: str) -> dict[int, float]:
+        return {event.step: event.value for event in events(self.folder).Scalars(tag)}
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
+
+
+def arguments(corpus: Path, root: Path, **changes: Any) -> list[str]:
+    """The recipe on a corpus as command-line arguments; `__` in a keyword stands for a dot."""
+    settings = RECIPE | {
+        "data.corpus": corpus,
+        "data.cache_dir": corpus.parent / "cache",
+        "trainer.default_root_dir": root,
+    }
+    settings |= {name.replace("__", "."): value for name, value in changes.items()}
+    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+
+
+def fit(corpus: Path, root: Path, **changes: Any) -> Run:
+    """Train in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        main(arguments(corpus, root, **changes))
+    return Run(root / "lightning_logs" / "version_0", output.getvalue())
+
+
+def load(path: Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
+    return checkpoint
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 sentences to learn by heart: what is validated is what was trained on."""
+    folder = tmp_path_factory.mktemp("fit") / "corpus"
+    folder.mkdir()
+    pairs = demo_pairs("train", num_pairs=NUM_SENTENCES)
+    for split in ("train", "valid"):
+        (folder / f"{split}.en").write_text("".join(f"{pair.english}\n" for pair in pairs), encoding="utf-8")
+        (folder / f"{split}.de").write_text("".join(f"{pair.german}\n" for pair in pairs), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path) -> Run:
+    return fit(corpus, corpus.parent / "runs")
+
+
+def sentences(corpus: Path, language: str) -> list[str]:
+    return (corpus / f"valid.{language}").read_text(encoding="utf-8").splitlines()
+
+
+def test_validation_loss_is_the_mean_over_target_tokens(corpus: Path, run: Run) -> None:
+    trained = checkpoints.load(run.checkpoint(100))
+    smoothed = nll = num_tokens = 0.0
+    for source, target in zip(sentences(corpus, "en"), sentences(corpus, "de"), strict=True):
+        source_ids, target_ids = (ids + [EOS_ID] for ids in trained.tokenizer.encode([source, target]))
+        with torch.no_grad():
+            logits = trained.transformer(torch.tensor([source_ids]), torch.tensor([[BOS_ID, *target_ids[:-1]]]))[0]
+        labels = torch.tensor(target_ids)
+        smoothed += float(F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="sum"))
+        nll += float(F.cross_entropy(logits, labels, reduction="sum"))
+        num_tokens += len(target_ids)
+    assert run.curve("val/loss")[100] == pytest.approx(smoothed / num_tokens, rel=1e-5)
+    assert run.curve("val/perplexity")[100] == pytest.approx(math.exp(nll / num_tokens), rel=1e-5)
+
+
+def greedy_bleu(corpus: Path, checkpoint: Path) -> float:
+    translations = Translator.load(checkpoint, device="cpu").translate(sentences(corpus, "en"), beam_size=1)
+    return float(sacrebleu.corpus_bleu(translations, [sentences(corpus, "de")]).score)
+
+
+def micro_batches_per_step(checkpoint: Path) -> float:
+    state = load(checkpoint)
+    return float(state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"] / state["global_step"])
+
+
+def test_64_sentences_are_learnt_by_heart(corpus: Path, run: Run) -> None:
+    """Through decoding: a low loss with the wrong words would show here."""
+    assert greedy_bleu(corpus, run.folder) > 97
+
+
+def test_checkpoints(run: Run) -> None:
+    """The newest regular ones, of the last step always, and the best one; the run's folder stands for the best."""
+    best_step = max(run.curve("val/bleu").items(), key=lambda item: (item[1], -item[0]))[0]
+    regular = {f"step-{step:08}.ckpt" for step in (100, 150, 200, MAX_STEPS)}
+    assert run.names() == regular | {f"best-step-{best_step:08}.ckpt"}
+    assert load(run.checkpoint(100))["global_step"] == 100
+    assert micro_batches_per_step(run.checkpoint(100)) == 2  # the tests below are about accumulation, too
+
+
+def test_intervals_count_optimizer_steps(run: Run) -> None:
+    assert list(run.curve("val/loss")) == list(range(EVERY, MAX_STEPS, EVERY))
+    assert list(run.curve("train/loss")) == list(range(10, MAX_STEPS + 1, 10))
+
+
+def test_curves(run: Run) -> None:
+    written = events(run.folder)
+    assert set(written.Tags()["scalars"]) == {
+        *("train/loss", "train/perplexity", "train/learning_rate", "train/gradient_norm"),
+        *("train/source_tokens_per_second", "train/target_tokens_per_second"),
+        *("train/padding_share", "train/data_wait_share"),
+        *("val/loss", "val/perplexity", "val/bleu"),
+    }
+    for tag in ("train/padding_share", "train/data_wait_share"):
+        assert all(0 <= value < 1 for value in run.curve(tag).values())
+    assert run.curve("train/perplexity")[MAX_STEPS] < math.exp(run.curve("train/loss")[MAX_STEPS])  # unsmoothed
+    assert written.Tags()["tensors"] == ["val/translations/text_summary"]
+    samples = [text.tensor_proto.string_val[0].decode() for text in written.Tensors("val/translations/text_summary")]
+    assert len(samples) == MAX_STEPS // EVERY
+    first = demo_pairs("train", num_pairs=1)[0]
+    for sentence in (first.english, first.german):
+        assert sentence.removesuffix(".") in samples[0]
+
+
+def test_hyper_parameters(run: Run) -> None:
+    """As plain values, in TensorBoard's own place for them."""
+    metadata = events(run.folder).summary_metadata
+    start = metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"model.transformer.d_model" in start
+    written = yaml.safe_load((run.folder / "hparams.yaml").read_text(encoding="utf-8"))
+    assert written["model.transformer.d_model"] == D_MODEL
+    assert written["data.tokens_per_batch"] == 450
+    assert all(isinstance(value, bool | int | float | str) for value in written.values())
+    settings = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
+    assert settings["model"]["transformer"]["d_model"] == D_MODEL
+
+
+def test_learning_rate_follows_equation_3(run: Run) -> None:
+    for step, rate in run.curve("train/learning_rate").items():
+        expected = RATE_SCALE * D_MODEL**-0.5 * min(step**-0.5, step * WARMUP_STEPS**-1.5)
+        assert rate == pytest.approx(expected, rel=1e-6)
+
+
+def test_validation_bleu_is_sacrebleu_s(corpus: Path, run: Run) -> None:
+    """Of what the model of that step really translates; TensorBoard keeps float32."""
+    logged = run.curve("val/bleu")
+    scores = {step: greedy_bleu(corpus, run.checkpoint(step)) for step in (100, 150, 200)}
+    assert any(5 < score < 95 for score in scores.values())  # else it would be no test
+    for step, score in scores.items():
+        assert logged[step] == float(torch.tensor(score, dtype=torch.float32))
+    best = load(next((run.folder / "checkpoints").glob("best-*")))["callbacks"]["Checkpoints"]
+    assert best["best_bleu"] == greedy_bleu(corpus, run.folder)
+
+
+def test_report(run: Run) -> None:
+    report = run.output[run.output.index(f"Trained to step {MAX_STEPS}") :]
+    assert "validation BLEU" in report
+    for expected in (run.folder, "lit_transformer.test --checkpoint", "lit_transformer.translate", "tensorboard"):
+        assert str(expected) in report
+
+
+def killed(run: Run, root: Path) -> Path:
+    """A copy of the run as a kill would leave it after step 100, the checkpoint of step 150 half written."""
+    folder = root / "lightning_logs" / "version_0"
+    shutil.copytree(run.folder, folder)
+    for path in (folder / "checkpoints").glob("*"):
+        if path.name not in ("step-00000100.ckpt", "step-00000150.ckpt"):
+            path.unlink()
+    damaged = folder / "checkpoints" / "step-00000150.ckpt"
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    return folder
+
+
+def test_resumed_run_is_the_uninterrupted_one(
+    corpus: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the bit, with dropout and accumulation, from the middle of an epoch, in the same folder."""
+    data = TranslationData(
+        corpus=str(corpus), vocab_size=400, character_coverage=1.0, tokens_per_batch=450, cache_dir=f"{tmp_path}/cache"
+    )
+    data.setup("fit")
+    assert 100 % data.plan.num_batches != 0
+    folder = killed(run, tmp_path)
+    resumed = fit(corpus, tmp_path, ckpt_path="last")
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1
+    assert "step-00000150.ckpt" in notes[0]
+    assert str(folder / "checkpoints" / "step-00000100.ckpt") in resumed.output
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    for step in (150, MAX_STEPS):
+        mine, theirs = load(resumed.checkpoint(step)), load(run.checkpoint(step))
+        assert mine["global_step"] == step
+        for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+            assert same(mine[part], theirs[part]), part
+    assert resumed.names() == run.names()
+    # The events from before the kill are there, too; of equal steps the later ones count.
+    assert resumed.curve("val/bleu") == run.curve("val/bleu")
+
+
+def same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, Tensor):
+        return torch.equal(mine, theirs)
+    if isinstance(mine, dict):
+        return mine.keys() == theirs.keys() and all(same(mine[key], theirs[key]) for key in mine)
+    if isinstance(mine, list):
+        return len(mine) == len(theirs) and all(map(same, mine, theirs))
+    return bool(mine == theirs)
+
+
+MISTAKES = {
+    "nothing to resume": ({"ckpt_path": "last"}, r"--ckpt_path last: there is no readable checkpoint below .*empty"),
+    "another vocabulary": ({"ckpt_path": "RUN", "model__vocab_size": 300}, r"--ckpt_path was trained with another voc"),
+    "another architecture": ({"ckpt_path": "RUN", "model__transformer__d_ff": 64}, r"--model\.transformer\.d_ff 128"),
+    "half a checkpoint": ({"ckpt_path": "HALF"}, r"half\.ckpt is damaged, truncated or not a checkpoint"),
+    "an average": ({"ckpt_path": "AVERAGE"}, r"is an average, which has no training state"),
+    "accumulation": ({"trainer__accumulate_grad_batches": 2}, r"accumulate_grad_batches is set by the project"),
+    "vocabulary": ({"model__vocab_size": 100_000}, r"--model\.vocab_size 100000 is more than the text can give"),
+    "warm-up": ({"model__warmup_steps": 0}, r"model\.warmup_steps is 0"),
+    "smoothing": ({"model__label_smoothing": 1.0}, r"model\.label_smoothing is 1\.0"),
+    "checkpoints": ({"checkpoints__keep": 0}, r"checkpoints\.keep must be at least 1"),
+    "long sentences": ({"data__max_tokens_per_device": 5}, r"data\.max_tokens_per_device 5 is less than the longest"),
+    "misspelt": ({"model__warmup": 5}, r"model\.warmup"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(name: str, corpus: Path, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One line on stderr, exit status 2, nothing written."""
+    changes, message = MISTAKES[name]
+    checkpoints.save(checkpoints.average([run.checkpoint(100), run.checkpoint(150)]), tmp_path / "average.ckpt")
+    places = {"RUN": run.checkpoint(100), "AVERAGE": tmp_path / "average.ckpt", "HALF": tmp_path / "half.ckpt"}
+    places["HALF"].write_bytes(places["RUN"].read_bytes()[:9999])
+    changes = {option: places.get(value, value) for option, value in changes.items()}
+    with pytest.raises(SystemExit) as exit_status:
+        fit(corpus, tmp_path / "empty", **changes)
+    assert exit_status.value.code == 2
+    error = [line for line in capfd.readouterr().err.splitlines() if line and "Tokenizing" not in line]
+    assert len(error) == 1, error
+    assert re.match(f"error: .*{message}", error[0])
+    assert not list((tmp_path / "empty").rglob("*.ckpt"))
+
+
+class Continued(NamedTuple):
+    """Three steps further from one checkpoint, in float64 and without dropout."""
+
+    gradients: list[Tensor]
+    """Of the first step."""
+    weights: dict[str, Tensor]
+    bleu: dict[int, float]
+    micro_batches: float
+
+
+CONTINUED = {
+    "model__transformer__dropout": 0.0,
+    "trainer__precision": "64-true",
+    "trainer__max_steps": 103,
+    "trainer__val_check_interval": 103,
+    "checkpoints__every_n_steps": 1,
+    "checkpoints__keep": 9,
+}
+
+
+def continued(run: Run, folder: Path) -> Continued:
+    further = Run(folder / "lightning_logs" / "version_0", "")
+    before = load(run.checkpoint(100))["optimizer_states"][0]["state"]
+    after = load(further.checkpoint(101))["optimizer_states"][0]["state"]
+    # Adam's weights hide the gradients' scale; its first moment shows it.
+    gradients = [(after[index]["exp_avg"] - 0.9 * before[index]["exp_avg"].double()) / 0.1 for index in before]
+    last = load(further.checkpoint(103))
+    batches = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
+    return Continued(gradients, last["state_dict"], further.curve("val/bleu"), batches / 103)
+
+
+@pytest.fixture(scope="module")
+def alone(corpus: Path, run: Run) -> Continued:
+    """One device, one micro-batch a step."""
+    root = corpus.parent / "1x1"
+    fit(corpus, root, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=2000)
+    return continued(run, root)
+
+
+def check_same_steps(mine: Continued, alone: Continued, micro_batches: int) -> None:
+    assert (alone.micro_batches, mine.micro_batches) == (1, micro_batches)
+    for gradient, expected in zip(mine.gradients, alone.gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+    for name, weight in mine.weights.items():
+        torch.testing.assert_close(weight, alone.weights[name], rtol=1e-6, atol=1e-9)
+    assert mine.bleu == alone.bleu
+    assert list(alone.bleu) == [103]
+
+
+def test_accumulation_changes_nothing(corpus: Path, run: Run, alone: Continued, tmp_path: Path) -> None:
+    """One device with 4 micro-batches; the checkpoint is of a run that had 2."""
+    further = fit(corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=200)
+    # None of step 100, which would be of a step half done.
+    assert further.names() - {"best-step-00000103.ckpt"} == {f"step-{step:08}.ckpt" for step in (101, 102, 103)}
+    check_same_steps(continued(run, tmp_path), alone, micro_batches=4)
+
+
+def test_two_processes_change_nothing(
+    corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path
+) -> None:
+    """Two processes with 2 micro-batches each, and silence from the libraries."""
+    options = arguments(
+        corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=200, devices=2
+    )
+    command = [sys.executable, "-m", "lit_transformer.fit", *options]
+    finished = subprocess.run(
+        command, cwd=repo_root, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "on 2 x cpu" in finished.stdout
+    assert finished.stderr == ""
+    check_same_steps(continued(run, tmp_path), alone, micro_batches=2)
+
+
+def test_copy_task_is_learnt(repo_root: Path, tmp_path: Path) -> None:
+    """As the recipe is, to 100 % exact sequences of the test split under greedy search."""
+    recipe = str(repo_root / "experiments" / "copy.yaml")
+    places = ["--trainer.default_root_dir", str(tmp_path / "runs"), "--data.cache_dir", str(tmp_path / "cache")]
+    main(["--config", recipe, "--trainer.accelerator", "cpu", *places])
+    sources, targets = zip(*copy_pairs("test"), strict=True)
+    assert Translator.load(tmp_path / "runs", device="cpu").translate(sources, beam_size=1) == list(targets)
+
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: "/".join(path.parts[-2:]))
+def test_recipe(path: Path, corpus: Path, tmp_path: Path) -> None:
+    """Every recipe is read as it is, and trains, with a small model on a small corpus in its languages."""
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    TransformerConfig(**recipe["model"]["transformer"])
+    languages = [recipe["data"].get("source", "en"), recipe["data"].get("target", "de")]
+    (tmp_path / "corpus").mkdir()
+    for split in ("train", "valid"):
+        for language, name in zip(languages, ("en", "de"), strict=True):
+            shutil.copy(corpus / f"{split}.{name}", tmp_path / "corpus" / f"{split}.{language}")
+    small = {
+        "model.transformer.d_model": 16,
+        "model.transformer.d_ff": 16,
+        "model.transformer.num_heads": 2,
+        "model.transformer.num_layers": 1,
+        "model.vocab_size": 200,
+        "data.corpus": tmp_path / "corpus",
+        "data.cache_dir": tmp_path / "cache",
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 1,
+        "trainer.precision": "32-true",
+        "trainer.default_root_dir": tmp_path / "runs",
+        "trainer.max_steps": 2,
+        "trainer.val_check_interval": 2,
+    }
+    main(["--config", str(path), *(part for name, value in small.items() for part in (f"--{name}", str(value)))])
+    (run,) = (tmp_path / "runs").glob("*/*")
+    assert {path.name for path in (run / "checkpoints").iterdir()} >= {"step-00000002.ckpt"}
