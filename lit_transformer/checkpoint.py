@@ -249,7 +249,7 @@ def average(paths: Sequence[Path]) -> dict[str, Any]:
     for path in paths[1:]:
         last = read(path)
         for field in ("transformer", "tokenizer", "source", "target"):
-            if last[ENTRY][field] != first[ENTRY][field]:
+            if _kept(last, field) != _kept(first, field):
                 raise UserError(f"{path} has another {field} than {paths[0]}: average checkpoints of one run")
         if _shapes(last) != _shapes(first):
             raise UserError(f"{path} has other weights than {paths[0]}: average checkpoints of one run")
@@ -257,6 +257,12 @@ def average(paths: Sequence[Path]) -> dict[str, Any]:
             total[name] += value
     weights = {name: (value / len(paths)).to(last[WEIGHTS][name].dtype) for name, value in total.items()}
     return {WEIGHTS: weights, ENTRY: last[ENTRY]}
+
+
+def _kept(checkpoint: Mapping[str, Any], field: str) -> object:
+    """A field as it stays the same in a run, where dropout may change on the way."""
+    value = checkpoint[ENTRY][field]
+    return {**value, "dropout": None} if field == "transformer" else value
 
 
 def _shapes(checkpoint: Mapping[str, Any]) -> dict[str, torch.Size]:

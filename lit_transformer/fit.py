@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer import checkpoint as checkpoints
@@ -81,8 +81,8 @@ class FitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         try:
             super().parse_arguments(parser, args)
-        except UnicodeDecodeError as error:
-            raise UserError(f"a file of --config is not UTF-8 text ({error.reason}): convert it to UTF-8") from error
+        except (UnicodeDecodeError, UnicodeEncodeError) as error:
+            raise UserError(f"a value or a file of --config is not UTF-8 ({error.reason}): convert it") from error
         check_settings(self.config)
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
@@ -145,11 +145,12 @@ def fit(cli: FitCLI) -> None:
     trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
     run = run_folder(trainer)
     if trainer.is_global_zero:
-        report(trainer, data, run, time.perf_counter() - begin)
+        report(cli, run, time.perf_counter() - begin)
 
 
-def report(trainer: L.Trainer, data: TranslationData, run: Path, seconds: float) -> None:
+def report(cli: FitCLI, run: Path, seconds: float) -> None:
     """In plain words: how good it is, where it lies, what to type next."""
+    trainer, model = cli.trainer, cli.model
     saved = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
     if saved.best_step is None:
@@ -157,11 +158,12 @@ def report(trainer: L.Trainer, data: TranslationData, run: Path, seconds: float)
     else:
         print(
             f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 "
-            f"(sacreBLEU, greedy search): {in_words(saved.best_bleu)}."
+            f"(sacreBLEU, beam {model.validation_beam_size}): {in_words(saved.best_bleu)}."
         )
     print(f"Checkpoint: {checkpoints.find(run)}\nCurves:     {run}\n\nNext:")
-    quoted = shlex.quote(str(run))
-    print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {shlex.quote(data.corpus)} --split test")
+    quoted, corpus = shlex.quote(str(run)), shlex.quote(cli.datamodule.corpus)
+    tokenize = "" if model.bleu_tokenize == "13a" else f" --tokenize {model.bleu_tokenize}"
+    print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {corpus} --split test{tokenize}")
     print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
     print(f"  tensorboard --logdir {quoted}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.decoding.options import add_search_options
+from lit_transformer.decoding.options import add_search_options, check_search
 from lit_transformer.errors import Parser, UserError, user_errors_to_exit
 
 
@@ -42,8 +42,13 @@ def run(options: argparse.Namespace) -> None:
     from lit_transformer.evaluation.bleu import check_tokenization, score_translations
 
     tokenize = check_tokenization(options.tokenize)
+    check_search(
+        beam_size=options.beam_size,
+        length_penalty=options.length_penalty,
+        n_best=1,
+        batch_tokens=options.batch_tokens,
+    )
     trained = checkpoint.load(options.checkpoint)
-    print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
     try:
         pairs = load_pairs(
             options.corpus,
@@ -58,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
     device = default_device() if options.device is None else options.device
     translator = Translator(trained.transformer, trained.tokenizer, device=device)
     with written_whole(output) as file:
+        print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
         begin = time.perf_counter()
         translations = translator.translate(
             list(pairs["source"]),

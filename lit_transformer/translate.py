@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from itertools import count, islice
 from typing import TYPE_CHECKING, BinaryIO
 
-from lit_transformer.decoding.options import add_search_options
+from lit_transformer.decoding.options import add_search_options, check_search
 from lit_transformer.errors import Parser, UserError, user_errors_to_exit
 
 if TYPE_CHECKING:
@@ -29,13 +29,18 @@ def main(args: list[str] | None = None) -> None:
             "--n_best", type=int, help="print so many candidates a line: LINE, SCORE, TEXT, tab-separated"
         )
         options = parser.parse_args(args)
+        check_search(
+            beam_size=options.beam_size,
+            length_penalty=options.length_penalty,
+            n_best=1 if options.n_best is None else options.n_best,
+            batch_tokens=options.batch_tokens,
+        )
         if sys.stdin is None or sys.stdout is None:
             raise UserError("stdin and stdout are the text and its translation: neither may be closed")
         # After parsing, so that --help and a misspelt option answer at once.
         from lit_transformer.decoding.translator import Translator
 
         translator = Translator.load(options.checkpoint, device=options.device)
-        answer(translator, options, [], 1)  # complains of wrong options before the first line is read
         try:
             with utf8_output():
                 if sys.stdin.isatty():

@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,3 +56,41 @@ def shared_data(repo_root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("the real text of ../shared/data is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as training leaves it, of a model that has learnt a few demo sentences by heart within seconds."""
+    # Here, because `pytest_configure` sets the environment that these read when they are imported.
+    from lit_transformer import checkpoint
+    from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
+    from lit_transformer.data.demo import demo_pairs
+    from lit_transformer.data.tokenizer import Tokenizer
+    from lit_transformer.model.config import TransformerConfig
+    from lit_transformer.model.transformer import Transformer
+
+    pairs = demo_pairs("train", num_pairs=31)
+    texts = [pair.english for pair in pairs], [pair.german for pair in pairs]
+    tokenizer = Tokenizer.train([*texts[0], *texts[1]], vocab_size=131, character_coverage=1.0)
+    source_BS, target_BT = (
+        pad_sequence([torch.tensor([*ids, EOS_ID]) for ids in tokenizer.encode(side)], batch_first=True)
+        for side in texts
+    )
+    target_input_BT = torch.cat([torch.full((len(pairs), 1), BOS_ID), target_BT[:, :-1]], dim=1)
+    torch.manual_seed(1)
+    config = TransformerConfig(d_model=32, d_ff=64, num_heads=2, num_layers=1, dropout=0.0)
+    transformer = Transformer(config, vocab_size=tokenizer.vocab_size, pad_id=PAD_ID)
+    optimizer = torch.optim.Adam(transformer.parameters(), lr=0.01)
+    run = tmp_path_factory.mktemp("tiny") / "lightning_logs" / "version_0"
+    for step in range(1, 121):
+        logits_BTV = transformer(source_BS, target_input_BT)
+        optimizer.zero_grad()
+        cross_entropy(logits_BTV.flatten(0, 1), target_BT.flatten(), ignore_index=PAD_ID).backward()
+        optimizer.step()
+        if step % 40 == 0:
+            entry = checkpoint.describe(transformer, tokenizer, source="en", target="de", step=step)
+            weights = {f"transformer.{name}": value for name, value in transformer.state_dict().items()}
+            saved = {"state_dict": weights, "lit_transformer": entry}
+            checkpoint.save(saved, checkpoint.step_path(run / "checkpoints", step))
+    checkpoint.save(saved, checkpoint.best_path(run / "checkpoints", step))
+    return run

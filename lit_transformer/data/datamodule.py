@@ -2,23 +2,19 @@
 
 import hashlib
 import os
-import time
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import lightning as L
-import numpy as np
-import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch, TextBatch
+from lit_transformer.batch import TextBatch
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.batching import BatchPlan, Integers, share
+from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.corpus import load_pairs, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
 from lit_transformer.data.store import TokenStore
+from lit_transformer.data.stream import TimedLoader, TrainingStream, ValidationBatches, validation_batches
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 
@@ -65,7 +61,7 @@ class TranslationData(L.LightningDataModule):
         for name, value, least in (
             ("tokens_per_batch", tokens_per_batch, 1),
             ("max_tokens_per_device", max_tokens_per_device, 1),
-            ("max_length", max_length, 1),
+            ("max_length", max_length, 2),  # a piece and EOS
             ("max_length_ratio", max_length_ratio, 1),
             ("validation_batch_tokens", validation_batch_tokens, 1),
             ("num_workers", num_workers or 0, 0),
@@ -95,6 +91,11 @@ class TranslationData(L.LightningDataModule):
         self._store: TokenStore
         self._validation: list[TextBatch]
 
+    @property
+    def summary(self) -> str:
+        """What there is to train on, after `setup`."""
+        return f"{self.report}\n{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens an epoch"
+
     def prepare_data(self) -> None:
         """Fills the cache; one process does it for all."""
         self._load()
@@ -108,11 +109,14 @@ class TranslationData(L.LightningDataModule):
         self.plan = BatchPlan(
             self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
         )
-        self._validation = self._validation_batches()
+        rows = self._pairs("valid")
+        self._validation = validation_batches(
+            list(rows["source"]), list(rows["target"]), self.tokenizer, self.validation_batch_tokens
+        )
         if self.trainer is not None:
             self._set_accumulation(self.trainer)
 
-    def train_dataloader(self) -> "TimedLoader":
+    def train_dataloader(self) -> TimedLoader:
         """This rank's micro-batches from the optimizer step that the trainer has reached, without end."""
         assert self.trainer is not None
         stream = TrainingStream(
@@ -127,7 +131,7 @@ class TranslationData(L.LightningDataModule):
         workers = self.num_workers if self.num_workers is not None else int(on_gpu)
         return TimedLoader(DataLoader(stream, batch_size=None, num_workers=workers, pin_memory=on_gpu))
 
-    def val_dataloader(self) -> "ValidationBatches":
+    def val_dataloader(self) -> ValidationBatches:
         """This rank's part of the validation set; no sentence is on two ranks."""
         assert self.trainer is not None
         return ValidationBatches(self._validation, self.trainer.global_rank, self.trainer.world_size)
@@ -135,6 +139,7 @@ class TranslationData(L.LightningDataModule):
     def _load(self) -> Dataset:
         """Tokenizer and tokenized training pairs, made or taken from the cache."""
         pairs = self._pairs("train")
+        self._pairs("valid")  # what is wrong with it shows before the work, not after it
         if self.tokenizer_file is not None:
             self.tokenizer = Tokenizer.from_file(self.tokenizer_file)
             if self.tokenizer.vocab_size != self.vocab_size:
@@ -184,111 +189,3 @@ class TranslationData(L.LightningDataModule):
         trainer.accumulate_grad_batches = accumulation
         if isinstance(trainer.val_check_interval, int):
             trainer.val_check_interval *= accumulation
-
-    def _validation_batches(self) -> list[TextBatch]:
-        rows = self._pairs("valid")
-        sources, references = list(rows["source"]), list(rows["target"])
-        source_ids = [ids + [EOS_ID] for ids in self.tokenizer.encode(sources)]
-        target_ids = [ids + [EOS_ID] for ids in self.tokenizer.encode(references)]
-        order = sorted(range(len(sources)), key=lambda index: (-len(source_ids[index]), index))
-        batches, begin = [], 0
-        while begin < len(order):
-            size = max(1, self.validation_batch_tokens // len(source_ids[order[begin]]))
-            picked = order[begin : begin + size]
-            batch = make_batch(
-                _padded([source_ids[index] for index in picked]), _padded([target_ids[index] for index in picked])
-            )
-            texts = (tuple(texts[index] for index in picked) for texts in (sources, references))
-            batches.append(TextBatch(batch, tuple(picked), *texts))
-            begin += size
-        return batches
-
-
-class TrainingStream(IterableDataset[Batch]):
-    """Micro-batches of one rank: a pure function of the plan, the first step, the rank and the world size."""
-
-    def __init__(
-        self, plan: BatchPlan, store: TokenStore, *, first_step: int, accumulation: int, rank: int, world_size: int
-    ) -> None:
-        self._plan = plan
-        self._store = store
-        self._first_step = first_step
-        self._accumulation = accumulation
-        self._rank = rank
-        self._world_size = world_size
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        first, every = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        # Several workers make the micro-batches by turns, and by turns the loader takes theirs.
-        for number in count(first, every):
-            offset, micro_batch = divmod(number, self._accumulation)
-            yield self._batch(self._first_step + offset, micro_batch)
-
-    def _batch(self, step: int, micro_batch: int) -> Batch:
-        step_rows = self._plan.step_rows(step)
-        step_target_tokens = int(self._plan.target_lengths[step_rows].sum())
-        index = micro_batch * self._world_size + self._rank
-        rows = share(step_rows, index, self._accumulation * self._world_size)
-        pair = (self._store.gather(rows, "source"), self._store.gather(rows, "target")) if len(rows) else _filler()
-        return make_batch(*pair, step_target_tokens=step_target_tokens, step=step, micro_batch=micro_batch)
-
-
-def make_batch(
-    source: Integers, target: Integers, *, step_target_tokens: int = 0, step: int = 0, micro_batch: int = 0
-) -> Batch:
-    """Padded pieces with EOS, pairs x positions, to what encoder and decoder read and the decoder must say."""
-    begin = np.full((len(target), 1), BOS_ID, dtype=target.dtype)
-    # Shifted by one: a shorter row's EOS falls on what is padding in the output, where nothing is asked.
-    target_input = np.concatenate([begin, target[:, :-1]], axis=1)
-    return Batch(
-        torch.from_numpy(source),
-        torch.from_numpy(target_input),
-        torch.from_numpy(target),
-        int(np.count_nonzero(source != PAD_ID)),
-        int(np.count_nonzero(target != PAD_ID)),
-        step_target_tokens,
-        step,
-        micro_batch,
-    )
-
-
-def _filler() -> tuple[Integers, Integers]:
-    """A row that asks for nothing, for a rank that a small global batch leaves without sentences."""
-    return np.full((1, 1), EOS_ID), np.full((1, 1), PAD_ID)
-
-
-def _padded(sequences: list[list[int]]) -> Integers:
-    longest = max(map(len, sequences))
-    return np.array([ids + [PAD_ID] * (longest - len(ids)) for ids in sequences])
-
-
-class TimedLoader:
-    """A loader that knows how long it has kept the training loop waiting."""
-
-    def __init__(self, loader: DataLoader[Batch]) -> None:
-        self._loader = loader
-        self.wait_seconds = 0.0
-
-    def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
-        while True:
-            begin = time.perf_counter()
-            batch = next(batches)
-            self.wait_seconds += time.perf_counter() - begin
-            yield batch
-
-
-class ValidationBatches:
-    """Every world_size-th validation batch; all ranks get the same number, the last ones filler if need be."""
-
-    def __init__(self, batches: list[TextBatch], rank: int, world_size: int) -> None:
-        self._batches = batches[rank::world_size]
-        if len(self._batches) < -(-len(batches) // world_size):
-            self._batches.append(TextBatch(make_batch(*_filler()), (), (), ()))
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[TextBatch]:
-        return iter(self._batches)

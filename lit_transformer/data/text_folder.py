@@ -37,6 +37,8 @@ def is_text_folder(folder: Path, languages: tuple[str, str]) -> bool:
 
 def load_text_folder(folder: Path, *, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
     """Sentence pairs of one split as a memory-mapped dataset, cached by what the files contain."""
+    if source == target:
+        raise UserError(f"--data.source and --data.target are both {source!r}: give two languages of {folder}")
     paths = _find_files(folder, split, source, target)
     # `person` is changed when the same files are to be read in another way.
     digest = hashlib.blake2b(digest_size=16, person=b"text 1")

@@ -30,7 +30,9 @@ class Tokenizer:
             # SentencePiece takes no bytes at all for a model that is not loaded yet, and complains only
             # later.
             loaded = bool(model_bytes) and processor.LoadFromSerializedProto(model_bytes)
-        except RuntimeError:
+            # It takes pieces that are no UTF-8, too, and would stumble over them when it decodes.
+            processor.id_to_piece(list(range(processor.get_piece_size())))
+        except (RuntimeError, UnicodeDecodeError):
             loaded = False
         if not loaded:
             raise UserError("this is not a SentencePiece model, or a damaged one: train it again or copy it again")

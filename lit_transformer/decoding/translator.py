@@ -13,8 +13,9 @@ from torch import Tensor
 from lit_transformer import checkpoint
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
-from lit_transformer.decoding.search import Hypothesis, SpecialIds, beam_search
+from lit_transformer.decoding.search import beam_search
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
 
@@ -121,7 +122,9 @@ class Translator:
         candidate joins the best translations of the parts. stderr says so, counting texts from `first_line`.
         """
         check_search(beam_size=beam_size, length_penalty=length_penalty, n_best=n_best, batch_tokens=batch_tokens)
-        parts = [list(_parts(ids, self._longest())) for ids in self.tokenizer.encode(list(texts))]
+        # SentencePiece takes U+0085 and some other white space for unknown characters.
+        encoded = self.tokenizer.encode([text.strip() for text in texts])
+        parts = [list(_parts(ids, self._longest())) for ids in encoded]
         flat = [part for text in parts for part in text]
         found: list[list[Translation]] = [[] for _ in flat]
         for batch in _batches(flat, batch_tokens):

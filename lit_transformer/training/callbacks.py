@@ -103,7 +103,10 @@ class Progress(Callback):
         self._learning_rate = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, LitTransformer)
         self._every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined] # set, but not declared
+        if trainer.is_global_zero:
+            print(f"{pl_module.text.summary}, {trainer.accumulate_grad_batches} micro-batches a step", flush=True)
         self._restart(trainer)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:

@@ -34,6 +34,9 @@ class TextSource(Protocol):
     source: str
     target: str
 
+    @property
+    def summary(self) -> str: ...
+
 
 class Sample(NamedTuple):
     """A validation sentence as the model translates it."""
@@ -80,11 +83,19 @@ class LitTransformer(L.LightningModule):
         ):
             if value < least:
                 raise UserError(f"model.{name} is {value}: it must be at least {least}")
-        self.transformer = Transformer(transformer, vocab_size=vocab_size, pad_id=PAD_ID)
+        try:
+            self.transformer = Transformer(transformer, vocab_size=vocab_size, pad_id=PAD_ID)
+        # torch's ways to say that there is no memory, or that no number is so large.
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise UserError(
+                f"the model is too large for this machine ({str(error).splitlines()[0]}): lower model.vocab_size, "
+                "model.transformer.d_model or .d_ff"
+            ) from error
         self.label_smoothing = label_smoothing
         self.warmup_steps = warmup_steps
         self.learning_rate_scale = learning_rate_scale
         self.validation_beam_size = validation_beam_size
+        self.bleu_tokenize = bleu_tokenize
         self.seed = seed
         self.samples: list[Sample] = []
         self.val_loss = MeanMetric()

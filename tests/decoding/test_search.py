@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_transformer.decoding import search as search_module
-from lit_transformer.decoding.search import Hypothesis, SpecialIds, _topk, beam_search
+from lit_transformer.decoding.beams import Hypothesis, SpecialIds, topk
+from lit_transformer.decoding.search import beam_search
 from lit_transformer.errors import UserError
 
 V = 11
@@ -225,7 +226,7 @@ def test_topk_in_two_stages_equals_that_in_one(width: int) -> None:
     score_BX[2] = score_BX[2].sort().values  # all in the last one, which is shorter
     score_BX[3] = -torch.inf
     score_BX[4, :-1] = -torch.inf
-    value_BC, index_BC = _topk(score_BX, 8)
+    value_BC, index_BC = topk(score_BX, 8)
     assert torch.equal(value_BC, score_BX.topk(8, dim=1).values)
     assert index_BC.max() < width, "also where there is nothing left to choose"
     finite_BC = value_BC.isfinite()

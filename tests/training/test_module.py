@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from lit_transformer.batch import EOS_ID, Batch
-from lit_transformer.data.datamodule import make_batch
+from lit_transformer.data.stream import make_batch
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training.module import LitTransformer
 

@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.data.batching import BatchPlan
-from lit_transformer.data.datamodule import TrainingStream, ValidationBatches, make_batch
 from lit_transformer.data.store import TokenStore
+from lit_transformer.data.stream import TrainingStream, ValidationBatches, make_batch
 
 NUM_PAIRS = 211
 

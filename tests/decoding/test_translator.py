@@ -1,0 +1,166 @@
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece as spm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_transformer import Translator
+from lit_transformer.batch import PAD_ID
+from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding import translator as translator_module
+from lit_transformer.decoding.beams import Hypothesis
+from lit_transformer.errors import UserError
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
+
+KNOWN = demo_pairs("train", num_pairs=31)
+STRANGE = [pair.english for pair in demo_pairs("test")[:13]]
+
+
+@pytest.fixture(scope="module")
+def translator(tiny_run: Path) -> Translator:
+    return Translator.load(tiny_run)
+
+
+def test_what_was_learnt_comes_out_in_the_order_of_the_input(translator: Translator) -> None:
+    german = translator.translate([pair.english for pair in KNOWN])
+    assert german == [pair.german for pair in KNOWN]
+    assert translator.translate([pair.english for pair in reversed(KNOWN)]) == german[::-1]
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_the_batch_does_not_change_a_translation(translator: Translator, beam_size: int) -> None:
+    texts = [*STRANGE, KNOWN[0].english, "", STRANGE[0] + " " + STRANGE[1]]
+    alone = [translator.translate([text], beam_size=beam_size)[0] for text in texts]
+    assert len(set(alone)) > len(texts) / 2
+    for batch_tokens in (1, 37, 2048):
+        assert translator.translate(texts, beam_size=beam_size, batch_tokens=batch_tokens) == alone
+    repeated = translator.translate(texts + texts[::-1], beam_size=beam_size)
+    assert repeated == alone + alone[::-1]
+
+
+def test_text_without_pieces_gives_nothing(translator: Translator) -> None:
+    nothing = ["", " ", "\t \u3000", "\n", "\u2028\u0085", "\u200b", "\ufeff"]
+    assert translator.translate([*nothing, KNOWN[3].english]) == [""] * len(nothing) + [KNOWN[3].german]
+    assert translator.candidates([""], n_best=3) == [[("", 0.0)]]
+    assert translator.translate([]) == []
+
+
+@given(st.lists(st.text(max_size=11), max_size=5))
+@settings(max_examples=20)
+def test_any_text_gives_one_line(translator: Translator, texts: list[str]) -> None:
+    """Surrogates, control characters, unassigned code points: `st.text` makes all of them."""
+    german = translator.translate(texts, beam_size=1)
+    assert len(german) == len(texts)
+    assert all(len(line.splitlines()) <= 1 for line in german)
+
+
+def test_n_best(translator: Translator) -> None:
+    for text, best in zip(STRANGE, translator.candidates(STRANGE, n_best=3), strict=True):
+        scores = [candidate.score for candidate in best]
+        assert len(best) == 3
+        assert scores == sorted(scores, reverse=True)
+        assert best[0].text == translator.translate([text])[0]
+        assert len({candidate.text for candidate in best}) > 1
+
+
+def test_a_long_text_is_translated_in_parts(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode = translator.tokenizer.encode
+    longest = max(len(ids) for ids in encode([pair.english for pair in KNOWN]))
+    # A sentence of the greatest length fills a part, so that the cuts fall between sentences.
+    whole = next(pair for pair in KNOWN if len(encode([pair.english])[0]) == longest)
+    monkeypatch.setattr(translator_module, "MAX_SOURCE_PIECES", longest + 1)
+    texts = ["", " ".join([whole.english] * 3), KNOWN[0].english]
+    found = translator.candidates(texts, n_best=2, first_line=101)
+    assert [best[0].text for best in found] == ["", " ".join([whole.german] * 3), KNOWN[0].german]
+    assert [len(best) for best in found] == [1, 1, 2]
+    part = translator.candidates([whole.english], n_best=1)[0][0]
+    assert found[1][0].score == pytest.approx(3 * part.score, rel=1e-4)
+    assert capsys.readouterr().err == "note: line 102 is too long for one piece of work: translated in 3 parts\n"
+
+
+def test_learned_positions_limit_the_parts_and_the_output() -> None:
+    tokenizer = Tokenizer.train([pair.english for pair in KNOWN], vocab_size=61, character_coverage=1.0)
+    config = TransformerConfig(
+        d_model=8, d_ff=8, num_heads=2, num_layers=1, positions="learned", max_positions=7, dropout=0.0
+    )
+    translator = Translator(Transformer(config, vocab_size=61, pad_id=PAD_ID), tokenizer)
+    assert len(translator.translate([pair.english for pair in KNOWN[:5]], beam_size=2)) == 5
+
+
+def test_pieces_that_end_a_line_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary with pieces for single bytes can spell every character, line ends among them."""
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a b c"] * 9),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=266,
+        byte_fallback=True,
+        pad_id=0,
+        unk_id=1,
+        bos_id=2,
+        eos_id=3,
+        minloglevel=2,
+    )
+    tokenizer = Tokenizer(model.getvalue())
+    lines = "x\ny\r\nz\u2028\u0085\x0b\x0c\x1cw"
+    # As SentencePiece lays them out: the 256 bytes follow the four special pieces.
+    bytes_of_lines = [4 + byte for byte in lines.encode()]
+    assert tokenizer.decode([bytes_of_lines]) == [lines]
+    monkeypatch.setattr(translator_module, "search", lambda *_, **__: [[Hypothesis(bytes_of_lines, -1.0)]])
+    config = TransformerConfig(d_model=8, d_ff=8, num_heads=2, num_layers=1)
+    translator = Translator(Transformer(config, vocab_size=266, pad_id=PAD_ID), tokenizer)
+    [german] = translator.translate(["a b"])
+    assert german.split() == ["x", "y", "z", "w"]
+    assert len(german.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, r"beam_size is 0: "),
+        ({"n_best": 0}, r"n_best is 0: "),
+        ({"n_best": 5}, r"n_best is 5: .* at most beam_size, 4"),
+        ({"batch_tokens": 0}, r"batch_tokens is 0: "),
+        ({"length_penalty": -0.1}, r"length_penalty is -0\.1: "),
+        ({"length_penalty": math.nan}, r"length_penalty is nan: "),
+        ({"length_penalty": math.inf}, r"length_penalty is inf: "),
+    ],
+)
+def test_impossible_settings(translator: Translator, options: dict[str, Any], message: str) -> None:
+    for texts in ([], ["a"]):
+        with pytest.raises(UserError, match=message):
+            translator.candidates(texts, **{"n_best": 1, **options})
+
+
+@pytest.mark.parametrize("device", ["", "tpu9", "meta", "cpu:x", "cuda:99", "hpu"])
+def test_devices_that_cannot_be_used(translator: Translator, device: str) -> None:
+    with pytest.raises(UserError, match=r"^device '.*' cannot be used here: .*; give cpu") as error:
+        Translator(translator.transformer, translator.tokenizer, device=device)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_a_model_that_computes_no_numbers(tiny_run: Path, beam_size: int) -> None:
+    broken = Translator.load(tiny_run)
+    torch.nn.init.constant_(broken.transformer.embedding.weight, 1e38)
+    with pytest.raises(UserError, match=r"scores are not numbers: .* earlier checkpoint"):
+        broken.translate(STRANGE, beam_size=beam_size)
+
+
+def test_too_little_memory(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(translator_module, "search", search)
+    with pytest.raises(UserError, match=r"no memory for 2 sentences of \d+ pieces .* lower batch_tokens or beam_size"):
+        translator.translate([KNOWN[0].english, KNOWN[1].english])

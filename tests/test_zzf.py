@@ -1,0 +1,353 @@
+"""What users get wrong: one line on stderr that names the file, line or argument and the remedy, and exit status 2."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+import yaml
+from huggingface_hub import HfApi
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_transformer import average, checkpoint, fit, test, translate
+from lit_transformer.data.tokenizer import Tokenizer
+
+VERBS = {"fit": fit.main, "test": test.main, "translate": translate.main, "average": average.main}
+ENGLISH, GERMAN = "The cat sleeps.\nA dog eats.\n", "Die Katze schläft.\nEin Hund frisst.\n"
+GOOD = {
+    f"{split}.{language}": text
+    for split in ("train", "valid", "test")
+    for language, text in (("en", ENGLISH * 9), ("de", GERMAN * 9))
+}
+CORPORA: dict[str, dict[str, str | bytes]] = {
+    "good": GOOD,
+    "uneven": GOOD | {"train.de": GERMAN * 8 + "Und?\n"},
+    "uneven_valid": GOOD | {"valid.en": ENGLISH},
+    "latin": GOOD | {"train.de": GERMAN.encode() * 4 + GERMAN.encode("latin-1")},
+    "latin_test": GOOD | {"test.en": b"fine\n\n\xe4\n", "test.de": b"gut\n\nx\n"},
+    "empty": GOOD | {"train.en": "", "train.de": ""},
+    "empty_valid": GOOD | {"valid.en": "", "valid.de": ""},
+    "blank": GOOD | {"train.en": "\n\n", "train.de": "\n \n"},
+    "one_side": {name: text for name, text in GOOD.items() if name != "train.de"},
+    "no_valid": {name: text for name, text in GOOD.items() if not name.startswith("valid")},
+    "no_test": {name: text for name, text in GOOD.items() if not name.startswith("test")},
+    "nothing": {},
+    "bad_gzip": {**{name: text for name, text in GOOD.items() if name != "train.en"}, "train.en.gz": b"\x1f\x8b\x08no"},
+}
+CONFIGS: dict[str, bytes] = {
+    "unknown.yaml": b"modle:\n  x: 1\n",
+    "unknown_key.yaml": b"model:\n  transformer:\n    d_modle: 16\n",
+    "broken.yaml": b"model: [1\n  x: {",
+    "list.yaml": b"- model\n- data\n",
+    "latin.yaml": b"data:\n  corpus: M\xfcller\n",
+    "type.yaml": b"model:\n  transformer:\n    d_model: wide\n",
+}
+RECIPE = {
+    "model": {"transformer": {"d_model": 16, "d_ff": 16, "num_heads": 2, "num_layers": 1}, "vocab_size": 40},
+    "data": {"character_coverage": 1.0, "tokens_per_batch": 100, "max_tokens_per_device": 100},
+    "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "max_steps": 1, "logger": False},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
+    """A folder of everything that can be given to a verb; `PLACE` in the arguments below stands for it."""
+    place = tmp_path_factory.mktemp("bad")
+    for name, files in CORPORA.items():
+        (place / name).mkdir()
+        for file, text in files.items():
+            (place / name / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    for name, config in CONFIGS.items():
+        (place / name).write_bytes(config)
+    (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (place / "text").write_text("no checkpoint\n")
+    (place / "cut.ckpt").write_bytes(checkpoint.find(tiny_run).read_bytes()[:-1000])
+    torch.save({"model": torch.ones(2)}, place / "other.ckpt")
+    (place / "run").symlink_to(tiny_run)
+    content = checkpoint.read(checkpoint.find(tiny_run))
+    words = Tokenizer.train(ENGLISH.splitlines(), vocab_size=30, character_coverage=1.0)
+    content["lit_transformer"]["tokenizer"] = words.model_bytes
+    checkpoint.save(content, place / "mixed" / "step-00000120.ckpt")
+    checkpoint.save(checkpoint.read(checkpoint.find(tiny_run)), place / "mixed" / "step-00000007.ckpt")
+    return place
+
+
+def arguments(verb: str, place: Path, line: str) -> list[str]:
+    given = [word.replace("PLACE", str(place)) for word in line.split()]
+    if verb == "fit":
+        base = [f"--config={place / 'recipe.yaml'}", f"--data.corpus={place / 'good'}"]
+        base += [f"--data.cache_dir={place / 'cache'}", f"--trainer.default_root_dir={place / 'runs'}"]
+        return base + given
+    if verb == "average":
+        return given if "--run" in given else [f"--run={place / 'run'}", *given]
+    base = [] if "--checkpoint" in given else [f"--checkpoint={place / 'run'}"]
+    if verb == "test":
+        base += [f"--cache_dir={place / 'cache'}", f"--output={place / 'out'}"]
+        base += [] if "--corpus" in given else [f"--corpus={place / 'good'}"]
+    return base + given
+
+
+def complaint(verb: str, args: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """The one line that the verb leaves on stderr, C++ libraries included, with status 2."""
+    with pytest.raises(SystemExit) as end:
+        VERBS[verb](args)
+    error = capfd.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith("error: ")
+    assert error.endswith("\n")
+    assert error.count("\n") == 1
+    return error
+
+
+FIT = {
+    # Options that do not exist.
+    "--modle.x 1": r"unrecognized arguments: --modle\.x .*--print_config",
+    "--model.transformer.d_modle 16": r"--model\.transformer\.d_modle .*--print_config",
+    "--model.transformer.d_mod 16": r"--model\.transformer\.d_mod ",
+    "surplus": r"surplus .*--print_config",
+    "--devices": r"--trainer\.devices.*expected one argument",
+    "--config PLACE/unknown.yaml": r"modle\.x.* is not accepted",
+    "--config PLACE/unknown_key.yaml": r"does not accept option 'transformer\.d_modle' .*--print_config",
+    # Files of settings.
+    "--config PLACE/nowhere.yaml": r"does not exist: .*/nowhere\.yaml",
+    "--config PLACE/good": r"not a file: .*/good",
+    "--config PLACE/broken.yaml": r"line 1, column 8",
+    "--config PLACE/list.yaml": r"[Uu]nexpected config",
+    "--config PLACE/latin.yaml": r"file of --config is not UTF-8",
+    "--config PLACE/type.yaml": r"\"model\.transformer\.d_model\": Expected a .*int.* Got value: wide",
+    # Values of another type.
+    "--model.transformer.d_model wide": r"\"model\.transformer\.d_model\": Expected a .*int.* Got value: wide",
+    "--model.transformer.norm batch": r"\"model\.transformer\.norm\".*'post', 'pre'",
+    "--model.transformer.positions cosine": r"\"model\.transformer\.positions\".*'rotary'",
+    "--model.learning_rate_scale nan": r"\"model\.learning_rate_scale\".*Got value: nan",
+    "--model.bleu_tokenize moses": r"\"model\.bleu_tokenize\".*'13a'",
+    "--data.tokens_per_batch many": r"\"data\.tokens_per_batch\": Expected a .*int",
+    "--seed_everything x": r"\"seed_everything\"",
+    "--trainer.precision 17": r"\"trainer\.precision\"",
+    # Values that make no sense.
+    "--model.transformer.d_model 0": r"transformer\.d_model is 0: it must be at least 1",
+    "--model.transformer.num_layers -1": r"transformer\.num_layers is -1: it must be at least 1",
+    "--model.transformer.dropout 1.5": r"transformer\.dropout is 1\.5: it must be",
+    "--model.transformer.num_heads 3": r"d_model 16 does not divide by .*num_heads 3: change",
+    "--model.vocab_size 4": r"model\.vocab_size is 4: it must be at least 5",
+    "--model.vocab_size -3": r"model\.vocab_size is -3: it must be at least 5",
+    "--model.vocab_size 99999999999999": r"too large for this machine .*lower model\.vocab_size",
+    "--model.vocab_size 99999999999999999999": r"too large for this machine .*lower model\.vocab_size",
+    "--model.learning_rate_scale -1": r"model\.learning_rate_scale is -1\.0: it must be above 0",
+    "--model.validation_beam_size 0": r"model\.validation_beam_size is 0: it must be at least 1",
+    "--data.tokens_per_batch -5": r"data\.tokens_per_batch is -5: it must be at least 1",
+    "--data.max_tokens_per_device 0": r"data\.max_tokens_per_device is 0: it must be at least 1",
+    "--data.max_length 1": r"data\.max_length is 1: it must be at least 2",
+    "--data.max_length_ratio 0.5": r"data\.max_length_ratio is 0\.5: it must be at least 1",
+    "--data.validation_batch_tokens 0": r"data\.validation_batch_tokens is 0: it must be at least 1",
+    "--data.num_workers -1": r"data\.num_workers is -1: it must be at least 0",
+    "--data.character_coverage 1.5": r"data\.character_coverage is 1\.5: it must be from 0\.98 to 1",
+    "--data.character_coverage 0": r"data\.character_coverage is 0\.0: it must be from",
+    "--checkpoints.every_n_steps 0": r"checkpoints\.every_n_steps .* must be at least 1",
+    "--seed_everything -5": r"--seed_everything is -5: it must be from 0",
+    "--seed_everything 4294967296": r"--seed_everything is 4294967296: it must be from 0",
+    "--trainer.max_steps 0": r"trainer\.max_steps is 0: it must be at least 1",
+    "--trainer.max_steps -7": r"trainer\.max_steps is -7: it must be at least 1",
+    "--trainer.val_check_interval 0": r"trainer\.val_check_interval is 0: it must be at least 1",
+    "--trainer.val_check_interval 0.5": r"trainer: .*val_check_interval",
+    "--trainer.log_every_n_steps 0": r"trainer\.log_every_n_steps is 0: it must be at least 1",
+    "--trainer.gradient_clip_val -1": r"trainer\.gradient_clip_val is -1.*: it must be at least 0",
+    "--trainer.accelerator abacus": r"trainer: .*accelerator.*abacus",
+    "--trainer.strategy luck": r"trainer: .*strategy.*luck",
+    "--devices 0": r"trainer: .*devices",
+    "--devices=x": r"trainer: .*devices",
+    # Places.
+    "--trainer.default_root_dir PLACE/text/runs": r"trainer\.default_root_dir .*/text/runs cannot be written: Not",
+    "--data.cache_dir PLACE/text/cache": r"cannot write the cache .*/text/cache.*--data\.cache_dir",
+    "--data.tokenizer PLACE/no.model": r"cannot read the SentencePiece model .*/no\.model: No such file",
+    "--data.tokenizer PLACE/text": r"/text: this is not a SentencePiece model",
+    "--ckpt_path PLACE/nowhere.ckpt": r"there is no checkpoint .*/nowhere\.ckpt: give",
+    "--ckpt_path PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint: take another",
+    "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
+    # Corpora.
+    "--data.corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct --data\.corpus",
+    "--data.corpus PLACE/text": r"/text is a file: --data\.corpus takes the folder",
+    "--data.corpus PLACE/uneven": r"/train\.en has 18 lines but .*/train\.de has 17: line N of one must be",
+    "--data.corpus PLACE/uneven_valid": r"/valid\.en has 2 lines but .*/valid\.de has 18: ",
+    "--data.corpus PLACE/latin": r"/train\.de:9: invalid UTF-8 \(byte 0xe4\); convert",
+    "--data.corpus PLACE/empty": r"/train\.en is empty: it must hold",
+    "--data.corpus PLACE/empty_valid": r"/valid\.en is empty: it must hold",
+    "--data.corpus PLACE/blank": r"there is no text to learn a vocabulary from: all lines are empty",
+    "--data.corpus PLACE/one_side": r"has no file train\.de: .*; add the file",
+    "--data.corpus PLACE/no_valid": r"has no split 'valid' in en and de: .*add the files valid\.en",
+    "--data.corpus PLACE/nothing": r"has no split 'train' in en and de: there are none; add",
+    "--data.corpus PLACE/bad_gzip": r"/train\.en\.gz is not a complete gzip file .*: copy or compress it again",
+    "--data.corpus demo:some": r"'demo:some': what follows `demo:` is a number",
+    "--data.target fr": r"has no file train\.fr: .*choose --data\.source and --data\.target among these",
+    "--data.source de": r"--data\.source and --data\.target are both 'de': give two languages",
+    "--model.vocab_size 5000": r"vocab_size 5000 is more than the text can give: the largest possible value is \d\d",
+    "--model.vocab_size 9": r"vocab_size 9 has no room for all characters .*: the smallest possible value is \d\d",
+}
+
+
+@pytest.mark.parametrize("line", FIT)
+def test_fit(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert re.search(FIT[line], complaint("fit", arguments("fit", place, line), capfd))
+    assert not list((place / "runs").rglob("*.ckpt"))
+
+
+SEARCH = {
+    "--beam_size 0": r"beam_size is 0: it must be at least 1",
+    "--beam_size four": r"--beam_size: invalid int value: 'four'",
+    "--length_penalty -1": r"length_penalty is -1\.0: it must be",
+    "--length_penalty nan": r"length_penalty is nan: it must be",
+    "--batch_tokens 0": r"batch_tokens is 0: it must be at least 1",
+    "--device abacus": r"device 'abacus' cannot be used here: .*; give cpu",
+    "--device cuda:77": r"device 'cuda:77' cannot be used here: .*; give cpu",
+    "--beam 4": r"unrecognized arguments: --beam 4 \(all options: --help\)",
+    "--checkpoint PLACE/nowhere": r"there is no checkpoint .*/nowhere: give a file, a run folder",
+    "--checkpoint PLACE/good": r"there is no checkpoint in .*/good or below it: give",
+    "--checkpoint PLACE/text": r"/text is damaged, truncated or not a checkpoint: take another",
+    "--checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint: take another",
+    "--checkpoint PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
+    "--checkpoint PLACE/mixed/step-00000120.ckpt": r"/step-00000120\.ckpt does not hold what .*size mismatch",
+}
+
+
+@pytest.mark.parametrize("verb", ["test", "translate"])
+@pytest.mark.parametrize("line", SEARCH)
+def test_search_and_checkpoint(
+    verb: str, line: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known before the first line is read: stdin has none."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert re.search(SEARCH[line], complaint(verb, arguments(verb, place, line), capfd))
+
+
+OTHERS = {
+    "test --split dev": r"has no split 'dev' in en and de: there are test, train, valid; add the files dev\.en",
+    "test --corpus PLACE/no_test": r"has no split 'test' in en and de: there are train, valid; add",
+    "test --corpus PLACE/latin_test": r"/test\.en:3: invalid UTF-8 \(byte 0xe4\); convert",
+    "test --corpus PLACE/uneven --split train": r"/train\.en has 18 lines but .*/train\.de has 17",
+    "test --corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct --corpus",
+    "test --corpus demo --split dev": r"the demo corpus has no split 'dev': there are train, valid, test, unseen",
+    "test --target fr": r"has no file test\.fr: .*choose --source and --target among these",
+    "test --corpus PLACE/good --cache_dir PLACE/text/x": r"cannot write the cache .*another folder with --cache_dir",
+    "test --tokenize moses": r"tokenize is 'moses'; choose one of 13a",
+    "test --output PLACE/text/out": r"cannot write .*/text/out: .*; choose another file with --output",
+    "test --output PLACE/good": r"cannot write .*/good: .*folder; choose another file with --output",
+    "test --jsno": r"unrecognized arguments: --jsno \(all options: --help\)",
+    "translate --n_best 0": r"n_best is 0: it must be at least 1",
+    "translate --n_best 5": r"n_best is 5: it must be at least 1 and at most beam_size, 4",
+    "translate --n_best few": r"--n_best: invalid int value: 'few'",
+    "translate PLACE/good/test.en": r"unrecognized arguments: .*test\.en \(all options: --help\)",
+    "average --last 0": r"--last 0: .* has 3 regular checkpoints; give a number from 1",
+    "average --last -1": r"--last -1: .* has 3 regular checkpoints; give a number from 1",
+    "average --last 4": r"--last 4: .* has 3 regular checkpoints; .* larger --checkpoints\.keep",
+    "average --last some": r"--last: invalid int value: 'some'",
+    "average --run PLACE/nowhere": r"there is no checkpoint .*/nowhere",
+    "average --run PLACE/good": r"there is no checkpoint in .*/good or below it",
+    "average --run PLACE/cut.ckpt": r"/cut\.ckpt is a file: give a run folder",
+    "average --run PLACE/mixed --last 2": r"120\.ckpt has another tokenizer than .*: average checkpoints of one run",
+    "average --last 2 --output PLACE/text/x": r"cannot write the checkpoint .*/text/x: .*choose another place",
+    "average --last 2 --output PLACE/good": r"cannot write the checkpoint .*/good: .*choose another place",
+}
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_other_mistakes(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    verb, _, rest = line.partition(" ")
+    assert re.search(OTHERS[line], complaint(verb, arguments(verb, place, rest), capfd))
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("verb", ["test", "translate"])
+def test_closed_standard_streams(
+    verb: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`<&-` in a shell makes `sys.stdin` None; `test` does not need it."""
+    monkeypatch.setattr(sys, "stdin", None)
+    line = "--split dev" if verb == "test" else ""
+    message = complaint(verb, arguments(verb, place, line), capfd)
+    assert ("stdin" in message) == (verb == "translate")
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_a_hub_that_cannot_be_reached(
+    verb: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
+    option = "--data.corpus" if verb == "fit" else "--corpus"
+    message = complaint(verb, arguments(verb, place, f"{option} wmt/wmt14:de-en"), capfd)
+    assert re.search(r"cannot reach the Hugging Face Hub for corpus 'wmt/wmt14' .*`demo`.*SPLIT\.LANG", message)
+
+
+# Command lines at random.
+
+
+JUNK = [
+    "",
+    "0",
+    "-1",
+    "nan",
+    "1e999",
+    "\u2028",
+    "{}",
+    "[1",
+    "null",
+    "true",
+    "x y",
+    "a" * 300,
+    "--",
+    "99",
+    "\udc80",
+    "%s",
+]
+OPTIONS = {
+    "fit": ["--model.transformer.d_k", "--model.vocab_size", "--data.source", "--data.tokenizer", "--trainer.devices"]
+    + [
+        "--trainer.max_steps",
+        "--seed_everything",
+        "--ckpt_path",
+        "--model",
+        "--devices",
+        "--config",
+        "--trainer.logger",
+    ],
+    "test": ["--corpus", "--split", "--tokenize", "--beam_size", "--length_penalty", "--device", "--source", "--json"],
+    "translate": ["--checkpoint", "--n_best", "--beam_size", "--length_penalty", "--batch_tokens", "--device"],
+    "average": ["--run", "--last", "--output"],
+}
+# What keeps a command line that happens to be right from doing anything.
+LAST = {"fit": ["--data.corpus=/nowhere"], "test": ["--corpus=/nowhere"], "translate": [], "average": ["--last=99"]}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@given(data=st.data())
+@settings(max_examples=1000)
+def test_any_command_line(verb: str, place: Path, data: st.DataObject) -> None:
+    words = st.one_of(st.sampled_from(OPTIONS[verb]), st.sampled_from(JUNK))
+    pairs = st.tuples(st.sampled_from(OPTIONS[verb]), st.sampled_from(JUNK)).map(list)
+    line = data.draw(st.lists(st.one_of(pairs, words.map(lambda word: [word])), max_size=3))
+    args = arguments(verb, place, "") + [word for part in line for word in part] + LAST[verb]
+    status, error = outcome(VERBS[verb], args)
+    assert status in ((0, None) if verb == "translate" and not error else (2,)), (args, error)
+    assert error.count("\n") == (1 if status == 2 else 0), (args, error)
+    assert error.startswith("error: ") or not error
+
+
+def outcome(main: Callable[[list[str]], None], args: list[str]) -> tuple[object, str]:
+    """Exit status and stderr of a verb that has no stdin."""
+    error = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(error):
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        try:
+            main(args)
+        except SystemExit as end:
+            return end.code, error.getvalue()
+    return 0, error.getvalue()
