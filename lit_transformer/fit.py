@@ -1,6 +1,7 @@
 """`python -m lit_transformer.fit`: train a model; the paper's base model on WMT14 EN-DE when nothing else is said."""
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -97,6 +98,12 @@ class FitCLI(LightningCLI):
             trainer = super().instantiate_trainer(**settings)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise UserError(f"trainer: {error} (all settings: --print_config)") from error
+        cores = os.cpu_count() or 1
+        if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+            raise UserError(
+                f"trainer.devices is {trainer.num_devices}, and this machine has no GPU and {cores} cores: "
+                f"give at most {cores}"
+            )
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
