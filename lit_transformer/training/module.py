@@ -98,8 +98,9 @@ class LitTransformer(L.LightningModule):
         self.bleu_tokenize = bleu_tokenize
         self.seed = seed
         self.samples: list[Sample] = []
-        self.val_loss = MeanMetric()
-        self.val_nll = MeanMetric()
+        # The default leaves out what is not a number: a run that diverges must show it.
+        self.val_loss = MeanMetric(nan_strategy=math.nan)
+        self.val_nll = MeanMetric(nan_strategy=math.nan)
         self.val_bleu = CorpusBLEU(tokenize=bleu_tokenize)
         self.train_sums: Tensor
         # Smoothed loss and negative log-likelihood since they were last read; no host synchronisation.
@@ -206,7 +207,8 @@ class LitTransformer(L.LightningModule):
     def _translate(self, source_BS: Tensor) -> list[str]:
         beam_size = self.validation_beam_size
         hypotheses = search(self.transformer, source_BS, beam_size=beam_size, length_penalty=LENGTH_PENALTY)
-        return self.text.tokenizer.decode([best[0].tokens for best in hypotheses])
+        # A model that has diverged gives no numbers, and no hypothesis has a score.
+        return self.text.tokenizer.decode([best[0].tokens if best else [] for best in hypotheses])
 
     def _keep_samples(self, text_batch: TextBatch, translations: Sequence[str]) -> None:
         rows = zip(text_batch.indices, text_batch.sources, translations, text_batch.references, strict=True)
