@@ -10,7 +10,7 @@ BITS = 16
 class Dropout(nn.Module):
     """Sets elements to zero with probability `rate` in training and scales the others by 1 / (1 - rate).
 
-    PyTorch draws one Bernoulli number an element on the CPU, serially: with d_model 128 that was a third of the
+    PyTorch draws one Bernoulli number an element on the CPU, serially: with d_model 128 that was a fifth of the
     step. There we draw 64 random bits for four elements; the rate is then a multiple of 2^-16.
     """
 
