@@ -32,6 +32,8 @@ class BatchPlan:
     seed: int
     borders: Integers = field(init=False)
     """Global batch i of the sorted pairs reaches from borders[i] to borders[i + 1]."""
+    longest: Integers = field(init=False)
+    """Pieces of each global batch's longest sentence, source or target."""
 
     def __post_init__(self) -> None:
         longest = int(max(self.source_lengths.max(), self.target_lengths.max()))
@@ -41,8 +43,11 @@ class BatchPlan:
                 "raise it, or lower data.max_length"
             )
         by_length = np.lexsort((self.source_lengths, self.target_lengths))
-        borders = batch_borders(self.source_lengths[by_length], self.target_lengths[by_length], self.tokens_per_batch)
+        source_lengths, target_lengths = self.source_lengths[by_length], self.target_lengths[by_length]
+        borders = batch_borders(source_lengths, target_lengths, self.tokens_per_batch)
         object.__setattr__(self, "borders", borders)
+        longer = np.maximum(source_lengths, target_lengths)
+        object.__setattr__(self, "longest", np.maximum.reduceat(longer, borders[:-1]))
 
     @property
     def num_batches(self) -> int:
@@ -61,16 +66,12 @@ class BatchPlan:
 
         Constant over the run, as Lightning wants it; the worst batch decides.
         """
-        by_length = np.lexsort((self.source_lengths, self.target_lengths))
-        longest = np.maximum.reduceat(
-            np.maximum(self.source_lengths, self.target_lengths)[by_length], self.borders[:-1]
-        )
-        if longest.max() > max_tokens_per_device:
+        if self.longest.max() > max_tokens_per_device:
             raise UserError(
                 f"data.max_tokens_per_device {max_tokens_per_device} is less than the longest sentence, "
-                f"{longest.max()} pieces: raise it, or lower data.max_length"
+                f"{self.longest.max()} pieces: raise it, or lower data.max_length"
             )
-        rows = max_tokens_per_device // longest
+        rows = max_tokens_per_device // self.longest
         shares = -(-np.diff(self.borders) // rows)
         return int(-(-shares.max() // world_size))
 

@@ -1,7 +1,6 @@
 """The LightningDataModule: from a corpus's name to an endless stream of token batches. It does not know the model."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import lightning as L
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from lit_transformer.batch import TextBatch
 from lit_transformer.data import CACHE_DIR
+from lit_transformer.data.arrow_file import cache_folder, whole_file
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.corpus import load_pairs, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
@@ -170,10 +170,8 @@ class TranslationData(L.LightningDataModule):
             tokenizer = Tokenizer.train(
                 sentences(pairs), vocab_size=self.vocab_size, character_coverage=self.character_coverage
             )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-            unfinished.write_bytes(tokenizer.model_bytes)
-            unfinished.replace(path)
+            with cache_folder(path.parent), whole_file(path) as unfinished:
+                unfinished.write_bytes(tokenizer.model_bytes)
         return Tokenizer.from_file(path)
 
     def _set_accumulation(self, trainer: L.Trainer) -> None:

@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features
@@ -92,13 +91,6 @@ def tokenize_pairs(
                 unfinished.write_text(json.dumps(asdict(report)), encoding="utf-8")
     report = PreparationReport(**json.loads(report_path.read_text(encoding="utf-8")))
     return TokenizedPairs(open_arrow(tokens_path, fingerprint=key), report)
-
-
-def lengths(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Tokens of every row, (source, target), `EOS_ID` included; no Python object per row is made."""
-    table = dataset.with_format("arrow")[:]
-    source, target = (pc.list_value_length(table[name]).to_numpy().astype(np.int64) for name in _COLUMNS)
-    return source, target
 
 
 def _key(pairs: Dataset, tokenizer: Tokenizer, max_length: int, max_length_ratio: float) -> str:
