@@ -179,7 +179,7 @@ def test_store_of_selected_rows(pairs: Dataset, tokenizer: Tokenizer, tmp_path: 
         assert len(store) == len(view)
         rows = store.gather(np.arange(len(view)), "target")
         assert [row[row != PAD_ID].tolist() for row in rows] == view["target"][:]
-        assert TokenStore(view).lengths("target").tolist() == [len(row) for row in view["target"][:]]
+        assert store.lengths("target").tolist() == [len(row) for row in view["target"][:]]
 
 
 def test_pickled_store_is_small(pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path) -> None:
