@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
 from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer import checkpoint as checkpoints
@@ -134,7 +135,10 @@ def main(args: list[str] | None = None) -> None:
             run=False,
             args=args,
         )
-        fit(cli)
+        try:
+            fit(cli)
+        finally:
+            leave_process_group()
 
 
 def fit(cli: FitCLI) -> None:
@@ -153,6 +157,12 @@ def fit(cli: FitCLI) -> None:
     run = run_folder(trainer)
     if trainer.is_global_zero:
         report(cli, run, time.perf_counter() - begin)
+
+
+def leave_process_group() -> None:
+    """Ends gloo's threads: one that outlives the interpreter aborts the process (pytorch #190489)."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def report(cli: FitCLI, run: Path, seconds: float) -> None:

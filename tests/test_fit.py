@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+from torch import Tensor, distributed
 
 from lit_transformer import Translator
 from lit_transformer import checkpoint as checkpoints
@@ -28,7 +28,7 @@ from lit_transformer.batch import BOS_ID, EOS_ID
 from lit_transformer.data.copy_task import copy_pairs
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.demo import demo_pairs
-from lit_transformer.fit import main
+from lit_transformer.fit import leave_process_group, main
 from lit_transformer.model.config import TransformerConfig
 
 NUM_SENTENCES = 64
@@ -378,6 +378,21 @@ def test_two_processes_change_nothing(
     assert "on 2 x cpu" in finished.stdout
     assert finished.stderr == ""
     check_same_steps(continued(run, tmp_path), alone, micro_batches=2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the thread names from Linux' /proc")
+def test_a_process_leaves_its_group(tmp_path: Path) -> None:
+    """Otherwise one run in many ends with SIGABRT: gloo's threads have to end before the interpreter does."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    distributed.all_reduce(torch.ones(1))
+    assert any("gloo" in name for name in thread_names())
+    leave_process_group()
+    assert not any("gloo" in name for name in thread_names())
+    leave_process_group()
+
+
+def thread_names() -> list[str]:
+    return [task.read_text() for task in Path("/proc/self/task").glob("*/comm")]
 
 
 def test_copy_task_is_learnt(repo_root: Path, tmp_path: Path) -> None:
