@@ -25,6 +25,7 @@ from lit_transformer import checkpoint as checkpoints
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError, user_errors_to_exit
 from lit_transformer.training.callbacks import Checkpoints, Progress, WholeCheckpointIO, run_folder
+from lit_transformer.training.interruption import Interrupted, Interruption
 from lit_transformer.training.module import LitTransformer
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -39,6 +40,10 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+
+
+SEARCHED = ("last", "auto")
+"""Values of --ckpt_path that look for a checkpoint and go on in its run's folder."""
 
 
 class Parser(LightningArgumentParser):
@@ -74,7 +79,8 @@ class FitCLI(LightningCLI):
             "--ckpt_path",
             type=str | None,
             default=None,
-            help="Checkpoint to resume from; `last` is the newest readable one below trainer.default_root_dir.",
+            help="Checkpoint to resume from; `last` is the newest readable one below trainer.default_root_dir, "
+            "`auto` the same if there is one.",
         )
         parser.link_arguments("model.vocab_size", "data.vocab_size")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
@@ -92,9 +98,13 @@ class FitCLI(LightningCLI):
         self.resumed = resume_point(self.config.ckpt_path, Path(self.config.trainer.default_root_dir))
         if self.config.trainer.precision is None:
             settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
-        if self.config.ckpt_path == "last" and self.resumed is not None and self.config.trainer.logger in (None, True):
-            run = self.resumed.parent.parent
-            settings["logger"] = TensorBoardLogger(run.parent.parent, name=run.parent.name, version=run.name)
+        if self.config.ckpt_path in SEARCHED and self.resumed and self.config.trainer.logger in (None, True):
+            run, step = self.resumed.parent.parent, checkpoints.step_of(self.resumed)
+            assert step is not None, "found by its name"
+            # What the interrupted run drew after the checkpoint is drawn anew.
+            settings["logger"] = TensorBoardLogger(
+                run.parent.parent, name=run.parent.name, version=run.name, purge_step=step + 1
+            )
         try:
             trainer = super().instantiate_trainer(**settings)
         except (MisconfigurationException, TypeError, ValueError) as error:
@@ -126,7 +136,7 @@ def main(args: list[str] | None = None) -> None:
             TranslationData,
             parser_class=Parser,
             parser_kwargs={"description": __doc__, "allow_abbrev": False},
-            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Progress()]},
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Progress(), Interruption()]},
             save_config_callback=Settings,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=1,
@@ -137,6 +147,8 @@ def main(args: list[str] | None = None) -> None:
         )
         try:
             fit(cli)
+        except Interrupted as interrupted:
+            stop(cli, interrupted)
         finally:
             leave_process_group()
 
@@ -157,6 +169,21 @@ def fit(cli: FitCLI) -> None:
     run = run_folder(trainer)
     if trainer.is_global_zero:
         report(cli, run, time.perf_counter() - begin)
+
+
+def stop(cli: FitCLI, interrupted: Interrupted) -> NoReturn:
+    """Say where to go on; exit with 128 and the signal's number, as shells count."""
+    if not cli.trainer.is_global_zero:
+        # Lightning kills the whole job at once when a process that it has started fails.
+        sys.exit(0)
+    print(f"\nStopped by {interrupted.received.name} after step {interrupted.step:,}: nothing is lost.")
+    print(f"Checkpoint: {interrupted.checkpoint}")
+    if interrupted.requeued:
+        print("SLURM has put the job back into its queue.")
+    else:
+        print("To go on: the same command with --ckpt_path auto")
+    sys.stdout.flush()
+    sys.exit(128 + interrupted.received)
 
 
 def leave_process_group() -> None:
@@ -230,8 +257,8 @@ def resume_point(ckpt_path: str | None, root: Path) -> Path | None:
     """The checkpoint that is meant by `--ckpt_path`; damaged ones are named and passed over."""
     if ckpt_path is None:
         return None
-    if ckpt_path == "last":
-        return last_readable(root)
+    if ckpt_path in SEARCHED:
+        return newest_readable(root, needed=ckpt_path == "last")
     path = checkpoints.find(ckpt_path)
     # Lightning would load it with less to say about what is wrong with it.
     if "loops" not in checkpoints.read(path):
@@ -239,15 +266,15 @@ def resume_point(ckpt_path: str | None, root: Path) -> Path | None:
     return path
 
 
-def last_readable(root: Path) -> Path:
-    """What `--ckpt_path last` means."""
+def newest_readable(root: Path, *, needed: bool) -> Path | None:
+    """What `--ckpt_path last` (needed) and `auto` mean."""
     path, damaged = checkpoints.newest_readable(root)
     for file in damaged:
         note(f"passed over {file}: it is damaged")
-    if path is None:
+    if path is None and needed:
         raise UserError(
             f"--ckpt_path last: there is no readable checkpoint below {root} (trainer.default_root_dir): "
-            "leave --ckpt_path out to start afresh"
+            "leave --ckpt_path out or give --ckpt_path auto to start afresh"
         )
     return path
 

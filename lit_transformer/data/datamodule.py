@@ -14,7 +14,13 @@ from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.corpus import load_pairs, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
 from lit_transformer.data.store import TokenStore
-from lit_transformer.data.stream import TimedLoader, TrainingStream, ValidationBatches, validation_batches
+from lit_transformer.data.stream import (
+    TimedLoader,
+    TrainingStream,
+    ValidationBatches,
+    leave_signals_to_training,
+    validation_batches,
+)
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 
@@ -129,7 +135,14 @@ class TranslationData(L.LightningDataModule):
         )
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
         workers = self.num_workers if self.num_workers is not None else int(on_gpu)
-        return TimedLoader(DataLoader(stream, batch_size=None, num_workers=workers, pin_memory=on_gpu))
+        loader = DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=on_gpu,
+            worker_init_fn=leave_signals_to_training,
+        )
+        return TimedLoader(loader)
 
     def val_dataloader(self) -> ValidationBatches:
         """This rank's part of the validation set; no sentence is on two ranks."""

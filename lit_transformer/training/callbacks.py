@@ -44,7 +44,10 @@ class Checkpoints(CheckpointCallback):
         self.keep = keep
         self.best_bleu = -math.inf
         self.best_step: int | None = None
+        self.last_saved = Path()
+        """The regular checkpoint that was written last."""
         self._saved_step: int | None = None
+        self._due = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_bleu": self.best_bleu, "best_step": self.best_step}
@@ -55,21 +58,34 @@ class Checkpoints(CheckpointCallback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if _ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
-            self._save_step(trainer)
+        if ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
+            self.request(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        bleu = trainer.callback_metrics.get("val/bleu")
-        if trainer.state.fn != "fit" or trainer.sanity_checking or bleu is None or float(bleu) <= self.best_bleu:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        folder, former = self._folder(trainer), self.best_step
-        self.best_bleu, self.best_step = float(bleu), trainer.global_step
-        trainer.save_checkpoint(checkpoints.best_path(folder, self.best_step))
-        if trainer.is_global_zero and former is not None and former != self.best_step:
-            checkpoints.best_path(folder, former).unlink(missing_ok=True)
+        bleu = trainer.callback_metrics.get("val/bleu")
+        if bleu is not None and float(bleu) > self.best_bleu:
+            self._save_best(trainer, float(bleu))
+        if self._due:
+            self._due = False
+            self._save_step(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save_step(trainer)
+
+    def request(self, trainer: L.Trainer) -> None:
+        """Saves this step: at its end, or after the validation that is due there, which a resumed run does not make."""
+        self._due = _validates_now(trainer)
+        if not self._due:
+            self._save_step(trainer)
+
+    def _save_best(self, trainer: L.Trainer, bleu: float) -> None:
+        folder, former = self._folder(trainer), self.best_step
+        self.best_bleu, self.best_step = bleu, trainer.global_step
+        trainer.save_checkpoint(checkpoints.best_path(folder, self.best_step))
+        if trainer.is_global_zero and former is not None and former != self.best_step:
+            checkpoints.best_path(folder, former).unlink(missing_ok=True)
 
     def _save_step(self, trainer: L.Trainer) -> None:
         # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
@@ -77,7 +93,12 @@ class Checkpoints(CheckpointCallback):
             return
         self._saved_step = trainer.global_step
         folder = self._folder(trainer)
-        trainer.save_checkpoint(checkpoints.step_path(folder, trainer.global_step))
+        # A kill must not take curves that the resumed run will not draw again.
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+        self.last_saved = checkpoints.step_path(folder, trainer.global_step)
+        trainer.save_checkpoint(self.last_saved)
         if trainer.is_global_zero:
             for old in checkpoints.recent_steps(folder)[: -self.keep]:
                 old.unlink(missing_ok=True)
@@ -101,6 +122,17 @@ class Progress(Callback):
         self._first_step = 0
         self._gradient_norm: torch.Tensor | None = None
         self._learning_rate = 0.0
+        # Loss, negative log-likelihood and target tokens that the run had not reported when it was stopped.
+        self._carried = [0.0, 0.0, 0.0]
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        smoothed, nll, _, target_tokens, _ = self._sums(trainer, pl_module)
+        checkpoint[self.state_key] = [
+            sum(pair) for pair in zip(self._carried, (smoothed, nll, target_tokens), strict=True)
+        ]
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._carried = checkpoint.get(self.state_key, self._carried)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitTransformer)
@@ -122,7 +154,7 @@ class Progress(Callback):
         self._source_tokens += batch.num_source_tokens
         self._target_tokens += batch.num_target_tokens
         self._positions += batch.source_BS.numel() + batch.target_output_BT.numel()
-        if _ends_step(trainer, batch) and trainer.global_step % self._every_n_steps == 0:
+        if ends_step(trainer, batch) and trainer.global_step % self._every_n_steps == 0:
             assert isinstance(pl_module, LitTransformer)
             self._report(trainer, pl_module)
 
@@ -149,14 +181,11 @@ class Progress(Callback):
     def _report(self, trainer: L.Trainer, module: LitTransformer) -> None:
         seconds = time.perf_counter() - self._begin
         waited = trainer.train_dataloader.wait_seconds - self._waited  # type: ignore[union-attr]
-        counts = [self._source_tokens, self._target_tokens, self._positions]
-        sums = torch.cat([module.train_sums.double(), torch.tensor(counts, device=module.device).double()])
-        reduced = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        smoothed, nll, source_tokens, target_tokens, positions = reduced
-        module.train_sums.zero_()
+        smoothed, nll, source_tokens, target_tokens, positions = self._sums(trainer, module)
+        all_tokens = self._carried[2] + target_tokens
         values = {
-            "train/loss": smoothed / target_tokens,
-            "train/perplexity": math.exp(min(nll / target_tokens, 700.0)),
+            "train/loss": (self._carried[0] + smoothed) / all_tokens,
+            "train/perplexity": math.exp(min((self._carried[1] + nll) / all_tokens, 700.0)),
             "train/learning_rate": self._learning_rate,
             "train/source_tokens_per_second": source_tokens / seconds,
             "train/target_tokens_per_second": target_tokens / seconds,
@@ -169,7 +198,16 @@ class Progress(Callback):
             trainer.logger.log_metrics(values, step=trainer.global_step)
         if trainer.is_global_zero:
             self._print(trainer, values, seconds)
+        module.train_sums.zero_()
+        self._carried = [0.0, 0.0, 0.0]
         self._restart(trainer)
+
+    def _sums(self, trainer: L.Trainer, module: L.LightningModule) -> list[float]:
+        """Since the last report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
+        assert isinstance(module, LitTransformer)
+        counts = [self._source_tokens, self._target_tokens, self._positions]
+        sums = torch.cat([module.train_sums.double(), torch.tensor(counts, device=module.device).double()])
+        return trainer.strategy.reduce(sums, reduce_op="sum").tolist()
 
     def _print(self, trainer: L.Trainer, values: Mapping[str, float], seconds: float) -> None:
         left = (trainer.max_steps - trainer.global_step) * seconds / (trainer.global_step - self._first_step)
@@ -203,8 +241,15 @@ def run_folder(trainer: L.Trainer) -> Path:
     return Path(trainer.strategy.broadcast(folder))
 
 
-def _ends_step(trainer: L.Trainer, batch: Batch) -> bool:
+def ends_step(trainer: L.Trainer, batch: Batch) -> bool:
+    """Whether the optimizer has stepped after this micro-batch."""
     return batch.micro_batch + 1 == trainer.accumulate_grad_batches
+
+
+def _validates_now(trainer: L.Trainer) -> bool:
+    every = trainer.val_check_batch
+    num_micro_batches = trainer.global_step * trainer.accumulate_grad_batches
+    return trainer.enable_validation and isinstance(every, int) and num_micro_batches % every == 0
 
 
 def _escape(text: str) -> str:

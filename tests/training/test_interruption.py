@@ -1,0 +1,154 @@
+"""Runs that are stopped by signals and kills, and go on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from lit_transformer import checkpoint as checkpoints
+from lit_transformer.training.interruption import Interruption
+from tests.runs import MAX_STEPS, Run, arguments, fit, load, make_corpus, same
+
+LIMIT_SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("interruption") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus: Path) -> Run:
+    return fit(corpus, corpus.parent / "uninterrupted")
+
+
+def start(
+    corpus: Path, root: Path, environment: dict[str, object] | None = None, **changes: object
+) -> subprocess.Popen[str]:
+    """The same command again and again, as a cluster gives it."""
+    command = [sys.executable, "-m", "lit_transformer.fit", *arguments(corpus, root, ckpt_path="auto", **changes)]
+    return subprocess.Popen(
+        command,
+        env=os.environ | {name: str(value) for name, value in (environment or {}).items()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def stop(process: subprocess.Popen[str], number: signal.Signals, *, after_step: int, whole_group: bool = False) -> str:
+    """Sends the signal once the run has reported the step; returns the rest of what it says."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step") and int(line.split()[1].split("/")[0].replace(",", "")) >= after_step:
+            break
+    else:
+        raise AssertionError(process.communicate()[1])
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    output, errors = process.communicate(timeout=LIMIT_SECONDS)
+    assert errors == ""
+    return output
+
+
+def test_a_run_that_is_stopped_again_and_again_is_the_uninterrupted_one(
+    corpus: Path, uninterrupted: Run, tmp_path: Path
+) -> None:
+    """Weights and optimizer to the bit, with dropout and accumulation; no point of a curve missing or drawn twice."""
+    for number, step in ((signal.SIGTERM, 20), (signal.SIGUSR1, 70), (signal.SIGKILL, 110), (signal.SIGINT, 140)):
+        process = start(corpus, tmp_path)
+        output = stop(process, number, after_step=step)
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL
+            continue
+        assert process.returncode == 128 + number
+        assert f"Stopped by {number.name} after step" in output
+        saved = Path(output.split("Checkpoint: ")[1].splitlines()[0])
+        assert checkpoints.step_of(saved) >= step
+        assert load(saved)["global_step"] == checkpoints.step_of(saved)
+    resumed = fit(corpus, tmp_path, ckpt_path="auto")
+    mine, theirs = (load(run.checkpoint(MAX_STEPS)) for run in (resumed, uninterrupted))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert same(mine[part], theirs[part]), part
+    assert [path.name for path in resumed.folder.parent.iterdir()] == ["version_0"]
+    assert resumed.curve("val/bleu") == uninterrupted.curve("val/bleu")
+    assert resumed.curve("train/loss") == pytest.approx(uninterrupted.curve("train/loss"), rel=1e-5)
+    assert drawn(resumed) == drawn(uninterrupted)
+
+
+def drawn(run: Run) -> Counter[tuple[str, int]]:
+    """How often TensorBoard draws each point of the curves: what a later process of the run draws anew is purged."""
+    points: Counter[tuple[str, int]] = Counter()
+    for path in sorted(run.folder.glob("events.*"), key=lambda path: path.stat().st_mtime):
+        for event in EventFileLoader(str(path)).Load():
+            if event.HasField("session_log") and event.session_log.status == event.session_log.START:
+                points = Counter({point: count for point, count in points.items() if point[1] < event.step})
+            points.update(
+                (value.tag, event.step) for value in event.summary.value if value.tag.startswith(("train/", "val/"))
+            )
+    return points
+
+
+def test_two_processes_stop_at_one_step(corpus: Path, tmp_path: Path) -> None:
+    """Though only the first has got the signal; and both go on."""
+    process = start(corpus, tmp_path, trainer__devices=2)
+    output = stop(process, signal.SIGTERM, after_step=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    saved = Path(output.split("Checkpoint: ")[1].splitlines()[0])
+    again = start(corpus, tmp_path, trainer__devices=2, trainer__max_steps=60)
+    output, errors = again.communicate(timeout=LIMIT_SECONDS)
+    assert (again.returncode, errors) == (0, "")
+    assert f"resuming from {saved}" in output
+    assert "Trained to step 60" in output
+
+
+def test_ctrl_c_leaves_the_worker_processes_at_work(corpus: Path, tmp_path: Path) -> None:
+    """A terminal sends it to all processes."""
+    process = start(corpus, tmp_path, data__num_workers=2)
+    output = stop(process, signal.SIGINT, after_step=20, whole_group=True)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Stopped by SIGINT" in output
+
+
+def test_second_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers, sent = {}, []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.update({number: handler}))
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    interruption = Interruption()
+    interruption._receive(signal.SIGINT, None)
+    assert not sent
+    interruption._receive(signal.SIGINT, None)
+    assert handlers == {signal.SIGINT: signal.SIG_DFL}
+    assert sent == [(os.getpid(), signal.SIGINT)]
+
+
+def test_slurm_job_is_requeued(corpus: Path, tmp_path: Path) -> None:
+    """By SIGUSR1, which SLURM sends before the time is up, with the checkpoint already there."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    note, folder = tmp_path / "calls", tmp_path / "runs"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {note}\nls {folder}/*/*/checkpoints >> {note}\n')
+    scontrol.chmod(0o755)
+    environment = {
+        "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": 77,
+        "SLURM_JOB_NAME": "fit",
+        "SLURM_NTASKS": 1,
+        "SLURM_NTASKS_PER_NODE": 1,
+        "SLURM_PROCID": 0,
+        "SLURM_LOCALID": 0,
+        "SLURM_NODEID": 0,
+        "SLURM_NODELIST": "localhost",
+    }
+    process = start(corpus, folder, environment)
+    output = stop(process, signal.SIGUSR1, after_step=20)
+    assert process.returncode == 128 + signal.SIGUSR1
+    assert "back into its queue" in output
+    call, *files = note.read_text().splitlines()
+    assert call == "requeue 77"
+    assert Path(output.split("Checkpoint: ")[1].splitlines()[0]).name in files
