@@ -203,7 +203,7 @@ class Progress(Callback):
         self._restart(trainer)
 
     def _sums(self, trainer: L.Trainer, module: L.LightningModule) -> list[float]:
-        """Since the last report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
+        """Since a report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
         assert isinstance(module, LitTransformer)
         counts = [self._source_tokens, self._target_tokens, self._positions]
         sums = torch.cat([module.train_sums.double(), torch.tensor(counts, device=module.device).double()])
