@@ -27,6 +27,7 @@ from lit_transformer.errors import UserError, user_errors_to_exit
 from lit_transformer.training.callbacks import Checkpoints, Progress, WholeCheckpointIO, run_folder
 from lit_transformer.training.interruption import Interrupted, Interruption
 from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.record import RunRecord
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
@@ -136,7 +137,7 @@ def main(args: list[str] | None = None) -> None:
             TranslationData,
             parser_class=Parser,
             parser_kwargs={"description": __doc__, "allow_abbrev": False},
-            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Progress(), Interruption()]},
+            trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), Progress(), Interruption()]},
             save_config_callback=Settings,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=1,

@@ -25,8 +25,10 @@ from lit_transformer.batch import BOS_ID, EOS_ID
 from lit_transformer.data.copy_task import copy_pairs
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.demo import demo_pairs
+from lit_transformer.errors import UserError
 from lit_transformer.fit import leave_process_group, main
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.training.callbacks import DIVERGED_REPORTS, Progress
 from tests.runs import (
     D_MODEL,
     EVERY,
@@ -277,6 +279,35 @@ def check_same_steps(mine: Continued, alone: Continued, micro_batches: int) -> N
     assert list(alone.bleu) == [103]
 
 
+def test_weights_that_are_no_numbers_stop_the_run(
+    corpus: Path, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At the next report at the latest, with the step and its sentences; nothing is saved over what was there."""
+    broken = load(run.checkpoint(100))
+    broken["state_dict"]["transformer.embedding.weight"][7, 7] = math.nan
+    checkpoints.save(broken, tmp_path / "broken.ckpt")
+    with pytest.raises(SystemExit) as exit_status:
+        fit(corpus, tmp_path / "runs", ckpt_path=tmp_path / "broken.ckpt")
+    assert exit_status.value.code == 2
+    error = capfd.readouterr().err
+    assert re.match(
+        r"error: the gradients of step 101 are not finite.* pairs of up to \d+ pieces, the first: \w", error
+    )
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "runs").rglob("*.ckpt"))
+
+
+def test_a_loss_that_stays_high_stops_the_run() -> None:
+    progress = Progress()
+    losses = [9.0, 5.0, *[5.9] * 30, *[7.0] * (DIVERGED_REPORTS - 1), 5.5, *[7.0] * (DIVERGED_REPORTS - 1)]
+    for step, loss in enumerate(losses):
+        progress._check_divergence(loss, step)
+    resumed = Progress()
+    resumed.load_state_dict(progress.state_dict())
+    with pytest.raises(UserError, match=r"training has diverged: up to step 99 .* its lowest, 5\.000, for 20 reports"):
+        resumed._check_divergence(7.0, 99)
+
+
 def test_accumulation_changes_nothing(corpus: Path, run: Run, alone: Continued, tmp_path: Path) -> None:
     """One device with 4 micro-batches; the checkpoint is of a run that had 2."""
     further = fit(corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=200)
@@ -298,7 +329,10 @@ def test_two_processes_change_nothing(
     )
     assert finished.returncode == 0, finished.stderr
     assert "on 2 x cpu" in finished.stdout
-    assert finished.stderr == ""
+    assert finished.stderr.startswith(
+        "note: the checkpoint was made with devices 1, this run has 2: the same sentences"
+    )
+    assert finished.stderr.count("\n") == 1
     check_same_steps(continued(run, tmp_path), alone, micro_batches=2)
 
 

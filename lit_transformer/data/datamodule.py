@@ -7,7 +7,7 @@ import lightning as L
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from lit_transformer.batch import TextBatch
+from lit_transformer.batch import EOS_ID, TextBatch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.arrow_file import cache_folder, whole_file
 from lit_transformer.data.batching import BatchPlan
@@ -101,6 +101,19 @@ class TranslationData(L.LightningDataModule):
     def summary(self) -> str:
         """What there is to train on, after `setup`."""
         return f"{self.report}\n{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens an epoch"
+
+    @property
+    def fingerprint(self) -> str:
+        """The same where the same sentences come in the same order, whatever the devices; after `setup`."""
+        parts = repr((self._store.fingerprint, self.tokens_per_batch, self.seed)).encode()
+        return hashlib.blake2b(parts, digest_size=8).hexdigest()
+
+    def describe_step(self, step: int) -> str:
+        """The sentence pairs of an optimizer step (counted from 0), for a person who looks for what is wrong."""
+        rows = self.plan.step_rows(step)
+        source, target = (self._store.gather(rows[:1], side)[0].tolist() for side in ("source", "target"))
+        first = " / ".join(self.tokenizer.decode([ids[: ids.index(EOS_ID)] for ids in (source, target)]))
+        return f"{len(rows):,} pairs of up to {self.plan.target_lengths[rows].max()} pieces, the first: {first}"
 
     def prepare_data(self) -> None:
         """Fills the cache; one process does it for all."""

@@ -45,6 +45,11 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self._starts["source"])
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the dataset: the same for the same rows."""
+        return self._dataset._fingerprint
+
     def lengths(self, column: Literal["source", "target"]) -> IntArray:
         """Tokens of every row, `EOS_ID` included."""
         return self._lengths[column]

@@ -61,6 +61,10 @@ class Checkpoints(CheckpointCallback):
         if ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
             self.request(trainer)
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            _check_numbers(pl_module)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
@@ -91,6 +95,7 @@ class Checkpoints(CheckpointCallback):
         # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
         if self._saved_step == trainer.global_step:
             return
+        _check_numbers(trainer.lightning_module)
         self._saved_step = trainer.global_step
         folder = self._folder(trainer)
         # A kill must not take curves that the resumed run will not draw again.
@@ -108,6 +113,12 @@ class Checkpoints(CheckpointCallback):
         return run_folder(trainer) / checkpoints.FOLDER
 
 
+DIVERGED_BY = 1.0
+DIVERGED_REPORTS = 20
+"""A run has diverged when its loss per token is so far above its lowest for so many reports in a row: a warm-up that
+goes wrong jumps by several nats and does not come back, noise between reports is hundredths."""
+
+
 class Progress(Callback):
     """Prints and logs the curves: loss, rate of work, learning rate, gradient norm, translations.
 
@@ -120,10 +131,17 @@ class Progress(Callback):
         self._source_tokens = self._target_tokens = self._positions = 0
         self._begin = self._waited = self._paused = 0.0
         self._first_step = 0
-        self._gradient_norm: torch.Tensor | None = None
         self._learning_rate = 0.0
         # Loss, negative log-likelihood and target tokens that the run had not reported when it was stopped.
         self._carried = [0.0, 0.0, 0.0]
+        self._lowest_loss = math.inf
+        self._reports_above = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lowest_loss": self._lowest_loss, "reports_above": self._reports_above}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._lowest_loss, self._reports_above = state_dict["lowest_loss"], state_dict["reports_above"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         smoothed, nll, _, target_tokens, _ = self._sums(trainer, pl_module)
@@ -143,8 +161,6 @@ class Progress(Callback):
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         if (trainer.global_step + 1) % self._every_n_steps == 0:
-            gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
-            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
             # Afterwards it is the next step's already.
             self._learning_rate = optimizer.param_groups[0]["lr"]
 
@@ -179,6 +195,7 @@ class Progress(Callback):
         self._log_samples(trainer, pl_module)
 
     def _report(self, trainer: L.Trainer, module: LitTransformer) -> None:
+        module.check_numbers()
         seconds = time.perf_counter() - self._begin
         waited = trainer.train_dataloader.wait_seconds - self._waited  # type: ignore[union-attr]
         smoothed, nll, source_tokens, target_tokens, positions = self._sums(trainer, module)
@@ -186,21 +203,33 @@ class Progress(Callback):
         values = {
             "train/loss": (self._carried[0] + smoothed) / all_tokens,
             "train/perplexity": math.exp(min((self._carried[1] + nll) / all_tokens, 700.0)),
+            "train/gradient_norm": float(module.gradient_norm),
             "train/learning_rate": self._learning_rate,
             "train/source_tokens_per_second": source_tokens / seconds,
             "train/target_tokens_per_second": target_tokens / seconds,
             "train/padding_share": 1.0 - (source_tokens + target_tokens) / positions,
             "train/data_wait_share": waited / seconds,
         }
-        if self._gradient_norm is not None:
-            values["train/gradient_norm"] = float(self._gradient_norm)
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            values["train/skipped_steps"] = float(module.skipped_steps)
         if trainer.logger is not None:
             trainer.logger.log_metrics(values, step=trainer.global_step)
         if trainer.is_global_zero:
             self._print(trainer, values, seconds)
         module.train_sums.zero_()
         self._carried = [0.0, 0.0, 0.0]
+        self._check_divergence(values["train/loss"], trainer.global_step)
         self._restart(trainer)
+
+    def _check_divergence(self, loss: float, step: int) -> None:
+        self._lowest_loss = min(self._lowest_loss, loss)
+        self._reports_above = self._reports_above + 1 if loss > self._lowest_loss + DIVERGED_BY else 0
+        if self._reports_above == DIVERGED_REPORTS:
+            raise UserError(
+                f"training has diverged: up to step {step} the loss has been more than {DIVERGED_BY:g} above its "
+                f"lowest, {self._lowest_loss:.3f}, for {DIVERGED_REPORTS} reports. Go on from a checkpoint of before "
+                "with --ckpt_path STEP.ckpt and a lower --model.learning_rate_scale or a higher --model.warmup_steps"
+            )
 
     def _sums(self, trainer: L.Trainer, module: L.LightningModule) -> list[float]:
         """Since a report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
@@ -244,6 +273,11 @@ def run_folder(trainer: L.Trainer) -> Path:
 def ends_step(trainer: L.Trainer, batch: Batch) -> bool:
     """Whether the optimizer has stepped after this micro-batch."""
     return batch.micro_batch + 1 == trainer.accumulate_grad_batches
+
+
+def _check_numbers(module: L.LightningModule) -> None:
+    assert isinstance(module, LitTransformer)
+    module.check_numbers()
 
 
 def _validates_now(trainer: L.Trainer) -> bool:

@@ -25,6 +25,8 @@ from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.schedule import learning_rate
 
 NUM_SAMPLES = 4
+MAX_SKIPPED_IN_A_ROW = 100
+"""A float16 run lowers its loss scale by skipping steps, a few at a time; so many mean that nothing can be scaled."""
 
 
 class TextSource(Protocol):
@@ -36,6 +38,11 @@ class TextSource(Protocol):
 
     @property
     def summary(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def describe_step(self, step: int) -> str: ...
 
 
 class Sample(NamedTuple):
@@ -105,6 +112,14 @@ class LitTransformer(L.LightningModule):
         self.train_sums: Tensor
         # Smoothed loss and negative log-likelihood since they were last read; no host synchronisation.
         self.register_buffer("train_sums", torch.zeros(2), persistent=False)
+        self.gradient_norm: Tensor
+        self.register_buffer("gradient_norm", torch.zeros(()), persistent=False)
+        self.skipped_steps: Tensor
+        self.bad_in_a_row: Tensor
+        self.broken_step: Tensor
+        # Steps whose gradients are not finite: that float16 has skipped, in a row, and the one that broke the run (-1).
+        for name, value in (("skipped_steps", 0), ("bad_in_a_row", 0), ("broken_step", -1)):
+            self.register_buffer(name, torch.tensor(value), persistent=False)
 
     @property
     def text(self) -> TextSource:
@@ -132,6 +147,29 @@ class LitTransformer(L.LightningModule):
         # DDP averages gradients over ranks, Lightning over micro-batches: undo both, so every token weighs the same.
         shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return sums.smoothed * (shares / batch.step_target_tokens)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
+        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        # A loss that is not finite has such gradients, too. All of this stays on the device.
+        bad = ~self.gradient_norm.isfinite()
+        self.bad_in_a_row = torch.where(bad, self.bad_in_a_row + 1, 0)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            self.skipped_steps += bad
+        broken = (self.broken_step < 0) & (self.bad_in_a_row >= (1 if scaler is None else MAX_SKIPPED_IN_A_ROW))
+        self.broken_step = torch.where(broken, self.trainer.global_step, self.broken_step)
+
+    def check_numbers(self) -> None:
+        """Raises if a step since the last check had a loss or gradients that are not finite; all ranks must ask."""
+        step = int(self.trainer.strategy.reduce(self.broken_step, reduce_op="max"))
+        if step >= 0:
+            raise UserError(
+                f"the gradients of step {step + 1} are not finite, so training has diverged there; it was stopped, and "
+                "checkpoints from before are whole. Go on from one with --ckpt_path STEP.ckpt and a lower "
+                "--model.learning_rate_scale or a higher --model.warmup_steps. "
+                f"The step had {self.text.describe_step(step)}"
+            )
 
     def validation_step(self, text_batch: TextBatch, batch_idx: int) -> None:
         batch, references = text_batch.batch, text_batch.references

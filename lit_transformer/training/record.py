@@ -1,0 +1,113 @@
+"""What a run is made of: written into its folder at every start, and compared between ranks and with the checkpoint."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
+
+from lit_transformer.errors import UserError
+from lit_transformer.training.callbacks import run_folder
+from lit_transformer.training.module import LitTransformer
+
+FILE = "starts.jsonl"
+LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class RunRecord(Callback):
+    """Appends a line to `starts.jsonl` whenever the run is started, and refuses ranks that do not fit together."""
+
+    def __init__(self) -> None:
+        self._former: dict[str, Any] = {}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._former = checkpoint.get(self.state_key, {})
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[self.state_key] = self._facts(trainer, pl_module)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        facts = self._facts(trainer, pl_module)
+        check_ranks({**facts, "rank": trainer.global_rank})
+        for name, value in self._former.items():
+            if value != facts[name]:
+                _note(f"the checkpoint was made with {name} {value}, this run has {facts[name]}: {CONSEQUENCES[name]}")
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            line = {
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "first_step": trainer.global_step,
+                "command": [sys.executable, *sys.orig_argv[1:]],
+                "commit": commit(),
+                **facts,
+                "machine": f"{platform.node()}, {platform.platform()}, {trainer.strategy.root_device}",
+                "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
+                | {"python": platform.python_version()},
+            }
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def _facts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        assert isinstance(pl_module, LitTransformer)
+        return {"devices": trainer.world_size, "data": pl_module.text.fingerprint, "code": code_version()}
+
+
+CONSEQUENCES = {
+    "devices": "the same sentences step by step, with other dropout",
+    "data": "it goes on with other sentences than it would have had",
+    "code": "it may compute something else",
+}
+
+
+def check_ranks(mine: dict[str, Any]) -> None:
+    """Raises where a rank differs from the first, or two are the same one; nothing to do without other ranks."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    everybody: list[dict[str, Any]] = [{} for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(everybody, mine)
+    for index, facts in enumerate(everybody):
+        if facts["rank"] != index:
+            raise UserError(f"process {index} takes itself for rank {facts['rank']}: two ranks would see the same data")
+        for name, value in facts.items():
+            if name != "rank" and value != everybody[0][name]:
+                raise UserError(
+                    f"rank {index} has {name} {value}, rank 0 has {everybody[0][name]}: give all of them the same"
+                )
+
+
+@cache
+def code_version() -> str:
+    """A hash of the package's source: equal where the code is, whether or not it is committed."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def commit() -> str | None:
+    """The git commit of the package, `-dirty` where it is changed; none where it is not in a checkout of its own."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return described.stdout.strip() or None
+
+
+@rank_zero_only
+def _note(message: str) -> None:
+    print(f"note: {message}", file=sys.stderr)
