@@ -18,7 +18,7 @@ from lit_transformer.training.interruption import Interrupted
 def main(args: list[str] | None = None) -> None:
     """Parse, train, and say how it went."""
     with user_errors_to_exit():
-        cli = parse(args, description=__doc__)
+        cli = parse(args, description=__doc__, cli=FitCLI)
         try:
             fit(cli)
         except Interrupted as interrupted:

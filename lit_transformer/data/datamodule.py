@@ -7,10 +7,10 @@ import lightning as L
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from lit_transformer.batch import EOS_ID, TextBatch
+from lit_transformer.batch import EOS_ID, Batch, TextBatch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.arrow_file import cache_folder, whole_file
-from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.data.corpus import load_pairs, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
 from lit_transformer.data.store import TokenStore
@@ -19,6 +19,7 @@ from lit_transformer.data.stream import (
     TrainingStream,
     ValidationBatches,
     leave_signals_to_training,
+    make_batch,
     validation_batches,
 )
 from lit_transformer.data.tokenizer import Tokenizer
@@ -114,6 +115,10 @@ class TranslationData(L.LightningDataModule):
         source, target = (self._store.gather(rows[:1], side)[0].tolist() for side in ("source", "target"))
         first = " / ".join(self.tokenizer.decode([ids[: ids.index(EOS_ID)] for ids in (source, target)]))
         return f"{len(rows):,} pairs of up to {self.plan.target_lengths[rows].max()} pieces, the first: {first}"
+
+    def batch(self, rows: Integers) -> Batch:
+        """These training pairs as a micro-batch; after `setup`."""
+        return make_batch(self._store.gather(rows, "source"), self._store.gather(rows, "target"))
 
     def prepare_data(self) -> None:
         """Fills the cache; one process does it for all."""

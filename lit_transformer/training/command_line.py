@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import lightning as L
 import torch
@@ -44,33 +44,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 
 SEARCHED = ("last", "auto")
 """Values of --ckpt_path that look for a checkpoint and go on in its run's folder."""
-
-
-def parse(args: list[str] | None, *, description: str | None) -> "FitCLI":
-    """Model, data and trainer as the arguments (sys.argv when left out) and their YAML files say."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    # Lightning 2.6 has not followed a renaming in torch 2.13; users can do nothing about it.
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-    if args is None:
-        # In place: Lightning starts the other ranks with the same sys.argv.
-        sys.argv[1:] = with_short_devices(sys.argv[1:])
-    else:
-        args = with_short_devices(args)
-    return FitCLI(
-        LitTransformer,
-        TranslationData,
-        parser_class=Parser,
-        parser_kwargs={"description": description, "allow_abbrev": False},
-        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), Progress(), Interruption()]},
-        save_config_callback=Settings,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=1,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        run=False,
-        args=args,
-    )
 
 
 class Parser(LightningArgumentParser):
@@ -144,6 +117,36 @@ class FitCLI(LightningCLI):
             )
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
+
+
+CLI = TypeVar("CLI", bound=FitCLI)
+
+
+def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) -> CLI:
+    """Model, data and trainer as the arguments (sys.argv when left out) and their YAML files say."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # Lightning 2.6 has not followed a renaming in torch 2.13; users can do nothing about it.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+    if args is None:
+        # In place: Lightning starts the other ranks with the same sys.argv.
+        sys.argv[1:] = with_short_devices(sys.argv[1:])
+    else:
+        args = with_short_devices(args)
+    return cli(
+        LitTransformer,
+        TranslationData,
+        parser_class=Parser,
+        parser_kwargs={"description": description, "allow_abbrev": False},
+        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), Progress(), Interruption()]},
+        save_config_callback=Settings,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=1,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        run=False,
+        args=args,
+    )
 
 
 def with_short_devices(args: list[str]) -> list[str]:

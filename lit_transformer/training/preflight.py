@@ -1,0 +1,180 @@
+"""What a run will be before it is started: its size, its batches, its costs, and what would go wrong.
+
+Legend: tokens are pieces with the final EOS; a multiplication and an addition are two FLOPs.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_transformer.batch import Batch
+from lit_transformer.data.batching import BatchPlan, Integers, share
+from lit_transformer.data.prepare import PreparationReport
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.training.module import LitTransformer
+
+PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
+"""Table 2: training time times the sustained rate of the paper's GPUs, so an estimate of another kind than ours."""
+BYTES_PER_PARAMETER = 16
+"""Weights, gradients and Adam's two moments, in float32."""
+SAVED_BYTES_PER_PARAMETER = 12
+"""Weights and moments in a checkpoint."""
+NUM_SAMPLED_STEPS = 200
+MANY_EPOCHS = 300
+MUCH_PADDING = 0.2
+HISTOGRAM_BINS = (0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """How the plan's global batches come to the devices."""
+
+    steps_per_epoch: int
+    accumulation: int
+    source_tokens: float
+    """Of a step, in the mean; likewise below."""
+    target_tokens: float
+    pairs: float
+    padding_share: float
+    largest_micro_batch: Integers
+    """The pairs of the micro-batch with the most padded positions among those sampled."""
+    smallest_step: int
+    """Pairs of the smallest sampled step."""
+
+
+def look_at_batches(plan: BatchPlan, *, max_tokens_per_device: int, world_size: int) -> Batches:
+    """Counts the steps of an epoch; padding is that of up to `NUM_SAMPLED_STEPS` evenly spaced ones."""
+    accumulation = plan.accumulation(max_tokens_per_device=max_tokens_per_device, world_size=world_size)
+    steps = np.unique(np.linspace(0, plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int))
+    tokens = positions = 0
+    largest: Integers = np.arange(0)
+    most, smallest = 0, len(plan.source_lengths)
+    for step in steps:
+        rows = plan.step_rows(int(step))
+        smallest = min(smallest, len(rows))
+        for index in range(min(accumulation * world_size, len(rows))):
+            part = share(rows, index, accumulation * world_size)
+            source, target = plan.source_lengths[part], plan.target_lengths[part]
+            padded = len(part) * int(source.max() + target.max())
+            tokens += int(source.sum() + target.sum())
+            positions += padded
+            if padded > most:
+                largest, most = part, padded
+    return Batches(
+        steps_per_epoch=plan.num_batches,
+        accumulation=accumulation,
+        source_tokens=float(plan.source_lengths.sum() / plan.num_batches),
+        target_tokens=float(plan.target_lengths.sum() / plan.num_batches),
+        pairs=len(plan.source_lengths) / plan.num_batches,
+        padding_share=1.0 - tokens / positions,
+        largest_micro_batch=largest,
+        smallest_step=smallest,
+    )
+
+
+def training_flops(
+    config: TransformerConfig,
+    *,
+    vocab_size: int,
+    source_tokens: float,
+    target_tokens: float,
+    lengths: tuple[float, float],
+) -> float:
+    """FLOPs of the matrix products of training on so many tokens, forward and twice that backward.
+
+    Args:
+        config: The architecture.
+        vocab_size: Width of the output.
+        source_tokens: Of the whole run, without padding.
+        target_tokens: Likewise.
+        lengths: Mean tokens of a source and of a target sentence; attention's cost grows with them.
+    """
+    source_length, target_length = lengths
+    keys, values = config.num_heads * config.key_size, config.num_heads * config.value_size
+    projections = config.d_model * (2 * keys + 2 * values)
+    query_and_output = config.d_model * (keys + values)
+    feed_forward = 2 * config.d_model * config.d_ff
+    encoder = projections + feed_forward + source_length * (keys + values)
+    # A target position looks at half of the target on average, and at all of the source.
+    attention = (target_length / 2 + source_length) * (keys + values)
+    decoder = projections + query_and_output + feed_forward + attention
+    # Keys and values of the source, which every decoder layer makes for itself.
+    memory = config.d_model * (keys + values)
+    per_source = config.num_layers * (encoder + memory)
+    per_target = config.num_layers * decoder + config.d_model * vocab_size
+    return 3 * 2 * (per_source * source_tokens + per_target * target_tokens)
+
+
+def activation_bytes(module: LitTransformer, batch: Batch) -> int:
+    """What autograd keeps between forward and backward for this micro-batch, each storage once."""
+    sizes: dict[int, int] = {}
+    weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        sums = module.loss_sums(batch)
+    sums.smoothed.backward()
+    module.zero_grad(set_to_none=True)
+    return sum(sizes.values())
+
+
+def target_tokens_per_second(module: LitTransformer, batch: Batch) -> float:
+    """Of forward and backward on this micro-batch, the better of two tries after one to warm up."""
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        module.loss_sums(batch).smoothed.backward()
+        module.zero_grad(set_to_none=True)
+        if batch.source_BS.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begin)
+    return batch.num_target_tokens / min(seconds[1:])
+
+
+def histogram(lengths: Integers) -> list[tuple[str, float]]:
+    """Ranges of lengths and the share of sentences in each, from the first to the last that has any."""
+    # Length n falls into the range that ends at n or above.
+    counts = np.bincount(np.searchsorted(HISTOGRAM_BINS[1:], lengths), minlength=len(HISTOGRAM_BINS))
+    shares = counts / len(lengths)
+    names = [f"{low + 1} to {high}" for low, high in pairwise(HISTOGRAM_BINS)]
+    names.append(f"above {HISTOGRAM_BINS[-1]}")
+    used = np.flatnonzero(counts)
+    return [(names[index], float(shares[index])) for index in range(used[0], used[-1] + 1)]
+
+
+def warnings(settings: Any, report: PreparationReport, batches: Batches, *, devices: int) -> list[str]:
+    """What would go wrong or surprise, each with its remedy."""
+    found = []
+    dropped = 1.0 - report.num_kept / report.num_pairs
+    tokens = report.num_source_tokens + report.num_target_tokens
+    unknown = (report.num_source_unknown + report.num_target_unknown) / tokens
+    steps, every = settings.trainer.max_steps, settings.trainer.val_check_interval
+    epochs = steps / batches.steps_per_epoch
+    if dropped > 0.05:
+        found.append(f"{dropped:.0%} of the pairs are dropped: look at them, data.max_length and data.max_length_ratio")
+    if unknown > 0.001:
+        found.append(f"{unknown:.1%} of the pieces are unknown: raise data.character_coverage or change the tokenizer")
+    if 0 < steps <= settings.model.warmup_steps:
+        found.append("the run ends before the warm-up does: raise trainer.max_steps or lower model.warmup_steps")
+    if epochs > MANY_EPOCHS:
+        found.append(f"every sentence is seen {epochs:,.0f} times, and may be learnt by heart: lower trainer.max_steps")
+    if batches.smallest_step < devices * batches.accumulation:
+        found.append(
+            f"a step of {batches.smallest_step} pairs leaves some of {devices} x {batches.accumulation} micro-batches "
+            "empty: use fewer devices or raise data.tokens_per_batch"
+        )
+    if batches.padding_share > MUCH_PADDING:
+        found.append(f"{batches.padding_share:.0%} of the positions are padding: raise data.tokens_per_batch")
+    if isinstance(every, int) and every > steps > 0:
+        found.append("the run is never validated: lower trainer.val_check_interval")
+    return found
