@@ -1,5 +1,6 @@
 """`python -m lit_transformer.fit`: train a model; the paper's base model on WMT14 EN-DE when nothing else is said."""
 
+import re
 import shlex
 import sys
 import time
@@ -9,10 +10,14 @@ from typing import NoReturn
 from torch import distributed
 
 from lit_transformer import checkpoint as checkpoints
-from lit_transformer.errors import user_errors_to_exit
+from lit_transformer.errors import UserError, user_errors_to_exit
 from lit_transformer.training.callbacks import Checkpoints, run_folder
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
+
+
+LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
+"""How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -23,6 +28,14 @@ def main(args: list[str] | None = None) -> None:
             fit(cli)
         except Interrupted as interrupted:
             stop(cli, interrupted)
+        except RuntimeError as error:
+            lost = LOST_CONNECTION.search(str(error))
+            if cli.trainer.world_size == 1 or lost is None:
+                raise
+            raise UserError(
+                f"rank {cli.trainer.global_rank}: another process of this run has died ({lost[0]}). What it said itself, "
+                "or the system's log, is the reason; the same command with --ckpt_path auto goes on"
+            ) from error
         finally:
             leave_process_group()
 

@@ -126,6 +126,8 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
     """Model, data and trainer as the arguments (sys.argv when left out) and their YAML files say."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # What ends the run when one of its processes dies says so there.
+    logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
     # Lightning 2.6 has not followed a renaming in torch 2.13; users can do nothing about it.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     if args is None:

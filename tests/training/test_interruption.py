@@ -1,6 +1,7 @@
 """Runs that are stopped by signals and kills, and go on as if nothing had happened."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,14 +43,18 @@ def start(
     )
 
 
-def stop(process: subprocess.Popen[str], number: signal.Signals, *, after_step: int, whole_group: bool = False) -> str:
-    """Sends the signal once the run has reported the step; returns the rest of what it says."""
+def wait_for(process: subprocess.Popen[str], step: int) -> None:
+    """Until the run has reported the step."""
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("step") and int(line.split()[1].split("/")[0].replace(",", "")) >= after_step:
-            break
-    else:
-        raise AssertionError(process.communicate()[1])
+        if line.startswith("step") and int(line.split()[1].split("/")[0].replace(",", "")) >= step:
+            return
+    raise AssertionError(process.communicate()[1])
+
+
+def stop(process: subprocess.Popen[str], number: signal.Signals, *, after_step: int, whole_group: bool = False) -> str:
+    """Sends the signal once the run has reported the step; returns the rest of what it says."""
+    wait_for(process, after_step)
     (os.killpg if whole_group else os.kill)(process.pid, number)
     output, errors = process.communicate(timeout=LIMIT_SECONDS)
     assert not [line for line in errors.splitlines() if line and "Tokenizing" not in line]
@@ -152,3 +157,20 @@ def test_slurm_job_is_requeued(corpus: Path, tmp_path: Path) -> None:
     call, *files = note.read_text().splitlines()
     assert call == "requeue 77"
     assert Path(output.split("Checkpoint: ")[1].splitlines()[0]).name in files
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the child process in Linux' /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_dies_ends_the_run(rank: int, corpus: Path, tmp_path: Path) -> None:
+    """With a reason, and within a minute; what it leaves can be gone on from."""
+    process = start(corpus, tmp_path, trainer__devices=2)
+    wait_for(process, 60)
+    child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    os.kill((process.pid, child)[rank], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert re.search("another process of this run has died|terminated with code", errors)
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"  # nobody has fetched its status
+    assert checkpoints.newest_readable(tmp_path)[0] is not None
