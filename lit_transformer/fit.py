@@ -15,7 +15,6 @@ from lit_transformer.training.callbacks import Checkpoints, run_folder
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
 
-
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
 """How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""
 
@@ -33,7 +32,7 @@ def main(args: list[str] | None = None) -> None:
             if cli.trainer.world_size == 1 or lost is None:
                 raise
             raise UserError(
-                f"rank {cli.trainer.global_rank}: another process of this run has died ({lost[0]}). What it said itself, "
+                f"rank {cli.trainer.global_rank}: another process of this run has died ({lost[0]}). What it said, "
                 "or the system's log, is the reason; the same command with --ckpt_path auto goes on"
             ) from error
         finally:
