@@ -1,11 +1,14 @@
-"""One Arrow stream file of the cache: written whole or not at all, read memory-mapped.
+"""Files of the cache: written whole or not at all, checked when they are used again, read memory-mapped.
 
 It does not know what the columns mean.
 """
 
 import os
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +16,8 @@ from datasets import Dataset
 from datasets.table import MemoryMappedTable
 
 from lit_transformer.errors import UserError
+
+_BLOCK_BYTES = 1 << 22
 
 
 @contextmanager
@@ -43,6 +48,44 @@ def whole_file(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def seal(path: Path) -> None:
+    """Writes down the checksum of a file that is complete."""
+    with whole_file(_seal_of(path)) as unfinished:
+        unfinished.write_text(_checksum(path, *_version(path)), encoding="ascii")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of the cache is there with every byte that it was sealed with; says so if it is damaged."""
+    try:
+        version = _version(path)
+        expected = _seal_of(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):  # what cannot be read will be written, which says why it cannot
+        return False
+    if _checksum(path, *version) == expected:
+        return True
+    print(f"note: the cache file {path} is damaged and is made anew", file=sys.stderr)
+    return False
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.crc32")
+
+
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _checksum(path: Path, size: int, time_ns: int) -> str:
+    """Computed once a process for a file that is as large and as old as it was."""
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return f"{checksum:08x}"
+
+
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write record batches to `path` as they come."""
     with (
@@ -53,6 +96,8 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
     ):
         for batch in batches:
             writer.write_batch(batch)
+    with cache_folder(path.parent):
+        seal(path)
 
 
 def open_arrow(path: Path, *, fingerprint: str) -> Dataset:

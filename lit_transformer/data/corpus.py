@@ -16,7 +16,7 @@ from datasets.naming import camelcase_to_snakecase
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-from lit_transformer.data.arrow_file import open_arrow, write_arrow
+from lit_transformer.data.arrow_file import is_whole, open_arrow, write_arrow
 from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
 from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
 from lit_transformer.data.text_folder import PAIR_SCHEMA, is_text_folder, load_text_folder, split_names
@@ -105,7 +105,7 @@ def _load_built_in(corpus: str, split: str, source: str, target: str, cache_dir:
     sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
     digest = hashlib.blake2b("\n".join(["", *sources, "", *targets]).encode(), digest_size=16)
     cached = cache_dir / "built_in" / f"{digest.hexdigest()}.arrow"
-    if not cached.is_file():
+    if not is_whole(cached):
         write_arrow(cached, PAIR_SCHEMA, [pa.record_batch([sources, targets], schema=PAIR_SCHEMA)])
     return open_arrow(cached, fingerprint=digest.hexdigest())
 

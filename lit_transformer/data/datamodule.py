@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lit_transformer.batch import EOS_ID, Batch, TextBatch
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.arrow_file import cache_folder, whole_file
+from lit_transformer.data.arrow_file import cache_folder, is_whole, seal, whole_file
 from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.data.corpus import load_pairs, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
@@ -197,12 +197,14 @@ class TranslationData(L.LightningDataModule):
         settings = repr((pairs._fingerprint, self.vocab_size, self.character_coverage))
         name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
         path = self.cache_dir / "tokenizers" / f"{name}.model"
-        if not path.exists():
+        if not is_whole(path):
             tokenizer = Tokenizer.train(
                 sentences(pairs), vocab_size=self.vocab_size, character_coverage=self.character_coverage
             )
             with cache_folder(path.parent), whole_file(path) as unfinished:
                 unfinished.write_bytes(tokenizer.model_bytes)
+            with cache_folder(path.parent):
+                seal(path)
         return Tokenizer.from_file(path)
 
     def _set_accumulation(self, trainer: L.Trainer) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from lit_transformer.data.arrow_file import open_arrow, write_arrow
+from lit_transformer.data.arrow_file import is_whole, open_arrow, write_arrow
 from lit_transformer.errors import UserError
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
@@ -47,7 +47,7 @@ def load_text_folder(folder: Path, *, split: str, source: str, target: str, cach
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     fingerprint = digest.hexdigest()
     cached = cache_dir / "text" / f"{fingerprint}.arrow"
-    if not cached.is_file():
+    if not is_whole(cached):
         write_arrow(cached, PAIR_SCHEMA, _pair_batches(*paths))
     return open_arrow(cached, fingerprint=fingerprint)
 

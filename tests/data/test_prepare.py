@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,28 @@ def test_second_call_finds_everything_in_the_cache(
         tokenize(pairs.select(range(50)), tokenizer, tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".arrow", ".json"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:]])
+def test_damaged_cache_is_named_and_made_anew(
+    suffix: str,
+    damage: Callable[[bytes], bytes],
+    pairs: Dataset,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    first = tokenize(pairs, tokenizer, tmp_path)
+    rows = first.dataset[:]
+    [path] = tmp_path.rglob(f"*{suffix}")
+    content = path.read_bytes()
+    path.unlink()  # the open data set keeps the old file
+    path.write_bytes(damage(content))
+    second = tokenize(pairs, tokenizer, tmp_path)
+    assert (second.dataset[:], second.report) == (rows, first.report)
+    assert f"note: the cache file {path} is damaged" in capfd.readouterr().err
+    assert path.read_bytes() == content
+
+
 def test_killed_preparation_leaves_nothing_that_is_taken_for_whole(
     pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
@@ -128,7 +151,12 @@ def test_killed_preparation_leaves_nothing_that_is_taken_for_whole(
     [report] = tmp_path.rglob("*.json")
     report.unlink()  # killed between the two files
     assert tokenize(pairs, tokenizer, tmp_path).dataset[:] == whole
-    assert sorted(path.suffix for path in tmp_path.rglob("*") if path.is_file()) == [".arrow", ".json"]
+    assert sorted(path.suffix for path in tmp_path.rglob("*") if path.is_file()) == [
+        ".arrow",
+        ".crc32",
+        ".crc32",
+        ".json",
+    ]
 
 
 def test_processes_give_the_same(pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path) -> None:
