@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 # Logits held at a time. A CPU is fastest while they stay in its cache (experiments/benchmark.py: 2.6 times as fast as
 # all at once); a GPU needs large products to be busy, and 2^28 float32 logits are 1 GiB.
@@ -49,32 +48,6 @@ def smoothed_cross_entropy(
         states_ND, weight_VD, target_N, pad_id, epsilon, with_gradient
     )
     return LossSums(*sums)
-
-
-def disagreement(states_2ND: Tensor, weight_VD: Tensor, real_N: Tensor) -> Tensor:
-    """R-Drop's regulariser: how far two dropouts of the same batch are apart (Liang et al. 2021, equation 2).
-
-    The sum over real positions of KL(p1, p2) + KL(p2, p1), halved, in nats. Logits are made in chunks, and again for
-    the gradient, so that never all are held.
-
-    Args:
-        states_2ND: Decoder states under one dropout, then in the same order under another, 2 x N x D.
-        weight_VD: The projection to the vocabulary: the embedding matrix.
-        real_N: True where the target is not padding.
-    """
-    device = states_2ND.device.type
-    rows = max(1, LOGITS_PER_CHUNK.get(device, LOGITS_PER_CHUNK_ELSEWHERE) // (2 * len(weight_VD)))
-    total = torch.zeros((), dtype=torch.promote_types(states_2ND.dtype, torch.float32), device=states_2ND.device)
-    for states_2RD, real_R in zip(states_2ND.split(rows, dim=1), real_N.split(rows), strict=True):
-        parts = (states_2RD, weight_VD, real_R)
-        total = total + checkpoint(_symmetric_divergence, *parts, use_reentrant=False, preserve_rng_state=False)
-    return total / 2
-
-
-def _symmetric_divergence(states_2RD: Tensor, weight_VD: Tensor, real_R: Tensor) -> Tensor:
-    logits_2RV = F.linear(states_2RD, weight_VD)
-    first_RV, second_RV = logits_2RV.to(torch.promote_types(logits_2RV.dtype, torch.float32)).log_softmax(dim=-1)
-    return ((first_RV.exp() - second_RV.exp()) * (first_RV - second_RV)).sum(dim=-1) @ real_R.to(first_RV.dtype)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -21,7 +21,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.training.loss import LossSums, disagreement, smoothed_cross_entropy
+from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.schedule import learning_rate
 
 NUM_SAMPLES = 4
@@ -61,8 +61,6 @@ class LitTransformer(L.LightningModule):
         vocab_size: Pieces of the vocabulary that both languages share (section 5.1).
         label_smoothing: Epsilon of section 5.4, spread over the whole vocabulary.
         warmup_steps: Optimizer steps of rising learning rate (section 5.3).
-        r_drop: Weight alpha of R-Drop (Liang et al. 2021): each batch is computed under two dropouts, and their
-            predictions must agree. For small corpora; the paper has none.
         learning_rate_scale: Factor on the paper's learning rate; small models stand more than the paper's 1.
         validation_beam_size: Beam that validation BLEU is decoded with; 1, greedy, is fast.
         bleu_tokenize: sacreBLEU's tokenization for validation BLEU; `none` for a corpus that is tokenized already.
@@ -74,7 +72,6 @@ class LitTransformer(L.LightningModule):
         transformer: TransformerConfig = TransformerConfig(),
         vocab_size: int = 37000,
         label_smoothing: float = 0.1,
-        r_drop: float = 0.0,
         warmup_steps: int = 4000,
         learning_rate_scale: float = 1.0,
         validation_beam_size: int = 1,
@@ -84,8 +81,6 @@ class LitTransformer(L.LightningModule):
         super().__init__()
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"model.label_smoothing is {label_smoothing}: it must be at least 0 and below 1")
-        if not 0.0 <= r_drop < math.inf:
-            raise UserError(f"model.r_drop is {r_drop}: it must be at least 0")
         if not 0.0 < learning_rate_scale < math.inf:
             raise UserError(f"model.learning_rate_scale is {learning_rate_scale}: it must be above 0")
         for name, value, least in (
@@ -104,7 +99,6 @@ class LitTransformer(L.LightningModule):
                 "model.transformer.d_model or .d_ff"
             ) from error
         self.label_smoothing = label_smoothing
-        self.r_drop = r_drop
         self.warmup_steps = warmup_steps
         self.learning_rate_scale = learning_rate_scale
         self.validation_beam_size = validation_beam_size
@@ -134,28 +128,12 @@ class LitTransformer(L.LightningModule):
 
     def loss_sums(self, batch: Batch) -> LossSums:
         """Sums of the losses of a micro-batch under teacher forcing."""
-        return self._loss_sums(self._states(batch.source_BS, batch.target_input_BT), batch.target_output_BT)
-
-    def regularised_loss_sums(self, batch: Batch) -> LossSums:
-        """The same under two dropouts, in the mean, with R-Drop's share of `smoothed`."""
-        source_BS, target_BT = batch.source_BS.repeat(2, 1), batch.target_output_BT.repeat(2, 1)
-        states_CTD = self._states(source_BS, batch.target_input_BT.repeat(2, 1))
-        sums = self._loss_sums(states_CTD, target_BT)
-        states_2ND = states_CTD.unflatten(0, (2, -1)).flatten(1, 2)
-        apart = disagreement(
-            states_2ND, self.transformer.embedding.weight, (batch.target_output_BT != PAD_ID).flatten()
-        )
-        # Equation (4) halved: the cross-entropies of both are in the mean what the one is without R-Drop.
-        return LossSums((sums.smoothed + self.r_drop * apart) / 2, sums.nll / 2)
-
-    def _states(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
-        return self.transformer.decode(target_input_BT, self.transformer.encode(source_BS))
-
-    def _loss_sums(self, states_BTD: Tensor, target_output_BT: Tensor) -> LossSums:
+        memory = self.transformer.encode(batch.source_BS)
+        states_BTD = self.transformer.decode(batch.target_input_BT, memory)
         return smoothed_cross_entropy(
             states_BTD.flatten(0, 1),
             self.transformer.embedding.weight,
-            target_output_BT.flatten(),
+            batch.target_output_BT.flatten(),
             pad_id=PAD_ID,
             epsilon=self.label_smoothing,
         )
@@ -164,7 +142,7 @@ class LitTransformer(L.LightningModule):
         """The micro-batch's share of the step's mean loss per target token."""
         assert batch.step == self.trainer.global_step, "the data stream and the optimizer have come apart"
         self._seed_dropout(batch)
-        sums = self.regularised_loss_sums(batch) if self.r_drop else self.loss_sums(batch)
+        sums = self.loss_sums(batch)
         self.train_sums += torch.stack([sums.smoothed.detach(), sums.nll]).to(self.train_sums.dtype)
         # DDP averages gradients over ranks, Lightning over micro-batches: undo both, so every token weighs the same.
         shares = self.trainer.world_size * self.trainer.accumulate_grad_batches

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_transformer.training import loss
-from lit_transformer.training.loss import LossSums, disagreement, smoothed_cross_entropy
+from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 
 N, D, V, PAD_ID, EPSILON = 31, 7, 13, 2, 0.1
 
@@ -97,20 +97,3 @@ def test_validation_computes_no_gradients(mode: type[torch.no_grad | torch.infer
     assert counter.get_total_flops() == 2 * N * D * V
     assert not result.smoothed.requires_grad
     assert (result.smoothed.item(), result.nll.item()) == (expected.smoothed.item(), expected.nll.item())
-
-
-def test_disagreement_is_the_mean_of_both_divergences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against torch's own KL divergence, in value and gradient, over several chunks and without the padding."""
-    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, "cpu", 3 * 2 * 11)
-    states = torch.randn(2, 8, 5, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
-    real = torch.tensor([True, True, False, True, True, True, True, False])
-    ours = disagreement(states, weight, real)
-    first, second = F.linear(states[:, real], weight).log_softmax(dim=-1)
-    expected = F.kl_div(first, second, log_target=True, reduction="sum")
-    expected = (expected + F.kl_div(second, first, log_target=True, reduction="sum")) / 2
-    torch.testing.assert_close(ours, expected)
-    gradients = torch.autograd.grad(ours, (states, weight))
-    for mine, theirs in zip(gradients, torch.autograd.grad(expected, (states, weight)), strict=True):
-        torch.testing.assert_close(mine, theirs)
-    assert disagreement(states[:1].repeat(2, 1, 1), weight, real) < 1e-20
