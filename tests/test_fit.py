@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -316,23 +317,51 @@ def test_accumulation_changes_nothing(corpus: Path, run: Run, alone: Continued, 
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4)
 
 
+LAUNCHERS = {
+    "by itself": ({"devices": 2}, [["-m"]]),
+    "torchrun": (
+        {"devices": 2},
+        [["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "PORT", "-m"]],
+    ),
+    "two nodes": (
+        {"devices": 1, "trainer__num_nodes": 2},
+        [
+            ["-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", rank, "--master_port", "PORT", "-m"]
+            for rank in ("0", "1")
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_change_nothing(
-    corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path
+    launcher: str, corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path
 ) -> None:
-    """Two processes with 2 micro-batches each, and silence from the libraries."""
+    """Two processes with 2 micro-batches each, however they are started, and silence from the libraries."""
+    changes, prefixes = LAUNCHERS[launcher]
     options = arguments(
-        corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=200, devices=2
+        corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=200, **changes
     )
-    command = [sys.executable, "-m", "lit_transformer.fit", *options]
-    finished = subprocess.run(
-        command, cwd=repo_root, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert "on 2 x cpu" in finished.stdout
-    assert finished.stderr.startswith(
-        "note: the checkpoint was made with devices 1, this run has 2: the same sentences"
-    )
-    assert finished.stderr.count("\n") == 1
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *(port if part == "PORT" else part for part in prefix), "lit_transformer.fit", *options],
+            cwd=repo_root,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for prefix in prefixes
+    ]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    errors = "".join(error for _, error in outputs)
+    assert all(process.returncode == 0 for process in processes), errors
+    assert "on 2 x cpu" in outputs[0][0]
+    note = "note: the checkpoint was made with devices 1, this run has 2: the same sentences step by step"
+    assert [line.startswith(note) for line in errors.splitlines()] == [True], errors
     check_same_steps(continued(run, tmp_path), alone, micro_batches=2)
 
 
