@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -287,20 +288,38 @@ def test_a_hub_that_cannot_be_reached(
     assert re.search(r"cannot reach the Hugging Face Hub for corpus 'wmt/wmt14' .*`demo`.*SPLIT\.LANG", message)
 
 
-@pytest.mark.parametrize("beam_size", [1, 4])
-def test_a_run_that_diverges(
-    beam_size: int, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It says so in its curves, its weights are kept, and translating with them is a mistake."""
-    line = f"--model.learning_rate_scale 1e30 --model.validation_beam_size {beam_size} --trainer.max_steps 3"
-    line += f" --trainer.val_check_interval 3 --trainer.default_root_dir {tmp_path}"
-    fit.main(arguments("fit", place, line))
-    assert "validation loss nan" in capfd.readouterr().out
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat sleeps.\n")))
-    message = complaint("translate", ["--checkpoint", str(tmp_path)], capfd)
-    assert re.search(
-        r"step-00000003\.ckpt has weights that are not finite: .*take an earlier|scores are not num", message
+def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It says so with the step and its sentences, and saves nothing that is broken."""
+    line = "--model.learning_rate_scale 1e30 --trainer.max_steps 3 --trainer.val_check_interval 3"
+    with pytest.raises(SystemExit) as end:
+        fit.main(arguments("fit", place, f"{line} --trainer.default_root_dir {tmp_path}"))
+    message = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
+    assert end.value.code == 2
+    assert re.match(
+        r"error: the gradients of step 2 are not finite.*--model\.learning_rate_scale.*the first: ", message
     )
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+@pytest.mark.parametrize(("value", "problem"), [(math.nan, "has weights that are not finite"), (3e38, "not num")])
+def test_weights_that_have_diverged(
+    value: float,
+    problem: str,
+    beam_size: int,
+    place: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Translating with them is a mistake."""
+    content = checkpoint.read(checkpoint.find(place / "run"))
+    for weight in content[checkpoint.WEIGHTS].values():
+        weight.fill_(value)
+    checkpoint.save(content, tmp_path / "step-00000003.ckpt")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat sleeps.\n")))
+    message = complaint("translate", ["--checkpoint", str(tmp_path), "--beam_size", str(beam_size)], capfd)
+    assert re.search(f"{problem}.*take an earlier", message)
 
 
 # Command lines at random.
