@@ -106,7 +106,7 @@ class Interruption(Callback):
 
 
 def _no_broadcast() -> None:
-    pass
+    """In the place of Lightning's question to all ranks, which nobody needs here."""
 
 
 def _checkpoints(trainer: L.Trainer) -> Checkpoints:
