@@ -295,9 +295,7 @@ def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureF
         fit.main(arguments("fit", place, f"{line} --trainer.default_root_dir {tmp_path}"))
     message = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
     assert end.value.code == 2
-    assert re.match(
-        r"error: the gradients of step 2 are not finite.*learning_rate_scale.*the first: ", message
-    )
+    assert re.match(r"error: the gradients of step 2 are not finite.*learning_rate_scale.*the first: ", message)
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
