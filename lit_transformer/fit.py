@@ -11,7 +11,7 @@ from torch import distributed
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.errors import UserError, user_errors_to_exit
-from lit_transformer.training.callbacks import Checkpoints, run_folder
+from lit_transformer.training.callbacks import checkpoints_of, run_folder
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
 
@@ -81,7 +81,7 @@ def leave_process_group() -> None:
 def report(cli: FitCLI, run: Path, seconds: float) -> None:
     """In plain words: how good it is, where it lies, what to type next."""
     trainer, model = cli.trainer, cli.model
-    saved = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
+    saved = checkpoints_of(trainer)
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
     if saved.best_step is None:
         print("It was never validated (trainer.val_check_interval), so nobody knows how good it is.")

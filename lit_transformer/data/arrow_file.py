@@ -48,8 +48,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def seal(path: Path) -> None:
-    """Writes down the checksum of a file that is complete."""
+@contextmanager
+def sealed_file(path: Path) -> Iterator[Path]:
+    """A `whole_file` whose checksum is written down beside it, for `is_whole`."""
+    with whole_file(path) as unfinished:
+        yield unfinished
     with whole_file(_seal_of(path)) as unfinished:
         unfinished.write_text(_checksum(path, *_version(path)), encoding="ascii")
 
@@ -90,14 +93,12 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
     """Write record batches to `path` as they come."""
     with (
         cache_folder(path.parent),
-        whole_file(path) as unfinished,
+        sealed_file(path) as unfinished,
         unfinished.open("wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
     ):
         for batch in batches:
             writer.write_batch(batch)
-    with cache_folder(path.parent):
-        seal(path)
 
 
 def open_arrow(path: Path, *, fingerprint: str) -> Dataset:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lit_transformer.batch import EOS_ID, Batch, TextBatch
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.arrow_file import cache_folder, is_whole, seal, whole_file
+from lit_transformer.data.arrow_file import cache_folder, is_whole, sealed_file
 from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.data.corpus import load_pairs, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
@@ -201,10 +201,8 @@ class TranslationData(L.LightningDataModule):
             tokenizer = Tokenizer.train(
                 sentences(pairs), vocab_size=self.vocab_size, character_coverage=self.character_coverage
             )
-            with cache_folder(path.parent), whole_file(path) as unfinished:
+            with cache_folder(path.parent), sealed_file(path) as unfinished:
                 unfinished.write_bytes(tokenizer.model_bytes)
-            with cache_folder(path.parent):
-                seal(path)
         return Tokenizer.from_file(path)
 
     def _set_accumulation(self, trainer: L.Trainer) -> None:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features
 
 from lit_transformer.batch import EOS_ID, UNK_ID
-from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, seal, whole_file, write_arrow
+from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, write_arrow
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 
@@ -87,9 +87,8 @@ def tokenize_pairs(
     if not (is_whole(tokens_path) and is_whole(report_path)):
         with cache_folder(tokens_path.parent):
             report = _tokenize(pairs, tokenizer, max_length, max_length_ratio, tokens_path, num_proc)
-            with whole_file(report_path) as unfinished:
+            with sealed_file(report_path) as unfinished:
                 unfinished.write_text(json.dumps(asdict(report)), encoding="utf-8")
-            seal(report_path)
     report = PreparationReport(**json.loads(report_path.read_text(encoding="utf-8")))
     return TokenizedPairs(open_arrow(tokens_path, fingerprint=key), report)
 

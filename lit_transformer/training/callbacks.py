@@ -270,6 +270,11 @@ def run_folder(trainer: L.Trainer) -> Path:
     return Path(trainer.strategy.broadcast(folder))
 
 
+def checkpoints_of(trainer: L.Trainer) -> Checkpoints:
+    """The callback that keeps the run's checkpoints."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
+
+
 def ends_step(trainer: L.Trainer, batch: Batch) -> bool:
     """Whether the optimizer has stepped after this micro-batch."""
     return batch.micro_batch + 1 == trainer.accumulate_grad_batches

@@ -17,7 +17,6 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer import checkpoint as checkpoints
@@ -26,7 +25,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.training.callbacks import Checkpoints, Progress, WholeCheckpointIO
 from lit_transformer.training.interruption import Interruption
 from lit_transformer.training.module import LitTransformer
-from lit_transformer.training.record import RunRecord
+from lit_transformer.training.record import RunRecord, note
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
@@ -203,12 +202,6 @@ def newest_readable(root: Path, *, needed: bool) -> Path | None:
             "leave --ckpt_path out or give --ckpt_path auto to start afresh"
         )
     return path
-
-
-@rank_zero_only
-def note(message: str) -> None:
-    """Tell the user, once for all processes."""
-    print(f"note: {message}", file=sys.stderr)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

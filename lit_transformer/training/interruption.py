@@ -16,7 +16,7 @@ from torch import distributed
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.stream import STOP_SIGNALS
-from lit_transformer.training.callbacks import Checkpoints, ends_step
+from lit_transformer.training.callbacks import checkpoints_of, ends_step
 
 REQUEUE_SIGNAL = "SIGUSR1"
 
@@ -64,7 +64,7 @@ class Interruption(Callback):
         if ends_step(trainer, batch):
             self._agreed = self._ask()
             if self._agreed:
-                _checkpoints(trainer).request(trainer)
+                checkpoints_of(trainer).request(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
@@ -74,7 +74,7 @@ class Interruption(Callback):
             self._settle()
             received = signal.Signals(self._agreed)
             requeued = received.name == REQUEUE_SIGNAL and _requeue(trainer)
-            raise Interrupted(received, trainer.global_step, _checkpoints(trainer).last_saved, requeued)
+            raise Interrupted(received, trainer.global_step, checkpoints_of(trainer).last_saved, requeued)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._settle()
@@ -107,10 +107,6 @@ class Interruption(Callback):
 
 def _no_broadcast() -> None:
     """In the place of Lightning's question to all ranks, which nobody needs here."""
-
-
-def _checkpoints(trainer: L.Trainer) -> Checkpoints:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
 
 
 def _requeue(trainer: L.Trainer) -> bool:

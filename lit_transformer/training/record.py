@@ -42,7 +42,7 @@ class RunRecord(Callback):
         check_ranks({**facts, "rank": trainer.global_rank})
         for name, value in self._former.items():
             if value != facts[name]:
-                _note(f"the checkpoint was made with {name} {value}, this run has {facts[name]}: {CONSEQUENCES[name]}")
+                note(f"the checkpoint was made with {name} {value}, this run has {facts[name]}: {CONSEQUENCES[name]}")
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             line = {
@@ -109,5 +109,6 @@ def commit() -> str | None:
 
 
 @rank_zero_only
-def _note(message: str) -> None:
+def note(message: str) -> None:
+    """Tell the user, once for all processes."""
     print(f"note: {message}", file=sys.stderr)
