@@ -54,9 +54,11 @@ class Training:
 
     root: Path
     cache: Path
+    devices: int = 1
 
     def start(self) -> subprocess.Popen[str]:
         settings = RECIPE | {"data.cache_dir": self.cache, "trainer.default_root_dir": self.root}
+        settings["trainer.devices"] = self.devices
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         return subprocess.Popen(
             [sys.executable, "-m", "lit_transformer.fit", *options, "--ckpt_path", "auto"],
@@ -211,6 +213,7 @@ def run_faults(folder: Path, kills: int, chance: random.Random) -> None:
     table.row("NaN in the newest weights", run, status=process.returncode, lost=lost, seconds=seconds)
 
     full_disk(table, training("full_disk"))
+    dead_rank(folder)
 
 
 def full_disk(table: Table, run: Training) -> None:
@@ -232,6 +235,26 @@ def full_disk(table: Table, run: Training) -> None:
         table.row("full disk, then room", run, status=process.returncode, lost=lost, seconds=seconds)
     finally:
         subprocess.run(["umount", str(run.root)], check=True)
+
+
+def dead_rank(folder: Path) -> None:
+    """One of two processes is killed; the other must not wait for it. Compared with two that nobody disturbed."""
+    undisturbed, run = (Training(folder / name, folder / "cache", devices=2) for name in ("two_ranks", "dead_rank"))
+    undisturbed.finish()
+    process = run.start()
+    step = 0
+    while step < 330:
+        step = next_step(process)
+    # The first process starts the other one.
+    [other] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    begin = time.perf_counter()
+    os.kill(int(other), signal.SIGKILL)
+    process.communicate()
+    ended = time.perf_counter() - begin
+    lost = step - run.newest()
+    _, seconds, _ = run.finish()
+    fault = f"SIGKILL of one of two ranks, all ended {ended:.1f} s later"
+    Table(undisturbed.final()).row(fault, run, status=process.returncode, lost=lost, seconds=seconds)
 
 
 def newest(run: Training) -> Path:

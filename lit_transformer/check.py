@@ -10,6 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lit_transformer.errors import user_errors_to_exit
 from lit_transformer.training import preflight
 from lit_transformer.training.command_line import FitCLI, parse
+from lit_transformer.training.memory import Trial
 
 MEASURED_TOKENS = 2048
 """Padded tokens on a side that are enough to measure with, and little enough for a laptop."""
@@ -45,9 +46,8 @@ def check(cli: CheckCLI) -> None:
     settings, data = cli.config, cli.datamodule
     data.prepare_data()
     data.setup("fit")
-    batches = preflight.look_at_batches(
-        data.plan, max_tokens_per_device=settings.data.max_tokens_per_device, world_size=cli.devices
-    )
+    accumulation = micro_batches(cli)
+    batches = preflight.look_at_batches(data.plan, accumulation=accumulation, world_size=cli.devices)
     parameters = sum(weight.numel() for weight in cli.model.parameters())
     embeddings = cli.model.transformer.embedding.weight.numel()
     say("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
@@ -58,6 +58,15 @@ def check(cli: CheckCLI) -> None:
         say("warning", warning)
 
 
+def micro_batches(cli: CheckCLI) -> int:
+    """As `fit` will set them, found by trial on this machine's device for `auto`."""
+    limit, plan, strategy = cli.config.data.max_tokens_per_device, cli.datamodule.plan, cli.trainer.strategy
+    if limit != "auto":
+        return plan.accumulation(max_tokens_per_device=limit, world_size=cli.devices)
+    trial = Trial(cli.model, cli.datamodule, strategy.root_device, cli.trainer.precision_plugin, cli.devices)
+    return trial.fewest_micro_batches(agree=lambda fits: fits)
+
+
 def say_batches(cli: CheckCLI, batches: preflight.Batches) -> None:
     """Steps, epochs, devices, lengths."""
     source_tokens, target_tokens = batches.source_tokens, batches.target_tokens
@@ -66,7 +75,11 @@ def say_batches(cli: CheckCLI, batches: preflight.Batches) -> None:
     say(
         "an epoch", f"{batches.steps_per_epoch:,} steps" + (f"; the run has {epochs:,.1f} epochs" if epochs > 0 else "")
     )
-    say("devices", f"{cli.devices}, {batches.accumulation} micro-batches a step; {batches.padding_share:.1%} padding")
+    say(
+        "devices",
+        f"{cli.devices}, {batches.accumulation} micro-batches a step; {batches.padding_share:.1%} padding, the fullest "
+        f"device has {batches.imbalance:.1%} more than the mean",
+    )
     plan = cli.datamodule.plan
     for name, lengths in (("source length", plan.source_lengths), ("target length", plan.target_lengths)):
         bars = (f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in preflight.histogram(lengths))
@@ -89,10 +102,13 @@ def say_costs(cli: CheckCLI, batches: preflight.Batches, parameters: int) -> Non
 
     device = cli.trainer.strategy.root_device
     module.to(device).train()
-    rows = batches.largest_micro_batch
     plan = cli.datamodule.plan
+    rows = max(
+        plan.largest_micro_batches(cli.devices * batches.accumulation),
+        key=lambda rows: preflight.padded_positions(plan, rows),
+    )
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
-    measured = rows[: max(1, MEASURED_TOKENS // longest)]
+    measured = rows[-max(1, MEASURED_TOKENS // longest) :]
     batch = move_data_to_device(cli.datamodule.batch(measured), device)
     with cli.trainer.precision_plugin.forward_context():
         activations = preflight.activation_bytes(module, batch) * len(rows) / len(measured)

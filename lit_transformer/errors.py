@@ -11,6 +11,22 @@ class UserError(ValueError):
     """A mistake of the user: the message is one line that names the file, line or argument, and the remedy."""
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is torch's complaint that a device, or the system, has no memory left."""
+    return "out of memory" in str(error) or "allocate memory" in str(error)
+
+
+@contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Turn torch's complaint that there is no memory left into a `UserError` with the remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"there is not enough memory ({str(error).splitlines()[0]}): {remedy}") from error
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are user errors; options are never guessed from their first letters."""
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 from torch import distributed
 
 from lit_transformer import checkpoint as checkpoints
-from lit_transformer.errors import UserError, user_errors_to_exit
+from lit_transformer.errors import UserError, enough_memory, user_errors_to_exit
 from lit_transformer.training.callbacks import checkpoints_of, run_folder
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
@@ -51,7 +51,8 @@ def fit(cli: FitCLI) -> None:
             f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}{resumed}",
             flush=True,
         )
-    trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
+    with enough_memory("lower data.max_tokens_per_device; the optimizer steps stay the same"):
+        trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
     run = run_folder(trainer)
     if trainer.is_global_zero:
         report(cli, run, time.perf_counter() - begin)

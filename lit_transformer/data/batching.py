@@ -75,6 +75,21 @@ class BatchPlan:
         shares = -(-np.diff(self.borders) // rows)
         return int(-(-shares.max() // world_size))
 
+    def micro_batch_tokens(self, shares: int) -> Integers:
+        """Padded tokens on the longer side of the largest micro-batch of each global batch, dealt to `shares`."""
+        return -(-np.diff(self.borders) // shares) * self.longest
+
+    def largest_micro_batches(self, shares: int) -> list[Integers]:
+        """The pairs of the micro-batches that need the most memory: most padded tokens, and most attention weights."""
+        tokens = self.micro_batch_tokens(shares)
+        order, _ = _epoch(self, 0)
+        largest = []
+        for batch in np.unique([tokens.argmax(), (tokens * self.longest).argmax()]):
+            rows = order[self.borders[batch] : self.borders[batch + 1]]
+            # The share that ends with the longest pair; none is larger.
+            largest.append(share(rows, (len(rows) - 1) % shares, shares))
+        return largest
+
 
 @lru_cache(maxsize=2)
 def _epoch(plan: BatchPlan, epoch: int) -> tuple[Integers, Integers]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 from datasets import Dataset
@@ -39,6 +40,7 @@ class TranslationData(L.LightningDataModule):
         character_coverage: Share of the training text's characters that get a piece of their own.
         tokens_per_batch: Tokens of an optimizer step on each side, over all devices.
         max_tokens_per_device: Padded tokens on each side that a device takes at a time; what is more is accumulated.
+            `auto` is as many as fit into a GPU's memory.
         max_length: Training pairs with more pieces than this on a side are dropped.
         max_length_ratio: Training pairs whose one side has more than this many times the pieces of the other too.
         validation_batch_tokens: Padded source tokens of a validation batch.
@@ -56,7 +58,7 @@ class TranslationData(L.LightningDataModule):
         tokenizer: str | None = None,
         character_coverage: float = 0.9999,
         tokens_per_batch: int = 25000,
-        max_tokens_per_device: int = 16384,
+        max_tokens_per_device: int | Literal["auto"] = 16384,
         max_length: int = 256,
         max_length_ratio: float = 4.0,
         validation_batch_tokens: int = 2048,
@@ -67,7 +69,7 @@ class TranslationData(L.LightningDataModule):
         super().__init__()
         for name, value, least in (
             ("tokens_per_batch", tokens_per_batch, 1),
-            ("max_tokens_per_device", max_tokens_per_device, 1),
+            ("max_tokens_per_device", 1 if max_tokens_per_device == "auto" else max_tokens_per_device, 1),
             ("max_length", max_length, 2),  # a piece and EOS
             ("max_length_ratio", max_length_ratio, 1),
             ("validation_batch_tokens", validation_batch_tokens, 1),
@@ -85,7 +87,7 @@ class TranslationData(L.LightningDataModule):
         self.tokenizer_file = tokenizer
         self.character_coverage = character_coverage
         self.tokens_per_batch = tokens_per_batch
-        self.max_tokens_per_device = max_tokens_per_device
+        self.max_tokens_per_device: int | Literal["auto"] = max_tokens_per_device
         self.max_length = max_length
         self.max_length_ratio = max_length_ratio
         self.validation_batch_tokens = validation_batch_tokens
@@ -138,7 +140,16 @@ class TranslationData(L.LightningDataModule):
             list(rows["source"]), list(rows["target"]), self.tokenizer, self.validation_batch_tokens
         )
         if self.trainer is not None:
-            self._set_accumulation(self.trainer)
+            if self.trainer.accumulate_grad_batches != 1:
+                raise UserError(
+                    "trainer.accumulate_grad_batches is set by the project: leave it out, and lower "
+                    "data.max_tokens_per_device to accumulate more"
+                )
+            if self.max_tokens_per_device != "auto":
+                accumulation = self.plan.accumulation(
+                    max_tokens_per_device=self.max_tokens_per_device, world_size=self.trainer.world_size
+                )
+                self.set_accumulation(self.trainer, accumulation)
 
     def train_dataloader(self) -> TimedLoader:
         """This rank's micro-batches from the optimizer step that the trainer has reached, without end."""
@@ -161,6 +172,12 @@ class TranslationData(L.LightningDataModule):
             worker_init_fn=leave_signals_to_training,
         )
         return TimedLoader(loader)
+
+    def set_accumulation(self, trainer: L.Trainer, micro_batches: int) -> None:
+        """Recipes count in optimizer steps, Lightning in the micro-batches that make them."""
+        trainer.accumulate_grad_batches = micro_batches
+        if isinstance(trainer.val_check_interval, int):
+            trainer.val_check_interval *= micro_batches
 
     def val_dataloader(self) -> ValidationBatches:
         """This rank's part of the validation set; no sentence is on two ranks."""
@@ -204,17 +221,3 @@ class TranslationData(L.LightningDataModule):
             with cache_folder(path.parent), sealed_file(path) as unfinished:
                 unfinished.write_bytes(tokenizer.model_bytes)
         return Tokenizer.from_file(path)
-
-    def _set_accumulation(self, trainer: L.Trainer) -> None:
-        """Recipes count in optimizer steps, Lightning in micro-batches."""
-        if trainer.accumulate_grad_batches != 1:
-            raise UserError(
-                "trainer.accumulate_grad_batches is set by the project: leave it out, and lower "
-                "data.max_tokens_per_device to accumulate more"
-            )
-        accumulation = self.plan.accumulation(
-            max_tokens_per_device=self.max_tokens_per_device, world_size=trainer.world_size
-        )
-        trainer.accumulate_grad_batches = accumulation
-        if isinstance(trainer.val_check_interval, int):
-            trainer.val_check_interval *= accumulation

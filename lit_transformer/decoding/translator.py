@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -16,7 +15,7 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.model.transformer import Transformer
 
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
@@ -129,7 +128,7 @@ class Translator:
         found: list[list[Translation]] = [[] for _ in flat]
         for batch in _batches(flat, batch_tokens):
             source_BS = _padded([flat[index] for index in batch]).to(self.device)
-            with torch.inference_mode(), _enough_memory(source_BS, beam_size):
+            with torch.inference_mode(), enough_memory(_fewer_than(source_BS, beam_size)):
                 hypotheses = search(
                     self.transformer, source_BS, beam_size=beam_size, length_penalty=length_penalty, n_best=n_best
                 )
@@ -159,18 +158,12 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@contextmanager
-def _enough_memory(source_BS: Tensor, beam_size: int) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        num_sentences, length = source_BS.shape
-        raise UserError(
-            f"there is no memory for {num_sentences} sentences of {length} pieces at a time with beam_size "
-            f"{beam_size}: lower batch_tokens or beam_size"
-        ) from error
+def _fewer_than(source_BS: Tensor, beam_size: int) -> str:
+    num_sentences, length = source_BS.shape
+    return (
+        f"lower batch_tokens or beam_size; these are {num_sentences} sentences of {length} pieces at a time with "
+        f"beam_size {beam_size}"
+    )
 
 
 def _parts(ids: list[int], longest: int) -> Iterator[list[int]]:

@@ -24,6 +24,7 @@ from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.training.callbacks import Checkpoints, Progress, WholeCheckpointIO
 from lit_transformer.training.interruption import Interruption
+from lit_transformer.training.memory import Memory
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.record import RunRecord, note
 
@@ -139,7 +140,7 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
         TranslationData,
         parser_class=Parser,
         parser_kwargs={"description": description, "allow_abbrev": False},
-        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), Progress(), Interruption()]},
+        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Memory(), RunRecord(), Progress(), Interruption()]},
         save_config_callback=Settings,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=1,

@@ -17,7 +17,7 @@ from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.options import LENGTH_PENALTY
 from lit_transformer.decoding.translator import search
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -172,16 +172,8 @@ class LitTransformer(L.LightningModule):
             )
 
     def validation_step(self, text_batch: TextBatch, batch_idx: int) -> None:
-        batch, references = text_batch.batch, text_batch.references
-        sums = self.loss_sums(batch)
-        num_tokens = batch.num_target_tokens
-        if num_tokens:
-            self.val_loss.update(sums.smoothed / num_tokens, weight=num_tokens)
-            self.val_nll.update(sums.nll / num_tokens, weight=num_tokens)
-        if references:
-            translations = self._translate(batch.source_BS[: len(references)])
-            self.val_bleu.update(translations, references)
-            self._keep_samples(text_batch, translations)
+        with enough_memory("lower data.validation_batch_tokens"):
+            self._validate(text_batch)
 
     def on_validation_epoch_start(self) -> None:
         self.samples = []
@@ -241,6 +233,18 @@ class LitTransformer(L.LightningModule):
         """Makes this micro-batch's dropout the same whether or not the run was interrupted before it."""
         place = (self.seed, batch.step, batch.micro_batch, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
+    def _validate(self, text_batch: TextBatch) -> None:
+        batch, references = text_batch.batch, text_batch.references
+        sums = self.loss_sums(batch)
+        num_tokens = batch.num_target_tokens
+        if num_tokens:
+            self.val_loss.update(sums.smoothed / num_tokens, weight=num_tokens)
+            self.val_nll.update(sums.nll / num_tokens, weight=num_tokens)
+        if references:
+            translations = self._translate(batch.source_BS[: len(references)])
+            self.val_bleu.update(translations, references)
+            self._keep_samples(text_batch, translations)
 
     def _translate(self, source_BS: Tensor) -> list[str]:
         beam_size = self.validation_beam_size

@@ -41,30 +41,23 @@ class Batches:
     target_tokens: float
     pairs: float
     padding_share: float
-    largest_micro_batch: Integers
-    """The pairs of the micro-batch with the most padded positions among those sampled."""
+    imbalance: float
+    """By how much the device with the most positions has more than the mean of all, micro-batch by micro-batch."""
     smallest_step: int
-    """Pairs of the smallest sampled step."""
+    """Pairs of the smallest step."""
 
 
-def look_at_batches(plan: BatchPlan, *, max_tokens_per_device: int, world_size: int) -> Batches:
-    """Counts the steps of an epoch; padding is that of up to `NUM_SAMPLED_STEPS` evenly spaced ones."""
-    accumulation = plan.accumulation(max_tokens_per_device=max_tokens_per_device, world_size=world_size)
-    steps = np.unique(np.linspace(0, plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int))
-    tokens = positions = 0
-    largest: Integers = np.arange(0)
-    most, smallest = 0, len(plan.source_lengths)
-    for step in steps:
+def look_at_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> Batches:
+    """Counts the steps of an epoch; padding and imbalance are those of `NUM_SAMPLED_STEPS` evenly spaced ones."""
+    tokens = 0
+    positions, slowest = 0, 0
+    for step in np.unique(np.linspace(0, plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
         rows = plan.step_rows(int(step))
-        smallest = min(smallest, len(rows))
-        for index in range(min(accumulation * world_size, len(rows))):
-            part = share(rows, index, accumulation * world_size)
-            source, target = plan.source_lengths[part], plan.target_lengths[part]
-            padded = len(part) * int(source.max() + target.max())
-            tokens += int(source.sum() + target.sum())
-            positions += padded
-            if padded > most:
-                largest, most = part, padded
+        parts = [share(rows, index, accumulation * world_size) for index in range(accumulation * world_size)]
+        sizes = [padded_positions(plan, part) for part in parts]
+        tokens += int(plan.source_lengths[rows].sum() + plan.target_lengths[rows].sum())
+        positions += sum(sizes)
+        slowest += int(np.max(np.reshape(sizes, (accumulation, world_size)), axis=1).sum())
     return Batches(
         steps_per_epoch=plan.num_batches,
         accumulation=accumulation,
@@ -72,9 +65,16 @@ def look_at_batches(plan: BatchPlan, *, max_tokens_per_device: int, world_size: 
         target_tokens=float(plan.target_lengths.sum() / plan.num_batches),
         pairs=len(plan.source_lengths) / plan.num_batches,
         padding_share=1.0 - tokens / positions,
-        largest_micro_batch=largest,
-        smallest_step=smallest,
+        imbalance=slowest * world_size / positions - 1.0,
+        smallest_step=int(np.diff(plan.borders).min()),
     )
+
+
+def padded_positions(plan: BatchPlan, rows: Integers) -> int:
+    """Positions of a micro-batch on both sides, padding included."""
+    if len(rows) == 0:
+        return 0
+    return len(rows) * (int(plan.source_lengths[rows].max()) + int(plan.target_lengths[rows].max()))
 
 
 def training_flops(

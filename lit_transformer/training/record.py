@@ -61,11 +61,13 @@ class RunRecord(Callback):
 
     def _facts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, LitTransformer)
-        return {"devices": trainer.world_size, "data": pl_module.text.fingerprint, "code": code_version()}
+        shares = {"devices": trainer.world_size, "micro_batches": trainer.accumulate_grad_batches}
+        return {**shares, "data": pl_module.text.fingerprint, "code": code_version()}
 
 
 CONSEQUENCES = {
     "devices": "the same sentences step by step, with other dropout",
+    "micro_batches": "the same sentences step by step, with other dropout",
     "data": "it goes on with other sentences than it would have had",
     "code": "it may compute something else",
 }

@@ -25,6 +25,14 @@ def random_plan(num_pairs: int = 1009, tokens_per_batch: int = 331, seed: int = 
     return BatchPlan(source_lengths, target_lengths, tokens_per_batch, seed)
 
 
+def wmt14_plan(num_pairs: int) -> BatchPlan:
+    """Lengths roughly as in WMT14, and its batches."""
+    random = np.random.default_rng(1)
+    source_lengths = np.minimum(random.gamma(2.0, 15.0, num_pairs).astype(np.int64) + 1, 256)
+    target_lengths = np.clip(source_lengths + random.integers(-7, 8, num_pairs), 1, 256)
+    return BatchPlan(source_lengths, target_lengths, 25_000, seed=1)
+
+
 def epoch(plan: BatchPlan, number: int) -> list[Integers]:
     return [plan.step_rows(number * plan.num_batches + offset) for offset in range(plan.num_batches)]
 
@@ -121,6 +129,33 @@ def test_accumulation_is_as_little_as_can_be(
         assert padded_tokens(plan, (accumulation - 1) * world_size) > bound
 
 
+@given(lengths, budgets, st.integers(1, 13))
+def test_the_largest_micro_batches_are_those_that_need_the_most(
+    pairs: list[tuple[int, int]], budget: int, num_shares: int
+) -> None:
+    plan = make_plan([(min(pair), max(pair)) for pair in pairs], budget)
+    largest = plan.largest_micro_batches(num_shares)
+    tokens = [len(rows) * plan.target_lengths[rows].max() for rows in largest]
+    assert max(tokens) == padded_tokens(plan, num_shares) == plan.micro_batch_tokens(num_shares).max()
+    parts = [share(rows, index, num_shares) for rows in epoch(plan, 0) for index in range(num_shares)]
+    attention = max(len(part) * plan.target_lengths[part].max() ** 2 for part in parts if len(part))
+    assert max(len(rows) * plan.target_lengths[rows].max() ** 2 for rows in largest) == attention
+
+
+@pytest.mark.parametrize("world_size", [8, 64, 512])
+def test_many_ranks_share_the_same_batches(world_size: int) -> None:
+    """Each pair is on one rank, all have as many but for one, and accumulation falls as ranks are added."""
+    plan = wmt14_plan(100_000)
+    accumulation = plan.accumulation(max_tokens_per_device=2048, world_size=world_size)
+    assert accumulation == -(-plan.accumulation(max_tokens_per_device=2048, world_size=1) // world_size)
+    for step in range(0, plan.num_batches, 10):
+        rows = plan.step_rows(step)
+        shares = [share(rows, index, accumulation * world_size) for index in range(accumulation * world_size)]
+        assert sorted(np.concatenate(shares)) == sorted(rows)
+        sizes = [len(part) for part in shares]
+        assert max(sizes) - min(sizes) <= 1
+
+
 def test_budgets_below_the_longest_sentence_are_named() -> None:
     pairs = [(3, 5), (41, 7), (11, 13)]
     with pytest.raises(UserError, match=r"data\.tokens_per_batch 40 is less than the longest sentence, 41 pieces"):
@@ -133,11 +168,8 @@ def test_budgets_below_the_longest_sentence_are_named() -> None:
 
 @pytest.mark.slow
 def test_wmt14_is_planned_in_seconds() -> None:
-    random = np.random.default_rng(1)
-    source_lengths = np.minimum(random.gamma(2.0, 15.0, 4_500_000).astype(np.int64) + 1, 256)
-    target_lengths = np.clip(source_lengths + random.integers(-7, 8, len(source_lengths)), 1, 256)
     begin = time.perf_counter()
-    plan = BatchPlan(source_lengths, target_lengths, 25_000, seed=1)
+    plan = wmt14_plan(4_500_000)
     plan.accumulation(max_tokens_per_device=16_384, world_size=1)
     plan.step_rows(0)
     assert time.perf_counter() - begin < 60

@@ -162,5 +162,5 @@ def test_too_little_memory(translator: Translator, monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(translator_module, "search", search)
-    with pytest.raises(UserError, match=r"no memory for 2 sentences of \d+ pieces .* lower batch_tokens or beam_size"):
+    with pytest.raises(UserError, match=r"not enough memory \(CUDA .* lower batch_tokens or beam_size; these are 2 "):
         translator.translate([KNOWN[0].english, KNOWN[1].english])

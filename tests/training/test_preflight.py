@@ -53,16 +53,17 @@ def test_batches_are_the_plan_s() -> None:
     random = np.random.default_rng(0)
     source, target = random.integers(2, 40, 500), random.integers(2, 40, 500)
     plan = BatchPlan(source, target, 400, 0)
-    batches = look_at_batches(plan, max_tokens_per_device=120, world_size=2)
-    parts = [
-        share(plan.step_rows(step), index, 2 * batches.accumulation)
-        for step in range(plan.num_batches)
-        for index in range(2 * batches.accumulation)
-    ]
-    parts = [part for part in parts if len(part)]
-    positions = [len(part) * (source[part].max() + target[part].max()) for part in parts]
-    assert batches.padding_share == pytest.approx(1 - (source.sum() + target.sum()) / sum(positions))
-    assert set(batches.largest_micro_batch) == set(parts[int(np.argmax(positions))])
+    batches = look_at_batches(plan, accumulation=3, world_size=2)
+    padded = longest_waits = 0
+    for step in range(plan.num_batches):
+        for micro_batch in range(3):
+            parts = [share(plan.step_rows(step), 2 * micro_batch + rank, 6) for rank in range(2)]
+            sizes = [len(part) * (source[part].max() + target[part].max()) if len(part) else 0 for part in parts]
+            padded += sum(sizes)
+            longest_waits += max(sizes)
+    tokens = source.sum() + target.sum()
+    assert batches.padding_share == pytest.approx(1 - tokens / padded)
+    assert batches.imbalance == pytest.approx(2 * longest_waits / padded - 1)
     assert batches.smallest_step == min(len(plan.step_rows(step)) for step in range(plan.num_batches))
     assert batches.source_tokens * plan.num_batches == pytest.approx(source.sum())
 
