@@ -1,9 +1,11 @@
-"""What a user's mistake is, and how a verb reports it."""
+"""What a user's mistake is, how a verb reports it, and what else can happen while it prints."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import NoReturn
 
 
@@ -45,3 +47,17 @@ def user_errors_to_exit() -> Iterator[None]:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def utf8_output() -> Iterator[None]:
+    """Write UTF-8 whatever the locale, and end quietly when nobody reads any more."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    try:
+        yield
+    except OSError as error:
+        # What Python still holds back goes nowhere, or it would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UserError(f"cannot write to stdout: {error.strerror}; make room there") from error

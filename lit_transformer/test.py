@@ -5,15 +5,12 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from errno import EISDIR
 from pathlib import Path
-from typing import TextIO
 
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.decoding.options import add_search_options, check_search
 from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+from lit_transformer.files import output_file
 
 
 def main(args: list[str] | None = None) -> None:
@@ -62,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output) if options.output else default_output(trained.path, trained.target, options)
     device = default_device() if options.device is None else options.device
     translator = Translator(trained.transformer, trained.tokenizer, device=device)
-    with written_whole(output) as file:
+    with output_file(output) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
         begin = time.perf_counter()
         translations = translator.translate(
@@ -99,24 +96,6 @@ def default_output(checkpoint: Path, target: str, options: argparse.Namespace) -
     name = f"{corpus}.{options.split}.{checkpoint.stem}.{settings}.{target}"
     folder = checkpoint.parent
     return (folder.parent if folder.name == "checkpoints" else folder) / "translations" / name
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[TextIO]:
-    """A file to write; an earlier one is replaced when all is written.
-
-    It is opened before the work whose result it is to hold, so that a place where nothing can be written is known.
-    """
-    from lit_transformer.data.arrow_file import whole_file
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(EISDIR, "it is a folder")
-        with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another file with --output") from error
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
 """`python -m lit_transformer.translate`: translate stdin to stdout, a sentence a line."""
 
 import argparse
-import os
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import count, islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from lit_transformer.decoding.options import add_search_options, check_search
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+from lit_transformer.errors import Parser, UserError, user_errors_to_exit, utf8_output
 
 if TYPE_CHECKING:
     from lit_transformer.decoding.translator import Translator
@@ -49,20 +47,6 @@ def main(args: list[str] | None = None) -> None:
                     stream(translator, options, sys.stdin.buffer)
         except KeyboardInterrupt:
             sys.exit(130)  # what a shell says of a command that Ctrl-C ended
-
-
-@contextmanager
-def utf8_output() -> Iterator[None]:
-    """Write UTF-8 whatever the locale, and end quietly when nobody reads any more."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    try:
-        yield
-    except OSError as error:
-        # What Python still holds back goes nowhere, or it would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            raise UserError(f"cannot write the translations to stdout: {error.strerror}; make room there") from error
 
 
 def stream(translator: "Translator", options: argparse.Namespace, file: BinaryIO) -> None:

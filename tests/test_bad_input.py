@@ -16,10 +16,17 @@ from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_transformer import average, checkpoint, fit, test, translate
+from lit_transformer import align, attention, average, checkpoint, fit, test, translate
 from lit_transformer.data.tokenizer import Tokenizer
 
-VERBS = {"fit": fit.main, "test": test.main, "translate": translate.main, "average": average.main}
+VERBS = {
+    "fit": fit.main,
+    "test": test.main,
+    "translate": translate.main,
+    "average": average.main,
+    "attention": attention.main,
+    "align": align.main,
+}
 ENGLISH, GERMAN = "The cat sleeps.\nA dog eats.\n", "Die Katze schläft.\nEin Hund frisst.\n"
 GOOD = {
     f"{split}.{language}": text
@@ -68,6 +75,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
         (place / name).write_bytes(config)
     (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     (place / "text").write_text("no checkpoint\n")
+    (place / "links").write_text("0-0 1p1\n")
     (place / "cut.ckpt").write_bytes(checkpoint.find(tiny_run).read_bytes()[:-1000])
     torch.save({"model": torch.ones(2)}, place / "other.ckpt")
     (place / "run").symlink_to(tiny_run)
@@ -91,6 +99,10 @@ def arguments(verb: str, place: Path, line: str) -> list[str]:
     if verb == "test":
         base += [f"--cache_dir={place / 'cache'}", f"--output={place / 'out'}"]
         base += [] if "--corpus" in given else [f"--corpus={place / 'good'}"]
+    if verb == "attention":
+        base += ["--text=A cat.", f"--output={place / 'map.json'}"]
+    if verb == "align" and "--demo" not in given:
+        base += [f"--source={place / 'good' / 'test.en'}", f"--target={place / 'good' / 'test.de'}"]
     return base + given
 
 
@@ -253,6 +265,26 @@ OTHERS = {
     "average --run PLACE/mixed --last 2": r"120\.ckpt has another tokenizer than .*: average checkpoints of one run",
     "average --last 2 --output PLACE/text/x": r"cannot write the checkpoint .*/text/x: .*choose another place",
     "average --last 2 --output PLACE/good": r"cannot write the checkpoint .*/good: .*choose another place",
+    "align": r"give --layer, or --gold and right links",
+    "align --layer 2": r"--layer 2: the model has layers 1 to 1",
+    "align --layer 0": r"--layer 0: the model has layers 1 to 1",
+    "align --layer 1 --head 3": r"--head 3: the model has heads 1 to 2",
+    "align --layer 1 --head 0": r"--head 0: the model has heads 1 to 2",
+    "align --head 1": r"--head is a head of one layer: give --layer",
+    "align --layer 1 --when later": r"--when: invalid choice: 'later'",
+    "align --layer 1 --batch_tokens 0": r"batch_tokens is 0: it must be at least 1",
+    "align --layer 1 --checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint",
+    "align --layer 1 --device tpu": r"device 'tpu' cannot be used here",
+    "align --layer 1 --source PLACE/nowhere": r"cannot read .*/nowhere: No such file",
+    "align --layer 1 --source PLACE/latin_test/test.en": r"/test\.en:3: invalid UTF-8 \(byte 0xe4\); convert",
+    "align --layer 1 --target PLACE/uneven/train.de": r"/test\.en has 18 lines but .*/train\.de has 17",
+    "align --gold PLACE/nowhere": r"cannot read .*/nowhere: No such file",
+    "align --gold PLACE/good/test.en": r"/test\.en:1: 'The' is not a link: write i-j \(sure\) or ipj \(possible\)",
+    "align --gold PLACE/links": r"/links has 1 lines for 18 sentence pairs: give one line a pair",
+    "align --gold PLACE/links --gold_first 1": r"/links:1: '0-0' has a word 0, but here words count from 1",
+    "align --gold PLACE/links --gold_first 2": r"--gold_first: invalid choice: 2",
+    "align --demo dev": r"the demo corpus has no split 'dev': choose one of train, valid",
+    "align --demo test --gold PLACE/links": r"--demo has sentences and gold .* its own: leave out --gold",
 }
 
 
@@ -331,9 +363,28 @@ OPTIONS = {
     "test": ["--corpus", "--split", "--tokenize", "--beam_size", "--length_penalty", "--device", "--source", "--json"],
     "translate": ["--checkpoint", "--n_best", "--beam_size", "--length_penalty", "--batch_tokens", "--device"],
     "average": ["--run", "--last", "--output"],
+    "attention": ["--text", "--target", "--output", "--layers", "--head", "--kind", "--figure", "--beam_size"],
+    "align": [
+        "--checkpoint",
+        "--source",
+        "--target",
+        "--demo",
+        "--layer",
+        "--head",
+        "--when",
+        "--gold",
+        "--gold_first",
+    ],
 }
 # What keeps a command line that happens to be right from doing anything.
-LAST = {"fit": [], "test": ["--corpus=/nowhere"], "translate": [], "average": ["--last=99"]}
+LAST = {
+    "fit": [],
+    "test": ["--corpus=/nowhere"],
+    "translate": [],
+    "average": ["--last=99"],
+    "attention": ["--checkpoint=/nowhere"],
+    "align": ["--gold=/nowhere"],
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -345,7 +396,7 @@ def test_any_command_line(verb: str, place: Path, data: st.DataObject) -> None:
     line = data.draw(st.lists(st.one_of(pairs, words.map(lambda word: [word])), max_size=3))
     args = arguments(verb, place, "") + [word for part in line for word in part] + LAST[verb]
     status, error = outcome(VERBS[verb], args)
-    assert status == (2 if error or verb in ("test", "average") else 0), (args, error)
+    assert status == (2 if error or verb in ("test", "average", "attention", "align") else 0), (args, error)
     assert error.count("\n") == (1 if status == 2 else 0), (args, error)
     assert error.startswith("error: ") or not error
 

@@ -86,6 +86,13 @@ def test_tests_mirror_the_package(repo_root: Path) -> None:
     assert tested == rooms
 
 
+def test_what_is_installed_has_its_data(repo_root: Path) -> None:
+    """A wheel takes what is no Python only where it is told to."""
+    told = tomllib.loads(read(repo_root / "pyproject.toml"))["tool"]["setuptools"]["package-data"]
+    names = {f"{room.replace('.', '/')}/{name}" for room, room_names in told.items() for name in room_names}
+    assert {name for name in git_files(repo_root, "lit_transformer") if not name.endswith(".py")} == names
+
+
 def test_ci_runs_what_the_readme_says(repo_root: Path) -> None:
     assert 'pip install -e ".[test]" && pytest' in read(repo_root / "README.md")
     script = repo_root / ".ci" / "run"
@@ -116,6 +123,7 @@ def test_the_package_imports_nothing_until_asked() -> None:
         "from lit_transformer import Translator",
         "import lit_transformer.test, lit_transformer.translate, lit_transformer.average",
         "import lit_transformer.decoding.translator, lit_transformer.evaluation.bleu",
+        "import lit_transformer.align, lit_transformer.analysis.alignment, lit_transformer.analysis.words",
     ],
 )
 def test_translating_never_loads_lightning(statement: str) -> None:

@@ -204,9 +204,7 @@ def test_output_that_cannot_be_written(tiny_run: Path, repo_root: Path) -> None:
             check=False,
         )
     assert done.returncode == 2
-    assert done.stderr == (
-        b"error: cannot write the translations to stdout: No space left on device; make room there\n"
-    )
+    assert done.stderr == b"error: cannot write to stdout: No space left on device; make room there\n"
 
 
 def test_a_conversation(tiny_run: Path, repo_root: Path) -> None:
@@ -263,8 +261,8 @@ def test_help_and_mistakes_answer_at_once(repo_root: Path) -> None:
     """Nothing heavy is imported before the arguments are parsed."""
     script = (
         "import sys, contextlib, io\n"
-        "from lit_transformer import average, test, translate\n"
-        "for verb in (average, test, translate):\n"
+        "from lit_transformer import align, average, test, translate\n"
+        "for verb in (align, average, test, translate):\n"
         "    for args in (['--help'], ['--misspelt', '1'], []):\n"
         "        try:\n"
         "            with contextlib.redirect_stdout(io.StringIO()) as out: verb.main(args)\n"
@@ -277,7 +275,7 @@ def test_help_and_mistakes_answer_at_once(repo_root: Path) -> None:
     heavy = {"torch", "lightning", "datasets", "numpy", "sacrebleu", "sentencepiece"}
     assert not heavy & {name.split(".")[0] for name in done.stdout.split()}
     statuses = [line for line in done.stderr.splitlines() if not line.startswith("error: ")]
-    assert statuses == ["0 True", "2 False", "2 False"] * 3
+    assert statuses == ["0 True", "2 False", "2 False"] * 4
 
 
 def test_translating_needs_the_checkpoint_and_nothing_else(tiny_run: Path, repo_root: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 It does not know what the columns mean.
 """
 
-import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from datasets import Dataset
 from datasets.table import MemoryMappedTable
 
 from lit_transformer.errors import UserError
+from lit_transformer.files import whole_file
 
 _BLOCK_BYTES = 1 << 22
 
@@ -31,21 +31,6 @@ def cache_folder(folder: Path) -> Iterator[None]:
             f"cannot write the cache {folder}: {error.strerror or error}; "
             "make room or choose another folder with --data.cache_dir"
         ) from error
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a name to write to; it becomes `path` when all went well, else the file is removed.
-
-    A killed run leaves nothing that is taken for the whole, and two runs that write the same file at once do
-    not disturb each other.
-    """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

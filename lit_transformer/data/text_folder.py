@@ -48,7 +48,7 @@ def load_text_folder(folder: Path, *, split: str, source: str, target: str, cach
     fingerprint = digest.hexdigest()
     cached = cache_dir / "text" / f"{fingerprint}.arrow"
     if not is_whole(cached):
-        write_arrow(cached, PAIR_SCHEMA, _pair_batches(*paths))
+        write_arrow(cached, PAIR_SCHEMA, pair_batches(*paths))
     return open_arrow(cached, fingerprint=fingerprint)
 
 
@@ -98,13 +98,14 @@ def _find_files(folder: Path, split: str, source: str, target: str) -> tuple[Pat
     )
 
 
-def _pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatch]:
-    """Lines of two files side by side; the blocks of the two need not end at the same line."""
+def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatch]:
+    """The lines of two files side by side, both of them plain or `.gz`."""
     nothing = pa.array([], pa.string())
     source_blocks, target_blocks = _line_blocks(source_path), _line_blocks(target_path)
     sources = targets = nothing
     num_pairs = 0
     while True:
+        # The blocks of the two files need not end at the same line.
         sources = sources if len(sources) else next(source_blocks, nothing)
         targets = targets if len(targets) else next(target_blocks, nothing)
         size = min(len(sources), len(targets))

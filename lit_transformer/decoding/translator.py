@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -12,10 +12,13 @@ from torch import Tensor
 from lit_transformer import checkpoint
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.attention import Attention, check_layers, look
+from lit_transformer.decoding.batches import batches_by_length, padded, too_many
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
 
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
@@ -124,22 +127,108 @@ class Translator:
         # SentencePiece takes U+0085 and some other white space for unknown characters.
         encoded = self.tokenizer.encode([text.strip() for text in texts])
         parts = [list(_parts(ids, self._longest())) for ids in encoded]
-        flat = [part for text in parts for part in text]
-        found: list[list[Translation]] = [[] for _ in flat]
-        for batch in _batches(flat, batch_tokens):
-            source_BS = _padded([flat[index] for index in batch]).to(self.device)
-            with torch.inference_mode(), enough_memory(_fewer_than(source_BS, beam_size)):
+        found = self._search(
+            [part for text in parts for part in text],
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            n_best=n_best,
+            batch_tokens=batch_tokens,
+        )
+        rest = map(self._in_words, found)
+        return [_joined(number, [next(rest) for _ in text]) for number, text in enumerate(parts, start=first_line)]
+
+    def attention(
+        self,
+        text: str,
+        target: str | None = None,
+        *,
+        layers: Collection[int] | None = None,
+        beam_size: int = BEAM_SIZE,
+        length_penalty: float = LENGTH_PENALTY,
+    ) -> Attention:
+        """What the model attends to while it says `target`, or its own best translation where that is left out.
+
+        The weights are those that translating computes, step by step, along this very target.
+
+        Args:
+            text: One sentence. It may be empty.
+            target: Its translation.
+            layers: The layers to look at, from 0; all when left out. What is not asked for takes no memory.
+            beam_size: As for `translate`.
+            length_penalty: As for `translate`.
+        """
+        targets = None if target is None else [target]
+        [attention] = self.attentions(
+            [text], targets, layers=layers, beam_size=beam_size, length_penalty=length_penalty
+        )
+        return attention
+
+    def attentions(
+        self,
+        texts: Sequence[str],
+        targets: Sequence[str] | None = None,
+        *,
+        layers: Collection[int] | None = None,
+        beam_size: int = BEAM_SIZE,
+        length_penalty: float = LENGTH_PENALTY,
+        batch_tokens: int = BATCH_TOKENS,
+        first_line: int = 1,
+    ) -> list[Attention]:
+        """`attention` of many sentences, in the same order; errors count them from `first_line`."""
+        check_search(beam_size=beam_size, length_penalty=length_penalty, n_best=1, batch_tokens=batch_tokens)
+        check_layers(layers, self.transformer.config)
+        sources = [[*ids, EOS_ID] for ids in self._encode(texts, first_line)]
+        if targets is None:
+            found = self._search(
+                # Nothing is translated as nothing.
+                [ids for ids in sources if len(ids) > 1],
+                beam_size=beam_size,
+                length_penalty=length_penalty,
+                n_best=1,
+                batch_tokens=batch_tokens,
+            )
+            best = (candidates[0].tokens for candidates in found)
+            said = [next(best) if len(ids) > 1 else [] for ids in sources]
+        elif len(targets) != len(texts):
+            raise UserError(f"{len(texts)} texts have {len(targets)} targets: give one for each, in the same order")
+        else:
+            said = self._encode(targets, first_line)
+        return look(self.transformer, self.tokenizer, sources, said, layers=layers, batch_tokens=batch_tokens)
+
+    def with_heads(self, mask: HeadMask) -> Self:
+        """The same translator without the heads outside of the mask (`HeadMask`), to see what they are for."""
+        return type(self)(with_heads(self.transformer, mask), self.tokenizer, device=str(self.device))
+
+    def _encode(self, texts: Sequence[str], first_line: int) -> list[list[int]]:
+        encoded = self.tokenizer.encode([text.strip() for text in texts])
+        for number, ids in enumerate(encoded, start=first_line):
+            if len(ids) >= self._longest():
+                raise UserError(
+                    f"line {number} has {len(ids):,} pieces, too many to look at (at most {self._longest() - 1:,}): "
+                    "cut it into sentences"
+                )
+        return encoded
+
+    def _search(
+        self, sources: list[list[int]], *, beam_size: int, length_penalty: float, n_best: int, batch_tokens: int
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of every source, which ends with EOS."""
+        found: list[list[Hypothesis]] = [[] for _ in sources]
+        for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
+            source_BS = padded([sources[index] for index in batch]).to(self.device)
+            with torch.inference_mode(), enough_memory(f"lower beam_size {beam_size} or {too_many(source_BS)}"):
                 hypotheses = search(
                     self.transformer, source_BS, beam_size=beam_size, length_penalty=length_penalty, n_best=n_best
                 )
             for index, candidates in zip(batch, hypotheses, strict=True):
-                found[index] = self._in_words(candidates)
-        rest = iter(found)
-        return [_joined(number, [next(rest) for _ in text]) for number, text in enumerate(parts, start=first_line)]
+                if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
+                    raise UserError(
+                        "the model's scores are not numbers: its training diverged; take an earlier checkpoint"
+                    )
+                found[index] = candidates
+        return found
 
     def _in_words(self, candidates: list[Hypothesis]) -> list[Translation]:
-        if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
-            raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")
         texts = self.tokenizer.decode([candidate.tokens for candidate in candidates])
         # A vocabulary can hold characters that end a line.
         return [
@@ -158,14 +247,6 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _fewer_than(source_BS: Tensor, beam_size: int) -> str:
-    num_sentences, length = source_BS.shape
-    return (
-        f"lower batch_tokens or beam_size; these are {num_sentences} sentences of {length} pieces at a time with "
-        f"beam_size {beam_size}"
-    )
-
-
 def _parts(ids: list[int], longest: int) -> Iterator[list[int]]:
     """A text's pieces in parts that fit the model with their EOS; no part for a text without pieces."""
     size = longest - 1
@@ -181,20 +262,3 @@ def _joined(number: int, parts: list[list[Translation]]) -> list[Translation]:
             f"note: line {number} is too long for one piece of work: translated in {len(parts)} parts", file=sys.stderr
         )
     return [Translation(" ".join(part[0].text for part in parts), sum(part[0].score for part in parts))]
-
-
-def _batches(sources: list[list[int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of sources of similar length, longest first, each batch within its padded size."""
-    batch: list[int] = []
-    for index in sorted(range(len(sources)), key=lambda index: -len(sources[index])):
-        if batch and (len(batch) + 1) * len(sources[batch[0]]) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def _padded(sequences: list[list[int]]) -> Tensor:
-    longest = max(map(len, sequences))
-    return torch.tensor([ids + [PAD_ID] * (longest - len(ids)) for ids in sequences])

@@ -6,7 +6,7 @@ translating, `WeightRecorder` for looking at the weights. A test holds them equa
 Legend: B batch, S source length, L query length, M key length, D d_model, H heads, K head dimension d_k or d_v.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 import torch
@@ -49,14 +49,25 @@ def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, bias: Tenso
 
 
 class WeightRecorder:
-    """An `Attend` that also keeps the weights of every call, in the order of the calls."""
+    """An `Attend` that also keeps the weights of chosen calls; the others take the fast way and leave nothing.
 
-    def __init__(self) -> None:
-        self.weights: list[Tensor] = []
+    Args:
+        calls: Numbers of the calls whose weights are kept, from 0; all when left out.
+    """
+
+    def __init__(self, calls: Container[int] | None = None) -> None:
+        self.weights: dict[int, Tensor] = {}
+        """B x H x L x M by the number of the call."""
+        self._calls = calls
+        self._num_calls = 0
 
     def __call__(self, query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, bias: Tensor | None) -> Tensor:
+        call = self._num_calls
+        self._num_calls += 1
+        if self._calls is not None and call not in self._calls:
+            return attend(query_BHLK, key_BHMK, value_BHMK, bias)
         weight_BHLM = attention_weights(query_BHLK, key_BHMK, bias)
-        self.weights.append(weight_BHLM)
+        self.weights[call] = weight_BHLM
         return weight_BHLM @ value_BHMK
 
 

@@ -6,6 +6,7 @@ Legend: B batch, S source length, T target length, N rows (batch x beams), D d_m
 V vocabulary.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, Self, cast
 
@@ -36,13 +37,13 @@ class Memory(NamedTuple):
 
 
 class AttentionMaps(NamedTuple):
-    """The weights of every layer, first layer first; each sums to 1 over its last axis."""
+    """The weights of the chosen layers, which count from 0; each sums to 1 over its last axis."""
 
-    encoder: list[Tensor]
+    encoder: dict[int, Tensor]
     """B x H x S x S a layer."""
-    decoder: list[Tensor]
+    decoder: dict[int, Tensor]
     """B x H x T x T a layer."""
-    cross: list[Tensor]
+    cross: dict[int, Tensor]
     """B x H x T x S a layer."""
 
 
@@ -154,11 +155,26 @@ class Transformer(nn.Module):
         logits_NV = self.logits(self.decoder_norm(states_N1D[:, 0]))
         return logits_NV, DecoderState(past, state.source, state.source_bias)
 
-    def attention_maps(self, source_BS: Tensor, target_input_BT: Tensor) -> AttentionMaps:
-        """The weights of all layers and heads under teacher forcing, as `forward` computes them."""
-        encoder, decoder = WeightRecorder(), WeightRecorder()
+    def attention_maps(
+        self, source_BS: Tensor, target_input_BT: Tensor, layers: Collection[int] | None = None
+    ) -> AttentionMaps:
+        """The weights of all heads under teacher forcing, as `forward` computes them.
+
+        Args:
+            source_BS: As for `forward`.
+            target_input_BT: As for `forward`.
+            layers: The layers to keep, from 0, all when left out. Only their weights take memory.
+        """
+        layers = range(self.config.num_layers) if layers is None else layers
+        # A decoder layer attends twice, to what was said and then to the source.
+        encoder = WeightRecorder(layers)
+        decoder = WeightRecorder([2 * layer + call for layer in layers for call in (0, 1)])
         self.decode(target_input_BT, self.encode(source_BS, encoder), decoder)
-        return AttentionMaps(encoder.weights, decoder.weights[0::2], decoder.weights[1::2])
+        return AttentionMaps(
+            {layer: encoder.weights[layer] for layer in layers},
+            {layer: decoder.weights[2 * layer] for layer in layers},
+            {layer: decoder.weights[2 * layer + 1] for layer in layers},
+        )
 
     def _embed(self, token_BL: Tensor, positions: Positions, start: int) -> Tensor:
         scaled_BLD = self.embedding(token_BL) * self.config.d_model**0.5

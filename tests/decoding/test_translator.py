@@ -162,5 +162,7 @@ def test_too_little_memory(translator: Translator, monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(translator_module, "search", search)
-    with pytest.raises(UserError, match=r"not enough memory \(CUDA .* lower batch_tokens or beam_size; these are 2 "):
+    with pytest.raises(
+        UserError, match=r"not enough memory \(CUDA .* lower beam_size 4 or batch_tokens: these were 2 "
+    ):
         translator.translate([KNOWN[0].english, KNOWN[1].english])

@@ -86,7 +86,7 @@ def test_self_attention_and_its_weights_equal_multihead_attention() -> None:
         states_BLD, states_BLD, states_BLD, key_padding_mask=~mask_BM, average_attn_weights=False
     )
     torch.testing.assert_close(output_BLD, expected_BLD, rtol=0.0, atol=1e-12)
-    torch.testing.assert_close(recorder.weights, [expected_weights], rtol=0.0, atol=1e-12)
+    torch.testing.assert_close(recorder.weights, {0: expected_weights}, rtol=0.0, atol=1e-12)
 
 
 def test_cross_attention_equals_multihead_attention() -> None:

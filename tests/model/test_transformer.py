@@ -118,15 +118,17 @@ def test_encoder_and_decoder_equal_torch_nn_transformer(norm: Norm) -> None:
     torch.testing.assert_close(grads[names.index("embedding.weight")], expected_grads[0], rtol=0.0, atol=1e-9)
 
 
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=["double", "single"])
 @every_variant
-def test_the_paths_of_attention_agree(config: TransformerConfig) -> None:
+def test_the_paths_of_attention_agree(config: TransformerConfig, dtype: torch.dtype, atol: float) -> None:
     """The explicit weights and the fused kernel, which a CPU does not take by itself."""
-    transformer = make(config)
+    transformer = make(config).to(dtype)
     source_BS, target_BT = padded_sentences(S), sentences(T)
     logits = transformer(source_BS, target_BT)
     recorder = WeightRecorder()
     explicit = transformer.logits(transformer.decode(target_BT, transformer.encode(source_BS, recorder), recorder))
-    torch.testing.assert_close(explicit, logits, rtol=0.0, atol=1e-11)
+    assert logits.dtype == dtype
+    torch.testing.assert_close(explicit, logits, rtol=0.0, atol=atol)
     assert len(recorder.weights) == 3 * config.num_layers
 
     def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
@@ -134,7 +136,7 @@ def test_the_paths_of_attention_agree(config: TransformerConfig) -> None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     by_kernel = transformer.logits(transformer.decode(target_BT, transformer.encode(source_BS, fused), fused))
-    torch.testing.assert_close(by_kernel, logits, rtol=0.0, atol=1e-11)
+    torch.testing.assert_close(by_kernel, logits, rtol=0.0, atol=atol)
 
 
 def test_attention_maps_are_the_weights_by_layer_and_kind() -> None:
@@ -147,18 +149,41 @@ def test_attention_maps_are_the_weights_by_layer_and_kind() -> None:
         (maps.decoder, (B, heads, T, T)),
         (maps.cross, (B, heads, T, S)),
     ):
-        assert [weights.shape for weights in layers] == [shape] * SMALL.num_layers
-        for weights in layers:
+        assert [weights.shape for weights in layers.values()] == [shape] * SMALL.num_layers
+        for weights in layers.values():
             torch.testing.assert_close(weights.sum(-1), torch.ones(shape[:-1]).double())
-    for weights in [*maps.encoder, *maps.cross]:
+    for weights in [*maps.encoder.values(), *maps.cross.values()]:
         assert torch.equal(weights == 0.0, (source_BS == PAD_ID)[:, None, None].expand_as(weights))
-    for weights in maps.decoder:
+    for weights in maps.decoder.values():
         assert torch.equal(weights == 0.0, torch.ones(T, T).triu(1).bool().expand_as(weights))
     # The first layer's map of the source is made of the embeddings, by equation (1).
     states_BSD = transformer.source_positions.embed(transformer.embedding(source_BS) * SMALL.d_model**0.5, 0)
     recorder = WeightRecorder()
     transformer.encoder[0].self_attention(states_BSD, None, recorder)
     torch.testing.assert_close(maps.encoder[0][0], recorder.weights[0][0])
+
+
+@every_variant
+def test_maps_of_some_layers_are_those_of_all(config: TransformerConfig) -> None:
+    transformer = make(dataclasses.replace(config, num_layers=3))
+    source_BS, target_BT = padded_sentences(S), sentences(T)
+    whole = transformer.attention_maps(source_BS, target_BT)
+    for layers in ([], [1], [2, 0]):
+        some = transformer.attention_maps(source_BS, target_BT, layers)
+        for maps, all_maps in zip(some, whole, strict=True):
+            assert list(maps) == layers
+            torch.testing.assert_close(maps, {layer: all_maps[layer] for layer in layers}, rtol=0.0, atol=1e-12)
+
+
+@every_variant
+def test_maps_do_not_depend_on_padding_or_on_later_target_pieces(config: TransformerConfig) -> None:
+    transformer = make(config)
+    source_BS, target_BT = padded_sentences(S), sentences(T)
+    maps = transformer.attention_maps(source_BS, target_BT)
+    alone = transformer.attention_maps(source_BS[2:, :4], target_BT[2:, :3])
+    for kind, queries, keys in (("encoder", 4, 4), ("decoder", 3, 3), ("cross", 3, 4)):
+        cut = {layer: weights[2:, :, :queries, :keys] for layer, weights in getattr(maps, kind).items()}
+        torch.testing.assert_close(cut, getattr(alone, kind), rtol=0.0, atol=1e-11)
 
 
 def closed_formula(config: TransformerConfig, vocab_size: int) -> int:

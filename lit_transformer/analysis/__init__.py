@@ -1,0 +1,1 @@
+"""What people look at: words, alignments and pictures made of attention weights."""

@@ -1,0 +1,238 @@
+"""Attention as pictures: matplotlib figures that stand for themselves, without pyplot and its list of open windows.
+
+Weights are drawn from 0 to 1 in all maps, so that pictures of different heads, layers and runs can be compared. The
+keys that a decoder position may not look at stay white.
+
+Legend: H heads, L queries, M keys.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from lit_transformer.analysis.entropy import normalized_head_entropy
+from lit_transformer.analysis.maps import KINDS, WORD_BEGIN, Kind, head_of, layer_of, maps_of
+from lit_transformer.analysis.rollout import rollout
+from lit_transformer.decoding.attention import Attention
+
+Map = NDArray[np.floating]
+
+COLORS = "viridis"
+"""Perceptually uniform, also for most people who see colours otherwise."""
+LARGEST_INCHES = 24.0
+"""No side of the maps grows beyond this, whatever the sentence: at 100 dots an inch a picture has 6 megapixels."""
+CELL_INCHES = 0.28
+GRID_INCHES = 1.7
+"""The smallest side of a map in a grid."""
+SMALLEST_FONT, LARGEST_FONT = 5.0, 9.0
+LONGEST_LABEL = 16
+FONTS = (
+    "DejaVu Sans",  # comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Arial Unicode MS",
+)
+"""Those of them that are installed draw the labels."""
+MISSING = "\u25a1"
+LONE_BEGIN = "\u2423"
+"""A piece that is nothing but a word's beginning: a dot alone would be taken for a full stop."""
+
+
+class Picture(Figure):
+    """A figure that a notebook shows, too: of matplotlib's own it shows only those that pyplot knows."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def weight_map(weights_LM: Map, queries: Sequence[str], keys: Sequence[str], *, title: str) -> Figure:
+    """One large map: a row for each query, a column for each key.
+
+    Args:
+        weights_LM: From 0 to 1; nan stays white.
+        queries: L pieces.
+        keys: M pieces.
+        title: Stands above.
+    """
+    return _grid([[weights_LM]], queries, keys, title=title, cell_inches=CELL_INCHES)
+
+
+def head_map(attention: Attention, kind: Kind, *, layer: int, head: int) -> Figure:
+    """One head, large; layers and heads count from 0 here, from 1 in the title."""
+    weights_LM = _allowed(head_of(attention, kind, layer, head), kind)
+    _, queries, keys = maps_of(attention, kind)
+    return weight_map(weights_LM, queries, keys, title=f"{kind}, layer {layer + 1}, head {head + 1}")
+
+
+def head_grid(attention: Attention, kind: Kind) -> Figure:
+    """All heads of a kind: a row for each layer, a column for each head."""
+    layers, queries, keys = maps_of(attention, kind)
+    maps = [[_allowed(weights_LM, kind) for weights_LM in layer_of(attention, kind, layer)] for layer in layers]
+    return _grid(
+        maps,
+        queries,
+        keys,
+        title=kind,
+        rows=[f"layer {layer + 1}" for layer in layers],
+        columns=[f"head {head + 1}" for head in range(len(maps[0]))],
+    )
+
+
+def layer_means(attention: Attention, kind: Kind) -> Figure:
+    """The mean of the heads of each layer, side by side."""
+    layers, queries, keys = maps_of(attention, kind)
+    means = [_allowed(weights_HLM.mean(axis=0), kind) for weights_HLM in layers.values()]
+    columns = [f"layer {layer + 1}" for layer in layers]
+    return _grid([means], queries, keys, title=f"{kind}, mean of the heads", columns=columns)
+
+
+def rollout_map(attention: Attention, kind: Kind) -> Figure:
+    """Attention rollout: shares of the columns' pieces in the rows' positions after the last layer."""
+    weights_LM = _allowed(rollout(attention).of(kind), kind)
+    _, queries, keys = maps_of(attention, kind)
+    return weight_map(weights_LM, queries, keys, title=f"{kind}, rollout over {len(attention.encoder)} layers")
+
+
+def entropy_map(attention: Attention) -> Figure:
+    """Normalized entropy of every head, a map for each kind: 0 looks at one key, 1 evenly at all."""
+    num_layers, num_heads = len(attention.encoder), len(next(iter(attention.encoder.values())))
+    cell = min(0.55, LARGEST_INCHES / (3 * num_heads), LARGEST_INCHES / num_layers)
+    figure = Picture(figsize=(3 * num_heads * cell + 2.5, num_layers * cell + 1.2), layout="compressed")
+    all_axes = figure.subplots(1, 3)
+    for axes, kind in zip(all_axes, KINDS, strict=True):
+        layers = maps_of(attention, kind).layers
+        entropies = np.stack([normalized_head_entropy(weights_HLM, kind) for weights_HLM in layers.values()])
+        image = _draw(axes, entropies)
+        for (row, column), value in np.ndenumerate(entropies):
+            shade = "black" if value > 0.6 else "white"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=cell * 15)
+        axes.set_title(kind, fontsize=10)
+        axes.set_xticks(range(num_heads), [str(head + 1) for head in range(num_heads)], fontsize=8)
+        axes.set_yticks(range(len(layers)), [str(layer + 1) for layer in layers], fontsize=8)
+        axes.set_xlabel("head", fontsize=9)
+    all_axes[0].set_ylabel("layer", fontsize=9)
+    figure.colorbar(image, ax=all_axes, label="entropy / largest possible", pad=0.02)
+    return figure
+
+
+def save(figure: Figure, path: Path, *, format: str) -> None:
+    """Write a figure as `png`, `svg` or `pdf`; the same weights give the same bytes."""
+    # Ids in SVG are random without a salt, and both formats would hold the time.
+    undated = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[format]
+    with mpl.rc_context({"svg.hashsalt": "lit_transformer"}):
+        figure.savefig(path, format=format, metadata=undated)
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Height x width x RGB, as TensorBoard's `add_image(..., dataformats="HWC")` takes it."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _grid(
+    maps: Sequence[Sequence[Map]],
+    queries: Sequence[str],
+    keys: Sequence[str],
+    *,
+    title: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    cell_inches: float = 0.0,
+) -> Figure:
+    """Maps of one shape as one picture: matplotlib takes longer for 48 axes than a training run should wait."""
+    num_queries, num_keys = maps[0][0].shape
+    cells_high, cells_wide = len(maps) * (num_queries + 1) - 1, len(maps[0]) * (num_keys + 1) - 1
+    mosaic = np.full((cells_high, cells_wide), np.nan)
+    for row, layer in enumerate(maps):
+        for column, weights_LM in enumerate(layer):
+            top, left = row * (num_queries + 1), column * (num_keys + 1)
+            mosaic[top : top + num_queries, left : left + num_keys] = weights_LM
+    cell = max(cell_inches, GRID_INCHES / max(num_queries, num_keys))
+    cell = min(cell, LARGEST_INCHES / max(cells_high, cells_wide))
+    label = 0.09 * min(LONGEST_LABEL, max(map(len, [*queries, *keys]), default=0))
+    figure = Picture(figsize=(cells_wide * cell + label + 1.5, cells_high * cell + label + 0.9), layout="compressed")
+    axes = figure.subplots()
+    image = _draw(axes, mosaic)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize=11, pad=24 if columns else 8, parse_math=False)
+    size, step = _legible(cell)
+    fonts: dict[str, Any] = {"fontfamily": _installed(), "fontsize": size, "parse_math": False}
+    axes.set_yticks(
+        [row * (num_queries + 1) + place for row in range(len(maps)) for place in range(0, num_queries, step)],
+        [_label(piece) for piece in queries[::step]] * len(maps),
+        **fonts,
+    )
+    axes.set_xticks(
+        [column * (num_keys + 1) + place for column in range(len(maps[0])) for place in range(0, num_keys, step)],
+        [_label(piece) for piece in keys[::step]] * len(maps[0]),
+        rotation=90,
+        **fonts,
+    )
+    axes.tick_params(length=0 if size < LARGEST_FONT else 2)
+    for column, name in enumerate(columns):
+        middle = column * (num_keys + 1) + (num_keys - 1) / 2
+        axes.text(middle, -1.0, name, ha="center", va="bottom", fontsize=9)
+    for row, name in enumerate(rows):
+        middle = row * (num_queries + 1) + (num_queries - 1) / 2
+        axes.text(cells_wide, middle, name, ha="left", va="center", rotation=270, fontsize=9)
+    figure.colorbar(image, ax=axes, label="weight", pad=0.02, shrink=min(1.0, 4.0 / (cells_high * cell)))
+    return figure
+
+
+def _draw(axes: Axes, values: Map) -> AxesImage:
+    return axes.imshow(values, cmap=COLORS, vmin=0.0, vmax=1.0)
+
+
+def _allowed(weights_LM: Map, kind: Kind) -> Map:
+    """The weights with nan where a decoder position may not look."""
+    if kind != "decoder":
+        return weights_LM
+    return np.where(np.tri(len(weights_LM), dtype=bool), weights_LM, np.nan)
+
+
+def _legible(cell_inches: float) -> tuple[float, int]:
+    """Font size for labels one cell apart, and every how many cells there is one."""
+    points = 72 * cell_inches * 0.9
+    return float(np.clip(points, SMALLEST_FONT, LARGEST_FONT)), max(1, int(np.ceil(SMALLEST_FONT / points)))
+
+
+def _label(piece: str) -> str:
+    """A piece as it is drawn: a dot where a word begins, a box for what no font has or what has no picture."""
+    text = LONE_BEGIN if piece == WORD_BEGIN else piece.replace(WORD_BEGIN, "\u00b7")
+    text = text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "\u2026"
+    known = _characters()
+    return "".join(mark if mark.isprintable() and ord(mark) in known else MISSING for mark in text)
+
+
+@cache
+def _installed() -> list[str]:
+    names = set(fontManager.get_font_names())
+    return [name for name in FONTS if name in names]
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """What the installed fonts can draw: for other characters matplotlib would warn whenever a figure is drawn."""
+    return frozenset().union(*(get_font(findfont(name)).get_charmap() for name in _installed()))

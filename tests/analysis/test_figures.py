@@ -1,0 +1,179 @@
+"""Figures hold the weights that they were given, name what they show, and bear any text."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from lit_transformer.analysis import figures
+from lit_transformer.analysis.entropy import normalized_head_entropy
+from lit_transformer.analysis.maps import KINDS, Kind, maps_of
+from lit_transformer.analysis.rollout import rollout
+from lit_transformer.decoding.attention import Attention
+from lit_transformer.errors import UserError
+from tests.attentions import HOSTILE, SOURCE, random_attention
+
+SOURCE_LABELS = ["·The", "·cat", "·sle", "eps", ".", "</s>"]
+TARGET_LABELS = ["·Die", "·Katze", "·schläft", ".", "</s>"]
+
+
+@pytest.fixture(scope="module")
+def attention() -> Attention:
+    return random_attention()
+
+
+def drawn(figure: Figure) -> np.ndarray:
+    """What the first axes show, nan where they are white."""
+    [image] = figure.axes[0].images
+    assert image.get_clim() == (0.0, 1.0)
+    return np.ma.filled(image.get_array(), np.nan)
+
+
+def labels(figure: Figure) -> tuple[list[str], list[str]]:
+    axes = figure.axes[0]
+    return [text.get_text() for text in axes.get_yticklabels()], [text.get_text() for text in axes.get_xticklabels()]
+
+
+def num_pixels(figure: Figure) -> float:
+    return float(np.prod(figure.get_size_inches() * figure.dpi))
+
+
+def test_one_head(attention: Attention) -> None:
+    figure = figures.head_map(attention, "cross", layer=1, head=2)
+    np.testing.assert_array_equal(drawn(figure), attention.cross[1][2])
+    assert figure.axes[0].get_title() == "cross, layer 2, head 3"
+    # Rows are what is said, not what was read.
+    assert labels(figure) == (TARGET_LABELS, SOURCE_LABELS)
+
+
+def test_what_a_decoder_position_may_not_look_at_is_white(attention: Attention) -> None:
+    figure = figures.head_map(attention, "decoder", layer=0, head=1)
+    weights = drawn(figure)
+    np.testing.assert_array_equal(np.isnan(weights), np.triu(np.ones((5, 5), dtype=bool), k=1))
+    np.testing.assert_array_equal(np.nan_to_num(weights), attention.decoder[0][1])
+    assert labels(figure) == (["<s>", *TARGET_LABELS[:-1]],) * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_heads(attention: Attention, kind: Kind) -> None:
+    figure = figures.head_grid(attention, kind)
+    maps = maps_of(attention, kind)
+    num_queries, num_keys = len(maps.queries), len(maps.keys)
+    mosaic = drawn(figure)
+    assert mosaic.shape == (2 * num_queries + 1, 3 * num_keys + 2)
+    for layer, heads in maps.layers.items():
+        for head, weights in enumerate(heads):
+            top, left = layer * (num_queries + 1), head * (num_keys + 1)
+            part = mosaic[top : top + num_queries, left : left + num_keys]
+            np.testing.assert_array_equal(np.nan_to_num(part), weights)
+    assert np.isnan(mosaic[num_queries]).all()
+    rows, columns = labels(figure)
+    assert len(rows) == 2 * num_queries
+    assert len(columns) == 3 * num_keys
+    # The first label of the second map stands at its first row and column.
+    assert figure.axes[0].get_yticks()[num_queries] == num_queries + 1
+    assert figure.axes[0].get_xticks()[num_keys] == num_keys + 1
+    assert [text.get_text() for text in figure.axes[0].texts] == ["head 1", "head 2", "head 3", "layer 1", "layer 2"]
+
+
+def test_some_layers_keep_their_numbers(attention: Attention) -> None:
+    second = replace(attention, **{kind: {1: getattr(attention, kind)[1]} for kind in KINDS})
+    figure = figures.head_grid(second, "cross")
+    np.testing.assert_array_equal(drawn(figure)[:, : len(SOURCE)], attention.cross[1][0])
+    assert figure.axes[0].texts[-1].get_text() == "layer 2"
+    assert [label.get_text() for label in figures.entropy_map(second).axes[0].get_yticklabels()] == ["2"]
+
+
+def test_layer_means(attention: Attention) -> None:
+    figure = figures.layer_means(attention, "encoder")
+    mosaic = drawn(figure)
+    for layer, weights in attention.encoder.items():
+        left = layer * (len(SOURCE) + 1)
+        np.testing.assert_allclose(mosaic[:, left : left + len(SOURCE)], weights.mean(axis=0), rtol=1e-6)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["layer 1", "layer 2"]
+
+
+def test_rollout_and_entropy(attention: Attention) -> None:
+    figure = figures.rollout_map(attention, "cross")
+    np.testing.assert_array_equal(drawn(figure), rollout(attention).cross_TS)
+    assert labels(figure) == (TARGET_LABELS, SOURCE_LABELS)
+    figure = figures.entropy_map(attention)
+    assert [axes.get_title() for axes in figure.axes[:3]] == list(KINDS)
+    for axes, kind in zip(figure.axes, KINDS, strict=False):
+        layers = maps_of(attention, kind).layers
+        expected = [normalized_head_entropy(weights, kind) for weights in layers.values()]
+        np.testing.assert_array_equal(axes.images[0].get_array(), expected)
+        assert axes.texts[0].get_text() == f"{expected[0][0]:.2f}"
+
+
+@pytest.mark.parametrize("format", ["png", "svg", "pdf"])
+def test_any_text_is_drawn_as_it_is_written(tmp_path: Path, format: str) -> None:
+    """Warnings are errors: neither a missing glyph nor half a formula raises one."""
+    hostile = random_attention(HOSTILE, HOSTILE[::-1], num_layers=1)
+    figures.save(figures.head_grid(hostile, "encoder"), tmp_path / "picture", format=format)
+    for name in ("picture", "again"):
+        figures.save(figures.head_map(hostile, "cross", layer=0, head=0), tmp_path / name, format=format)
+    written = (tmp_path / "picture").read_bytes()
+    assert written.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[format])
+    assert (tmp_path / "again").read_bytes() == written
+    if format == "svg":
+        assert ElementTree.fromstring(written).tag == "{http://www.w3.org/2000/svg}svg"
+    rows, _ = labels(figures.head_map(hostile, "encoder", layer=0, head=0))
+    assert rows[5:8] == ["·$\\frac{", "$x$_a^b", "␣"]
+    assert rows[8:10] == ["□□□□", "□tfel"]
+    assert rows[15] == "x" * 15 + "…"
+
+
+def test_pictures_of_long_sentences_stay_small() -> None:
+    words = [f"\u2581piece{number}" for number in range(230)]
+    attention = random_attention(words, words, num_layers=1, num_heads=2)
+    for figure in (figures.head_map(attention, "cross", layer=0, head=0), figures.head_grid(attention, "decoder")):
+        assert num_pixels(figure) < 8_000_000
+    very_long = np.zeros((1000, 900), dtype=np.float32)
+    pieces = ["piece"] * 1000
+    figure = figures.weight_map(very_long, pieces, pieces[:900], title="long")
+    assert num_pixels(figure) < 8_000_000
+    rows, columns = labels(figure)
+    # As many labels as can be read, each at its own piece.
+    assert 100 < len(rows) <= 500
+    assert len(columns) < len(rows)
+    assert figure.axes[0].get_yticks()[1] == round(1000 / len(rows))
+
+
+def test_a_picture_shows_its_weights() -> None:
+    """The colours of 0 and 1 are at either end of the colour map."""
+    weights = np.zeros((2, 2), dtype=np.float32)
+    weights[0, 1] = 1.0
+    image = figures.pixels(figures.weight_map(weights, ["a", "b"], ["c", "d"], title="two"))
+    colors = {tuple(color) for color in image.reshape(-1, 3).tolist()}
+    assert {(68, 1, 84), (253, 231, 36), (255, 255, 255)} <= colors
+
+
+def test_what_is_not_there(attention: Attention) -> None:
+    with pytest.raises(UserError, match=r"no layer 3.*of layer 1, 2, counted from 1"):
+        figures.head_map(attention, "cross", layer=2, head=0)
+    for head in (3, -1):
+        with pytest.raises(UserError, match=rf"no head {head + 1}.*has 3"):
+            figures.head_map(attention, "cross", layer=1, head=head)
+    with pytest.raises(UserError, match="at least one layer"):
+        figures.head_grid(replace(attention, encoder={}, decoder={}, cross={}), "cross")
+    # The shortest sentence is one that is empty.
+    for kind in KINDS:
+        figures.pixels(figures.head_grid(random_attention(["</s>"], ["</s>"]), kind))
+
+
+def test_nothing_global_is_touched() -> None:
+    """Neither drawing nor a notebook brings pyplot, and translating does not bring matplotlib at all."""
+    program = (
+        "from lit_transformer import Translator; import sys; assert 'matplotlib' not in sys.modules;"
+        "from lit_transformer.analysis import figures; import numpy;"
+        "figures.pixels(figures.weight_map(numpy.eye(2), 'ab', 'cd', title=''));"
+        "assert figures.weight_map(numpy.eye(2), 'ab', 'cd', title='')._repr_png_().startswith(b'\\x89PNG');"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,160 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece as spm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_transformer import Translator
+from lit_transformer.analysis.words import in_words, merge, text_spans, word_spans, word_text
+from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.errors import UserError
+
+PAIRS = demo_pairs("train", num_pairs=31)
+ENGLISH = [pair.english for pair in PAIRS]
+H, T, S = 2, 5, 7
+
+
+def learn(**options: object) -> Tokenizer:
+    model = io.BytesIO()
+    settings = {"model_type": "bpe", "vocab_size": 90, "minloglevel": 2}
+    special = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(ENGLISH), model_writer=model, **{**settings, **special, **options}
+    )
+    return Tokenizer(model.getvalue())
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(ENGLISH, vocab_size=80, character_coverage=1.0)
+
+
+def pieces_of(tokenizer: Tokenizer, text: str) -> list[str]:
+    [ids] = tokenizer.encode([" ".join(text.split())])
+    return tokenizer.pieces(ids)
+
+
+def texts(pieces: list[str], spans: list[range]) -> list[str]:
+    return [word_text([pieces[index] for index in span]) for span in spans]
+
+
+def test_words_of_pieces() -> None:
+    pieces = ["<s>", "▁The", "▁c", "at", ".", "▁", "<unk>", "s", "</s>"]
+    spans = word_spans(pieces)
+    assert spans == [range(1), range(1, 2), range(2, 5), range(5, 8), range(8, 9)]
+    assert texts(pieces, spans) == ["<s>", "The", "cat.", "<unk>s", "</s>"]
+    assert word_spans(["<s>", "no", "▁mark", "</s>"]) == [range(1), range(1, 2), range(2, 3), range(3, 4)]
+    assert word_spans(["</s>"]) == [range(1)]
+    assert word_spans([]) == []
+
+
+def test_pieces_for_single_bytes() -> None:
+    tokenizer = learn(byte_fallback=True, vocab_size=320)
+    text = "The ☃é dog"
+    pieces = pieces_of(tokenizer, text)
+    assert "<0xE2>" in pieces
+    assert texts(pieces, word_spans(pieces)) == text.split()
+    # Half a character.
+    assert word_text(["▁a", "<0xE2>", "<0x98>", "b"]) == "a\ufffdb"
+
+
+@given(st.lists(st.text("Thecatdog.,", min_size=1, max_size=7), max_size=7))
+def test_words_join_to_the_text(tokenizer: Tokenizer, words: list[str]) -> None:
+    pieces = pieces_of(tokenizer, " ".join(words))
+    assert texts(pieces, word_spans(pieces)) == words
+    assert texts(pieces, text_spans(" ".join(words), pieces, tokenizer)) == words
+
+
+@given(st.text(max_size=19))
+@settings(max_examples=300)
+def test_every_word_of_any_text_has_its_pieces(tokenizer: Tokenizer, text: str) -> None:
+    pieces = pieces_of(tokenizer, text)
+    spans = text_spans(text, pieces, tokenizer)
+    assert len(spans) == len(text.split())
+    assert [index for span in spans for index in span] == list(range(len(pieces)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The cat", [1, 1]),
+        ("The\u3000cat \u00a0 dog\u2028a", [1, 1, 1, 1]),
+        ("a¨a cat", [2, 1]),  # NFKC writes the diaeresis as a space and a combining character
+        ("a\u200ba cat", [2, 1]),
+        ("a▁a cat", [2, 1]),  # the mark itself
+        ("The \x01 cat", [1, 0, 1]),
+        ("The \u200b", [1, 0]),
+        ("a\x1ca", [1, 1]),
+        ("", []),
+    ],
+)
+def test_words_that_normalisation_changes(tokenizer: Tokenizer, text: str, expected: list[int]) -> None:
+    """How many marked words each word of the text has become."""
+    pieces = pieces_of(tokenizer, text)
+    spans = text_spans(text, pieces, tokenizer)
+    assert [len(word_spans([pieces[index] for index in span])) for span in spans] == expected
+
+
+def test_words_of_the_demo_corpus_and_of_tokenized_text(tokenizer: Tokenizer, shared_data: Path) -> None:
+    folder = shared_data / "hansards_gold_alignments"
+    lines = [(folder / name).read_text(encoding="utf-8").split("\n")[:-1] for name in ("test.en", "test.fr")]
+    for text in [*(pair.german for pair in PAIRS), *lines[0], *lines[1]]:
+        pieces = pieces_of(tokenizer, text)
+        assert len(text_spans(text, pieces, tokenizer)) == len(text.split())
+
+
+@pytest.mark.parametrize(
+    "options", [{"split_by_whitespace": False, "vocab_size": 300}, {"treat_whitespace_as_suffix": True}]
+)
+def test_a_vocabulary_whose_pieces_are_not_parts_of_words(options: dict[str, object]) -> None:
+    tokenizer = learn(**options)
+    text = " ".join(ENGLISH)
+    with pytest.raises(UserError, match=r"does not cut '.*' at its spaces"):
+        text_spans(text, pieces_of(tokenizer, text), tokenizer)
+
+
+def test_pieces_of_another_text(tokenizer: Tokenizer) -> None:
+    for other in ("The dog", "The cat sleeps", "The", ""):
+        with pytest.raises(UserError, match="does not cut 'The cat'"):
+            text_spans("The cat", pieces_of(tokenizer, other), tokenizer)
+
+
+def test_columns_are_summed_and_rows_averaged() -> None:
+    weights_HTS = np.random.default_rng(3).random((H, T, S), np.float32)
+    weights_HTS /= weights_HTS.sum(axis=-1, keepdims=True)
+    rows, columns = [range(2), range(2, 2), range(2, 5)], [range(1), range(1, 4), range(4, 7)]
+    merged = merge(weights_HTS, rows, columns)
+    assert merged.shape == (H, 3, 3)
+    assert merged.dtype == np.float32
+    expected = (weights_HTS[1, 2, 1:4].sum() + weights_HTS[1, 3, 1:4].sum() + weights_HTS[1, 4, 1:4].sum()) / 3
+    assert merged[1, 2, 1] == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(merged.sum(axis=-1), [[1, 0, 1]] * H, rtol=1e-6)
+
+
+def test_attention_between_words(tiny_run: Path) -> None:
+    translator = Translator.load(tiny_run)
+    for pair in PAIRS[:5]:
+        attention = translator.attention(pair.english, pair.german)
+        words = in_words(attention)
+        assert words.source == [*pair.english.split(), "</s>"]
+        assert words.target_input == ["<s>", *pair.german.split()]
+        assert words.target_output == [*pair.german.split(), "</s>"]
+        assert len(attention.target_input) > len(words.target_input)
+        num_source, num_target = len(words.source), len(words.target_input)
+        for maps, size in (
+            (words.encoder, (2, num_source, num_source)),
+            (words.decoder, (2, num_target, num_target)),
+            (words.cross, (2, num_target, num_source)),
+        ):
+            assert maps[0].shape == size
+            np.testing.assert_allclose(maps[0].sum(axis=-1), 1.0, rtol=1e-5)
+        assert not np.triu(words.decoder[0], 1).any()
+        # The first word is said by the rows of its pieces; `<s>` is read by the first of them.
+        spans = word_spans(attention.target_output)
+        expected = attention.cross[0][:, list(spans[0]), -1].mean(axis=1)
+        np.testing.assert_allclose(words.cross[0][:, 0, -1], expected, rtol=1e-5)
+        np.testing.assert_array_equal(words.decoder[0][:, 0, 0], 1.0)

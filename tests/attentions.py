@@ -1,0 +1,54 @@
+"""Attention made of random numbers, for tests of what is done with it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lit_transformer.decoding.attention import Attention
+
+SOURCE = ["\u2581The", "\u2581cat", "\u2581sle", "eps", ".", "</s>"]
+TARGET = ["\u2581Die", "\u2581Katze", "\u2581schläft", ".", "</s>"]
+HOSTILE = [
+    "</script><script>window.pwned = 1</script>",
+    "<img src=x onerror='window.pwned = 1'>",
+    '"><svg onload="window.pwned = 1">',
+    "<!--<script>",
+    "&lt;b&gt;",
+    "\u2581$\\frac{",
+    "$x$_a^b",
+    "\u2581",
+    "\n\r\u2028\x00",
+    "\u202etfel",
+    "漢字かな",
+    "한국어",
+    "שלום",
+    "مرحبا",
+    "\U0001f469\u200d\U0001f467",
+    "x" * 99,
+    "`${window.pwned = 1}`",
+    "$script $data",
+]
+"""Pieces that break out of where they are put, if they can."""
+
+
+def random_attention(
+    source: Sequence[str] = SOURCE, target: Sequence[str] = TARGET, *, num_layers: int = 2, num_heads: int = 3
+) -> Attention:
+    generator = torch.Generator().manual_seed(7)
+
+    def maps(num_queries: int, num_keys: int, allowed: torch.Tensor) -> dict[int, np.ndarray]:
+        logits = 2.0 * torch.randn(num_layers, num_heads, num_queries, num_keys, generator=generator)
+        weights = logits.masked_fill(~allowed, -torch.inf).softmax(dim=-1).numpy()
+        return dict(enumerate(weights))
+
+    num_source, num_target = len(source), len(target)
+    everything = torch.ones((), dtype=torch.bool)
+    return Attention(
+        source=list(source),
+        target_input=["<s>", *target[:-1]],
+        target_output=list(target),
+        encoder=maps(num_source, num_source, everything),
+        decoder=maps(num_target, num_target, torch.ones(num_target, num_target, dtype=torch.bool).tril()),
+        cross=maps(num_target, num_source, everything),
+    )

@@ -1,0 +1,103 @@
+"""The verb `attention` as a user runs it."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lit_transformer import Translator, attention
+from lit_transformer.analysis.maps import KINDS, maps_of
+from lit_transformer.data.demo import demo_pairs
+
+ENGLISH = [pair.english for pair in demo_pairs("train", num_pairs=31)]
+START = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "html": b"<!doctype html>", "json": b"["}
+
+
+def show(run: Path, output: Path, *args: object) -> bytes:
+    attention.main(["--checkpoint", str(run), "--output", str(output), *map(str, args)])
+    return output.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf", "html", "json", "PNG"])
+def test_the_name_says_what_is_written(
+    tiny_run: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new folder" / f"map.{ending}"
+    assert show(tiny_run, output, "--text", ENGLISH[0]).startswith(START[ending.lower()])
+    assert capsys.readouterr() == (f"written: {output}\n", "")
+    # Once more, in place of the first, and nothing beside it.
+    show(tiny_run, output, "--text", ENGLISH[1])
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_numbers_are_those_of_the_translator(tiny_run: Path, tmp_path: Path) -> None:
+    targets = ["Die Katze schläft.", ""]
+    written = json.loads(show(tiny_run, tmp_path / "a.json", "--text", *ENGLISH[:2], "--target", *targets))
+    translator = Translator.load(tiny_run)
+    for sentence, text, target in zip(written, ENGLISH, targets, strict=False):
+        expected = translator.attention(text, target)
+        assert list(sentence) == list(KINDS)
+        for kind in KINDS:
+            layers, queries, keys = maps_of(expected, kind)
+            assert {**sentence[kind], "weights": None} == {
+                "queries": queries,
+                "keys": keys,
+                "layers": [1],
+                "weights": None,
+            }
+            np.testing.assert_allclose(sentence[kind]["weights"], list(layers.values()), atol=1e-6)
+    # Without a target it is the model's own translation.
+    [own] = json.loads(show(tiny_run, tmp_path / "own.json", "--text", ENGLISH[0], "--layers", 1))
+    said = "".join(own["cross"]["queries"][:-1]).replace("\u2581", " ").strip()
+    assert said == translator.translate(ENGLISH[:1])[0]
+
+
+def test_every_picture_can_be_had(tiny_run: Path, tmp_path: Path) -> None:
+    """Each differs from all the others."""
+    choices: list[list[object]] = [
+        *(["--kind", kind] for kind in KINDS),
+        *(["--figure", figure] for figure in ("layers", "rollout", "entropy")),
+        *(["--layers", 1, "--head", head] for head in (1, 2)),
+        ["--figure", "rollout", "--kind", "encoder"],
+    ]
+    pictures = {show(tiny_run, tmp_path / "a.png", "--text", ENGLISH[0], *choice) for choice in choices}
+    assert len(pictures) == len(choices)
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["--output", "PLACE/map.gif"], r"--output PLACE/map\.gif: .*\.html, \.json, \.png, \.svg, \.pdf"),
+        (["--output", "PLACE/map"], r"must end in one of"),
+        (["--output", "PLACE/folder.png"], r"cannot write PLACE/folder\.png: it is a folder; .*--output"),
+        (["--output", "PLACE/file/map.png"], r"cannot write PLACE/file/map\.png: .*--output"),
+        (["--text", "one", "two"], r"--text has 2 sentences: a picture shows one; \.html and \.json"),
+        (["--text", "a " * 2000], r"line 1 has .* pieces, too many"),
+        (["--target", "one", "two"], r"1 texts have 2 targets"),
+        (["--layers", "0"], r"--layers 0: the model has layers 1 to 1"),
+        (["--layers", "2"], r"--layers 2: the model has layers 1 to 1"),
+        (["--head", "1"], r"--head 1: say of which one layer"),
+        (["--head", "3", "--layers", "1"], r"no head 3: layer 1 has 2, counted from 1"),
+        (["--head", "0", "--layers", "1"], r"no head 0"),
+        (["--kind", "self"], r"--kind"),
+        (["--beam_size", "0"], r"beam_size is 0"),
+    ],
+)
+def test_mistakes(
+    tiny_run: Path, tmp_path: Path, args: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("")
+    former = tmp_path / "map.png"
+    former.write_text("former")
+    given = ["--checkpoint", str(tiny_run), "--text", ENGLISH[0], "--output", str(former), *args]
+    with pytest.raises(SystemExit) as stopped:
+        attention.main([arg.replace("PLACE", str(tmp_path)) for arg in given])
+    assert stopped.value.code == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(rf"error: .*{complaint.replace('PLACE', re.escape(str(tmp_path)))}.*\n", error)
+    assert former.read_text() == "former"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png", "map.png"]
