@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from lit_transformer.batch import PAD_ID
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, check_regular
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 
@@ -34,6 +34,8 @@ WEIGHTS_PREFIX = "transformer."
 FORMAT = 1
 FIELDS = {"format": int, "transformer": dict, "tokenizer": bytes, "source": str, "target": str, "step": int}
 """What the entry holds (`describe`)."""
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""What weights are made of; torch has more floating-point types, with which it hardly computes."""
 _STEP_NAME = re.compile(r"(best-)?step-(\d+)\.ckpt")
 
 
@@ -79,9 +81,11 @@ def describe(transformer: Transformer, tokenizer: Tokenizer, *, source: str, tar
 
 def save(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Writes beside the place, flushes to the disk and renames: there is the old file or the new one, never half."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished = path.parent / f"{path.name}.{os.getpid()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A link of that name, in a run that somebody else made, would lead the writing elsewhere.
+        unfinished.unlink(missing_ok=True)
         with unfinished.open("wb") as file:
             torch.save(dict(checkpoint), file)
             file.flush()
@@ -149,12 +153,13 @@ def load(run_or_file: str | Path) -> TrainedModel:
 
 def _check_archive(path: Path) -> None:
     """Raises where a byte is not as it was written, or a member of the archive would unpack to more than its place."""
-    # Of a device or a pipe nobody knows the end.
-    if path.exists() and not path.is_dir() and not path.is_file():
-        raise ValueError("not a regular file")
+    check_regular(path)
     with zipfile.ZipFile(path) as archive:
-        packed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
-        if packed or archive.testzip() is not None:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        # Members that lie on top of each other can be more than the file.
+        large = sum(member.file_size for member in members) > path.stat().st_size
+        if packed or large or archive.testzip() is not None:
             raise ValueError("packed or damaged")
 
 
@@ -166,13 +171,16 @@ def _check_content(checkpoint: object, path: Path) -> None:
         raise UserError(
             f"{path} is not a checkpoint of lit_transformer: train one with `python -m lit_transformer.fit`"
         )
+    wrong = [name for name, kind in FIELDS.items() if not is_value(entry.get(name), kind)]
     written = entry.get("format")
-    if isinstance(written, int) and written != FORMAT:
+    if "format" not in wrong and written != FORMAT:
         raise UserError(f"{path} has format {written}, this version reads {FORMAT}: take the version that wrote it")
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(entry.get(name), kind)]
-    if not wrong and not all(isinstance(value, str | int | float | None) for value in entry["transformer"].values()):
+    if not wrong and not all(
+        isinstance(name, str) and isinstance(value, str | int | float | None)
+        for name, value in entry["transformer"].items()
+    ):
         wrong = ["transformer"]
-    plain = all(isinstance(name, str) and _is_plain(value) for name, value in weights.items())
+    plain = all(isinstance(name, str) and is_weight(value) for name, value in weights.items())
     # A tensor can claim any size by repeating the few numbers that it has.
     if not weights or not plain or sum(value.nbytes for value in weights.values()) > path.stat().st_size:
         wrong.append(WEIGHTS)
@@ -182,12 +190,18 @@ def _check_content(checkpoint: object, path: Path) -> None:
         )
 
 
-def _is_plain(value: object) -> bool:
+def is_value(value: object, kind: type) -> bool:
+    """Whether a value is of a type and, if it is a number, a count that 63 bits hold."""
+    return isinstance(value, kind) and (not isinstance(value, int) or 0 <= value < 2**63)
+
+
+def is_weight(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor that weights and what training keeps of them can be."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and value.device.type == "cpu"
-        and value.is_floating_point()
+        and value.dtype in DTYPES
     )
 
 
@@ -256,7 +270,7 @@ def average(paths: Sequence[Path]) -> dict[str, Any]:
         for name, value in last[WEIGHTS].items():
             total[name] += value
     weights = {name: (value / len(paths)).to(last[WEIGHTS][name].dtype) for name, value in total.items()}
-    return {WEIGHTS: weights, ENTRY: last[ENTRY]}
+    return {WEIGHTS: weights, ENTRY: {name: last[ENTRY][name] for name in FIELDS}}
 
 
 def _kept(checkpoint: Mapping[str, Any], field: str) -> object:

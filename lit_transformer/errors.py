@@ -2,15 +2,22 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 
 class UserError(ValueError):
     """A mistake of the user: the message is one line that names the file, line or argument, and the remedy."""
+
+
+def printable(message: str) -> str:
+    """A message on one line; it may quote a name out of somebody else's file, and terminals obey control characters."""
+    return " ".join("".join(character if character.isprintable() else " " for character in message).split())
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -35,8 +42,28 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, verb: str, description: str | None) -> None:
         super().__init__(prog=f"python -m lit_transformer.{verb}", description=description, allow_abbrev=False)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Python's parser takes this value away before it looks for one.
+        if bare := [arg for arg in (sys.argv[1:] if args is None else args) if re.fullmatch(r"--.*=--", arg)]:
+            self.error(f"{bare[0]}: `--` is no value")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (all options: --help)")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path whose `~` is the home that it stands for."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: there is no such home; correct the path") from error
+
+
+def check_regular(path: Path) -> None:
+    """Raises where a path leads to a device or a pipe, whose end nobody knows; nothing there is fine."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is a device or a pipe: give a file, or remove it")
 
 
 @contextmanager
@@ -45,7 +72,7 @@ def user_errors_to_exit() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -17,6 +17,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     not disturb each other.
     """
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # A link of that name, in a folder that somebody else made, would lead the writing elsewhere.
+    unfinished.unlink(missing_ok=True)
     try:
         yield unfinished
         unfinished.replace(path)

@@ -3,6 +3,7 @@
 import os
 import random
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +11,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
+
+from tests.worker import Worker
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,6 +59,14 @@ def shared_data(repo_root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("the real text of ../shared/data is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """Runs verbs in a process of its own."""
+    worker = Worker(tmp_path_factory.mktemp("worker"))
+    yield worker
+    worker.close()
 
 
 @pytest.fixture(scope="session")

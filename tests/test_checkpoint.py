@@ -296,11 +296,11 @@ def changes() -> dict[str, Callable[[dict[str, Any]], object]]:
         f"no {name}": lambda content, name=name: content["lit_transformer"].pop(name) for name in checkpoint.FIELDS
     }
     for name, wrong in {
-        "format": [2, "1", torch.ones(2), None],
+        "format": [2, "1", torch.ones(2), None, 2**64],
         "transformer": [None, [], "base", {}, {1: 2}, {"d_model": torch.ones(2)}, {"unknown": 1}],
         "tokenizer": [None, "text", b"", b"no model", bytearray(b"x")],
         "source": [None, 5, b"en"],
-        "step": ["120", None, 1.5],
+        "step": ["120", None, 1.5, -1, 2**63],
     }.items():
         spoilt |= {f"{name} {number}": entry(name, value) for number, value in enumerate(wrong)}
     numbers = [0, -1, 2**20, 2**62, 2**200, 1.5, "32", None, float("inf"), float("nan")]
@@ -326,6 +326,7 @@ def changes() -> dict[str, Callable[[dict[str, Any]], object]]:
         "weight without name": lambda content: content["state_dict"].update({5: torch.ones(1)}),
         "weight of another shape": weight(torch.ones(131, 31)),
         "weight of integers": weight(torch.ones(131, 32, dtype=torch.int64)),
+        "weight of eight bits": weight(torch.ones(131, 32).to(torch.float8_e4m3fn)),
         "weight sparse": weight(torch.ones(131, 32).to_sparse()),
         "weight on meta": weight(torch.ones(131, 32, device="meta")),
         "weight of text": weight("heavy"),

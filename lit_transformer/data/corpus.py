@@ -4,6 +4,7 @@ Whatever it is, `load_pairs` gives a memory-mapped dataset of raw text with the 
 This module knows nothing about tokens.
 """
 
+import glob
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.naming import camelcase_to_snakecase
-from huggingface_hub import HfApi
+from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
 from lit_transformer.data.arrow_file import is_whole, open_arrow, write_arrow
 from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
 from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
 from lit_transformer.data.text_folder import PAIR_SCHEMA, is_text_folder, load_text_folder, split_names
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, check_regular, expanded
 
 _BUILT_IN = ("demo", "copy")
 _HUB_TIMEOUT_SECONDS = 10.0
@@ -48,8 +49,11 @@ def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: 
     Returns:
         A dataset with the string columns `source` and `target`.
     """
-    cache_dir = cache_dir.expanduser()
-    folder, configuration = _as_folder(corpus)
+    cache_dir = expanded(cache_dir)
+    try:
+        folder, configuration = _as_folder(corpus)
+    except OSError as error:
+        raise UserError(f"cannot read {corpus[:200]}: {error.strerror}; correct --data.corpus") from error
     if folder is None and corpus.partition(":")[0] in _BUILT_IN:
         return _load_built_in(corpus, split, source, target, cache_dir)
     if folder is None:
@@ -74,12 +78,12 @@ def _as_folder(corpus: str) -> tuple[Path | None, str | None]:
         raise UserError(
             "--data.corpus is empty: give `demo`, `copy`, a folder, or a Hub data set such as wmt/wmt14:de-en"
         )
-    path = Path(corpus).expanduser()
+    path = expanded(corpus)
     if path.is_dir():
         return path, None
     name, colon, configuration = corpus.rpartition(":")
-    if colon and name and name not in _BUILT_IN and Path(name).expanduser().is_dir():
-        return Path(name).expanduser(), configuration
+    if colon and name and name not in _BUILT_IN and expanded(name).is_dir():
+        return expanded(name), configuration
     if path.exists():
         raise UserError(f"{corpus} is a file: --data.corpus takes the folder with the SPLIT.LANG files")
     if corpus[0] in "/.~":
@@ -135,15 +139,54 @@ def _load_hub_copy(
     target: str,
     cache_dir: Path,
 ) -> Dataset:
-    """A folder downloaded from the Hub, or one of `Dataset.save_to_disk`."""
+    """A folder downloaded from the Hub, or one of `DatasetDict.save_to_disk`."""
+    _check_cards(folder)
+    # Absolute: `datasets` takes names like `json` for its own readers, and one of them has read pickles.
+    folder = folder.absolute()
     try:
         if (folder / "dataset_dict.json").is_file():
-            splits = datasets.load_from_disk(str(folder))
+            # Only the data: what the files beside it say (other files, fingerprints) is not to be relied on.
+            parts = {path.parent for path in folder.glob("*/*.arrow")}
+            files = {part.name: glob.escape(str(part)) + "/*.arrow" for part in sorted(parts)}
+            splits = datasets.load_dataset("arrow", data_files=files, cache_dir=str(cache_dir / "hub"))
         else:
             splits = datasets.load_dataset(str(folder), configuration, cache_dir=str(cache_dir / "hub"))
     except Exception as error:  # whatever `datasets` meets in the files; its kinds of errors are many
         raise UserError(f"{folder} cannot be read as a copy of a Hub data set: {_reason(error)}") from error
     return _columns(_split(splits, corpus, split), corpus, source, target)
+
+
+def _check_cards(folder: Path) -> None:
+    """Raises where a copy's cards name files outside of it, which `datasets` would read or fetch."""
+    for name in (datasets.config.REPOCARD_FILENAME, datasets.config.REPOYAML_FILENAME):
+        path = folder / name
+        check_regular(path)
+        if not path.is_file():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            card = DatasetCard(text if name == datasets.config.REPOCARD_FILENAME else f"---\n{text}\n---\n")
+            configurations = card.data.get("configs") or []
+            patterns = [
+                pattern
+                for configuration in configurations
+                for key in ("data_files", "data_dir")
+                for pattern in _strings(configuration.get(key))
+            ]
+        except Exception as error:  # of YAML and of what a card may hold there are many kinds
+            raise UserError(f"cannot read the card {path}: {_reason(error)}; correct or remove it") from error
+        for pattern in patterns:
+            if pattern.startswith(("/", "~")) or ".." in pattern.split("/") or "://" in pattern or "::" in pattern:
+                raise UserError(f"{path} names data outside of its folder ({pattern}): remove that, or the card")
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Those in nested lists and dictionaries."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
 
 
 def _load_hub(corpus: str, split: str, source: str, target: str) -> Dataset:
@@ -203,6 +246,11 @@ def _split(splits: DatasetDict, corpus: str, split: str) -> Dataset:
 
 def _columns(dataset: Dataset, corpus: str, source: str, target: str) -> Dataset:
     """Bring both layouts of the Hub, a `translation` struct or one column per language, to ours."""
+    try:
+        # Arrow trusts what a file says of itself, and would read past its end.
+        dataset.data.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"corpus {corpus!r} is damaged ({_reason(error)}): copy it again") from error
     prefix = ""
     if "translation" in dataset.column_names:
         dataset, prefix = dataset.flatten(), "translation."

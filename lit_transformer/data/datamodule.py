@@ -1,7 +1,6 @@
 """The LightningDataModule: from a corpus's name to an endless stream of token batches. It does not know the model."""
 
 import hashlib
-from pathlib import Path
 from typing import Literal
 
 import lightning as L
@@ -24,7 +23,7 @@ from lit_transformer.data.stream import (
     validation_batches,
 )
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, expanded
 
 
 class TranslationData(L.LightningDataModule):
@@ -91,7 +90,7 @@ class TranslationData(L.LightningDataModule):
         self.max_length = max_length
         self.max_length_ratio = max_length_ratio
         self.validation_batch_tokens = validation_batch_tokens
-        self.cache_dir = Path(cache_dir).expanduser()
+        self.cache_dir = expanded(cache_dir)
         self.num_workers = num_workers
         self.seed = seed
         self.tokenizer: Tokenizer

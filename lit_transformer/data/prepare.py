@@ -23,7 +23,7 @@ from datasets import Dataset, Features
 from lit_transformer.batch import EOS_ID, UNK_ID
 from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, write_arrow
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, expanded
 
 _COLUMNS = ("source", "target")
 _BATCH_SIZE = 10_000
@@ -82,7 +82,7 @@ def tokenize_pairs(
         num_proc: Processes to tokenize with; by default all cores if there is enough text for them.
     """
     key = _key(pairs, tokenizer, max_length, max_length_ratio)
-    tokens_path = cache_dir.expanduser() / "tokens" / f"{key}.arrow"
+    tokens_path = expanded(cache_dir) / "tokens" / f"{key}.arrow"
     report_path = tokens_path.with_suffix(".json")
     if not (is_whole(tokens_path) and is_whole(report_path)):
         with cache_folder(tokens_path.parent):

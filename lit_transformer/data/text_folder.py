@@ -17,7 +17,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from lit_transformer.data.arrow_file import is_whole, open_arrow, write_arrow
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, check_regular
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 _BLOCK_BYTES = 8 * 2**20
@@ -43,6 +43,7 @@ def load_text_folder(folder: Path, *, split: str, source: str, target: str, cach
     # `person` is changed when the same files are to be read in another way.
     digest = hashlib.blake2b(digest_size=16, person=b"text 1")
     for path in paths:
+        check_regular(path)
         with _readable(path), path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     fingerprint = digest.hexdigest()

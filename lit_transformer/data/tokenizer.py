@@ -12,7 +12,7 @@ from pathlib import Path
 import sentencepiece as spm
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, check_regular, expanded
 
 _SPECIAL_IDS = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
 
@@ -50,7 +50,9 @@ class Tokenizer:
     def from_file(cls, path: str | Path) -> "Tokenizer":
         """Read a SentencePiece `.model` file."""
         try:
-            return cls(Path(path).expanduser().read_bytes())
+            file = expanded(path)
+            check_regular(file)
+            return cls(file.read_bytes())
         except OSError as error:
             raise UserError(f"cannot read the SentencePiece model {path}: {error.strerror or error}") from error
         except UserError as error:

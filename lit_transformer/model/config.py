@@ -7,6 +7,8 @@ from lit_transformer.errors import UserError
 
 Norm = Literal["post", "pre"]
 PositionScheme = Literal["sinusoidal", "learned", "rotary", "alibi", "none"]
+MAX_LAYERS = 1000
+"""Layers are made one by one: a slip of the hand would make them until the memory is full, for hours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class TransformerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"transformer.{name} is {value}: it must be at least 1")
+        if self.num_layers > MAX_LAYERS:
+            raise UserError(f"transformer.num_layers is {self.num_layers}: it must be at most {MAX_LAYERS}")
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"transformer.dropout is {self.dropout}: it must be at least 0 and below 1")
         if (self.d_k is None or self.d_v is None) and self.d_model % self.num_heads:

@@ -18,6 +18,7 @@ from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import Batch
 from lit_transformer.errors import UserError
 from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.resume import check_like
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -51,6 +52,9 @@ class Checkpoints(CheckpointCallback):
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_bleu": self.best_bleu, "best_step": self.best_step}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        check_like(checkpoint["callbacks"].get(self.state_key), self.state_dict(), self.state_key)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
@@ -150,7 +154,9 @@ class Progress(Callback):
         ]
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._carried = checkpoint.get(self.state_key, self._carried)
+        check_like(checkpoint["callbacks"].get(self.state_key), self.state_dict(), self.state_key)
+        check_like(checkpoint.get(self.state_key), self._carried, self.state_key)
+        self._carried = checkpoint[self.state_key]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitTransformer)

@@ -27,6 +27,7 @@ from lit_transformer.training.interruption import Interruption
 from lit_transformer.training.memory import Memory
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.record import RunRecord, note
+from lit_transformer.training.resume import check_start
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
@@ -91,7 +92,19 @@ class FitCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except (UnicodeDecodeError, UnicodeEncodeError) as error:
             raise UserError(f"a value or a file of --config is not UTF-8 ({error.reason}): convert it") from error
+        except UserError:
+            raise
+        except Exception as error:  # the parser's own, where a value is of a kind that it did not expect
+            raise UserError(f"the settings cannot be read ({error!r}): correct them (--print_config)") from error
         check_settings(self.config)
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except TypeError as error:  # the parser lets nothing (`null`) pass where there must be a number
+            raise UserError(
+                f"a setting has no value or one of another kind ({error}): give it (--print_config)"
+            ) from error
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """The trainer with what depends on the machine and on the run that is resumed."""
@@ -161,6 +174,9 @@ def with_short_devices(args: list[str]) -> list[str]:
 
 def check_settings(settings: Namespace) -> None:
     """Raises where Lightning would stumble later or not at all."""
+    for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", "checkpoints.keep"):
+        if name not in settings:
+            raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
     if not 0 <= int(settings.seed_everything) < 2**32:
         raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
     trainer = settings.trainer
@@ -173,9 +189,10 @@ def check_settings(settings: Namespace) -> None:
     try:
         Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=trainer.default_root_dir).close()
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"trainer.default_root_dir {trainer.default_root_dir} cannot be written: {error.strerror}; choose another"
+            f"trainer.default_root_dir {trainer.default_root_dir} cannot be written: {reason}; choose another"
         ) from error
 
 
@@ -187,8 +204,7 @@ def resume_point(ckpt_path: str | None, root: Path) -> Path | None:
         return newest_readable(root, needed=ckpt_path == "last")
     path = checkpoints.find(ckpt_path)
     # Lightning would load it with less to say about what is wrong with it.
-    if "loops" not in checkpoints.read(path):
-        raise UserError(f"--ckpt_path {path} is an average, which has no training state: give a step-STEP.ckpt")
+    check_start(checkpoints.read(path), path)
     return path
 
 
@@ -202,7 +218,17 @@ def newest_readable(root: Path, *, needed: bool) -> Path | None:
             f"--ckpt_path last: there is no readable checkpoint below {root} (trainer.default_root_dir): "
             "leave --ckpt_path out or give --ckpt_path auto to start afresh"
         )
+    if path is not None:
+        check_start(checkpoints.read(path), path)
+        check_links(path.parent.parent)
     return path
+
+
+def check_links(run: Path) -> None:
+    """Raises where what a run writes into its folder would land outside of it."""
+    for path in run.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(run.resolve()):
+            raise UserError(f"{path} is a link that leads out of the run: put the file itself there, or remove it")
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

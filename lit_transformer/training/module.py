@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lit_transformer import checkpoint as checkpoints
@@ -22,6 +23,7 @@ from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
+from lit_transformer.training.resume import check_training_state
 from lit_transformer.training.schedule import learning_rate
 
 NUM_SAMPLES = 4
@@ -188,11 +190,14 @@ class LitTransformer(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam as in section 5.3, the learning rate set at every optimizer step."""
+        schedule = self._schedule()
+        return {"optimizer": schedule.optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _schedule(self) -> LambdaLR:
         # Clipping needs the gradients that mixed precision hides inside the fused step.
         fused = not self.trainer.gradient_clip_val
         optimizer = torch.optim.Adam(self.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9, fused=fused)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return LambdaLR(optimizer, self._learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[checkpoints.ENTRY] = checkpoints.describe(
@@ -218,6 +223,12 @@ class LitTransformer(L.LightningModule):
                 "the checkpoint of --ckpt_path is of another architecture: resume with its "
                 + ", ".join(f"--model.transformer.{name} {entry['transformer'].get(name)}" for name in other)
             )
+        check_training_state(
+            checkpoint,
+            weights=self.state_dict(),
+            loop=self.trainer.fit_loop.state_dict(),
+            schedule=self._schedule(),
+        )
         # Lightning counts micro-batches, and on other devices a step may have another number of them.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         surplus = progress["total"]["ready"] - checkpoint["global_step"] * self.trainer.accumulate_grad_batches

@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, printable
 from lit_transformer.training.callbacks import run_folder
 from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.resume import check_like
 
 FILE = "starts.jsonl"
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")
@@ -32,7 +33,10 @@ class RunRecord(Callback):
         self._former: dict[str, Any] = {}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._former = checkpoint.get(self.state_key, {})
+        # Of any run: what it says is compared when this one starts.
+        facts = {"devices": 1, "micro_batches": 1, "data": "", "code": ""}
+        check_like(checkpoint.get(self.state_key), facts, self.state_key)
+        self._former = checkpoint[self.state_key]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[self.state_key] = self._facts(trainer, pl_module)
@@ -113,4 +117,4 @@ def commit() -> str | None:
 @rank_zero_only
 def note(message: str) -> None:
     """Tell the user, once for all processes."""
-    print(f"note: {message}", file=sys.stderr)
+    print(f"note: {printable(message)}", file=sys.stderr)
