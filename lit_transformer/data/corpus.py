@@ -1,7 +1,7 @@
 """A corpus is one string: `demo`, `copy`, a folder, or the name of a data set on the Hugging Face Hub.
 
-Whatever it is, `load_pairs` gives a memory-mapped dataset of raw text with the columns `source` and `target`.
-This module knows nothing about tokens.
+Whatever it is, `load_pairs` gives a memory-mapped dataset of raw text with the columns `source` and `target`, and
+`find_text` the same by its fingerprint, for those who may not have to read it. This module knows nothing about tokens.
 """
 
 import glob
@@ -20,7 +20,7 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from lit_transformer.data.arrow_file import is_whole, open_arrow, write_arrow
 from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
 from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
-from lit_transformer.data.text_folder import PAIR_SCHEMA, is_text_folder, load_text_folder, split_names
+from lit_transformer.data.text_folder import PAIR_SCHEMA, Text, find_text_folder, is_text_folder, split_names
 from lit_transformer.errors import UserError, check_regular, expanded
 
 _BUILT_IN = ("demo", "copy")
@@ -49,20 +49,27 @@ def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: 
     Returns:
         A dataset with the string columns `source` and `target`.
     """
+    return find_text(corpus, split=split, source=source, target=target, cache_dir=cache_dir).load()
+
+
+def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: Path) -> Text:
+    """What `load_pairs` gives, found but not read: a large text folder takes no time if it was read before."""
     cache_dir = expanded(cache_dir)
     try:
         folder, configuration = _as_folder(corpus)
     except OSError as error:
         raise UserError(f"cannot read {corpus[:200]}: {error.strerror}; correct --data.corpus") from error
     if folder is None and corpus.partition(":")[0] in _BUILT_IN:
-        return _load_built_in(corpus, split, source, target, cache_dir)
-    if folder is None:
-        return _load_hub(corpus, split, source, target)
-    if _holds_hub_copy(folder, source, target):
-        return _load_hub_copy(corpus, folder, configuration, split, source, target, cache_dir)
-    if configuration is not None:
+        pairs = _load_built_in(corpus, split, source, target, cache_dir)
+    elif folder is None:
+        pairs = _load_hub(corpus, split, source, target)
+    elif _holds_hub_copy(folder, source, target):
+        pairs = _load_hub_copy(corpus, folder, configuration, split, source, target, cache_dir)
+    elif configuration is not None:
         raise UserError(f"{folder} has no data set with configurations: leave out `:{configuration}`")
-    return load_text_folder(folder, split=split, source=source, target=target, cache_dir=cache_dir)
+    else:
+        return find_text_folder(folder, split=split, source=source, target=target, cache_dir=cache_dir)
+    return Text(pairs._fingerprint, lambda: pairs)
 
 
 def sentences(pairs: Dataset) -> Iterator[str]:

@@ -11,7 +11,7 @@ from lit_transformer.batch import EOS_ID, Batch, TextBatch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.arrow_file import cache_folder, is_whole, sealed_file
 from lit_transformer.data.batching import BatchPlan, Integers
-from lit_transformer.data.corpus import load_pairs, sentences
+from lit_transformer.data.corpus import find_text, sentences
 from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import (
@@ -22,6 +22,7 @@ from lit_transformer.data.stream import (
     make_batch,
     validation_batches,
 )
+from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, expanded
 
@@ -134,7 +135,7 @@ class TranslationData(L.LightningDataModule):
         self.plan = BatchPlan(
             self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
         )
-        rows = self._pairs("valid")
+        rows = self._text("valid").load()
         self._validation = validation_batches(
             list(rows["source"]), list(rows["target"]), self.tokenizer, self.validation_batch_tokens
         )
@@ -185,8 +186,8 @@ class TranslationData(L.LightningDataModule):
 
     def _load(self) -> Dataset:
         """Tokenizer and tokenized training pairs, made or taken from the cache."""
-        pairs = self._pairs("train")
-        self._pairs("valid")  # what is wrong with it shows before the work, not after it
+        text = self._text("train")
+        self._text("valid").load()  # what is wrong with it shows before the work, not after it
         if self.tokenizer_file is not None:
             self.tokenizer = Tokenizer.from_file(self.tokenizer_file)
             if self.tokenizer.vocab_size != self.vocab_size:
@@ -195,9 +196,9 @@ class TranslationData(L.LightningDataModule):
                     f"give --model.vocab_size {self.tokenizer.vocab_size}"
                 )
         else:
-            self.tokenizer = self._trained_tokenizer(pairs)
+            self.tokenizer = self._trained_tokenizer(text)
         prepared = tokenize_pairs(
-            pairs,
+            text,
             self.tokenizer,
             max_length=self.max_length,
             max_length_ratio=self.max_length_ratio,
@@ -206,16 +207,16 @@ class TranslationData(L.LightningDataModule):
         self.report = prepared.report
         return prepared.dataset
 
-    def _pairs(self, split: str) -> Dataset:
-        return load_pairs(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
+    def _text(self, split: str) -> Text:
+        return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
 
-    def _trained_tokenizer(self, pairs: Dataset) -> Tokenizer:
-        settings = repr((pairs._fingerprint, self.vocab_size, self.character_coverage))
+    def _trained_tokenizer(self, text: Text) -> Tokenizer:
+        settings = repr((text.fingerprint, self.vocab_size, self.character_coverage))
         name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
         path = self.cache_dir / "tokenizers" / f"{name}.model"
         if not is_whole(path):
             tokenizer = Tokenizer.train(
-                sentences(pairs), vocab_size=self.vocab_size, character_coverage=self.character_coverage
+                sentences(text.load()), vocab_size=self.vocab_size, character_coverage=self.character_coverage
             )
             with cache_folder(path.parent), sealed_file(path) as unfinished:
                 unfinished.write_bytes(tokenizer.model_bytes)

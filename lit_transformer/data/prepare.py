@@ -22,6 +22,7 @@ from datasets import Dataset, Features
 
 from lit_transformer.batch import EOS_ID, UNK_ID
 from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, write_arrow
+from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, expanded
 
@@ -62,7 +63,7 @@ class TokenizedPairs(NamedTuple):
 
 
 def tokenize_pairs(
-    pairs: Dataset,
+    text: Text,
     tokenizer: Tokenizer,
     *,
     max_length: int,
@@ -73,7 +74,7 @@ def tokenize_pairs(
     """Tokenize a corpus for training, or find it in the cache.
 
     Args:
-        pairs: Text in the columns `source` and `target`, as `load_pairs` gives it.
+        text: As `find_text` gives it; it is read only where the cache has nothing.
         tokenizer: The vocabulary of both languages.
         max_length: Pairs with more tokens than this on either side (`EOS_ID` counted) are dropped.
         max_length_ratio: Pairs whose longer side has more than this many times the tokens of the shorter are
@@ -81,20 +82,20 @@ def tokenize_pairs(
         cache_dir: Where the result is kept.
         num_proc: Processes to tokenize with; by default all cores if there is enough text for them.
     """
-    key = _key(pairs, tokenizer, max_length, max_length_ratio)
+    key = _key(text, tokenizer, max_length, max_length_ratio)
     tokens_path = expanded(cache_dir) / "tokens" / f"{key}.arrow"
     report_path = tokens_path.with_suffix(".json")
     if not (is_whole(tokens_path) and is_whole(report_path)):
         with cache_folder(tokens_path.parent):
-            report = _tokenize(pairs, tokenizer, max_length, max_length_ratio, tokens_path, num_proc)
+            report = _tokenize(text.load(), tokenizer, max_length, max_length_ratio, tokens_path, num_proc)
             with sealed_file(report_path) as unfinished:
                 unfinished.write_text(json.dumps(asdict(report)), encoding="utf-8")
     report = PreparationReport(**json.loads(report_path.read_text(encoding="utf-8")))
     return TokenizedPairs(open_arrow(tokens_path, fingerprint=key), report)
 
 
-def _key(pairs: Dataset, tokenizer: Tokenizer, max_length: int, max_length_ratio: float) -> str:
-    settings = (_FORMAT, pairs._fingerprint, max_length, float(max_length_ratio))
+def _key(text: Text, tokenizer: Tokenizer, max_length: int, max_length_ratio: float) -> str:
+    settings = (_FORMAT, text.fingerprint, max_length, float(max_length_ratio))
     return hashlib.blake2b(repr(settings).encode() + tokenizer.model_bytes, digest_size=16).hexdigest()
 
 

@@ -10,14 +10,15 @@ from datasets import Dataset
 from lit_transformer.batch import PAD_ID
 
 IntArray = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.integer]
 
 
 class TokenStore:
     """Rows of a tokenized dataset as padded arrays.
 
     All values of the Arrow file are seen as one flat array, whatever record batches they are in, and each row
-    is a start and a length in it. Only these two numbers per row and side are held in memory. Pickling takes
-    the file's name along, not its content, so workers are cheap to start.
+    is a start and a length in it. Only these two numbers per row and side are held in memory, 6 bytes a side up to
+    about 4 billion tokens. Pickling takes the file's name along, not its content, so workers are cheap to start.
 
     Args:
         dataset: Integer lists in the columns `source` and `target`, as `tokenize_pairs` gives them. Rows that
@@ -30,17 +31,21 @@ class TokenStore:
         table = pa.ipc.open_stream(buffer).read_all()
         item_type = table.schema.field("source").type.value_type.to_pandas_dtype()
         item_size = np.dtype(item_type).itemsize
-        self._flat: npt.NDArray[np.integer] = np.frombuffer(buffer, item_type, count=buffer.size // item_size)
-        self._starts: dict[str, IntArray] = {}
-        self._lengths: dict[str, IntArray] = {}
+        self._flat: Integers = np.frombuffer(buffer, item_type, count=buffer.size // item_size)
+        start_type = np.uint32 if self._flat.size < 2**32 else np.int64
+        self._starts: dict[str, Integers] = {}
+        self._lengths: dict[str, Integers] = {}
         for column in ("source", "target"):
-            offsets = [chunk.offsets.to_numpy().astype(np.int64) for chunk in table[column].chunks]
+            offsets = [chunk.offsets.to_numpy() for chunk in table[column].chunks]
             bases = [_address(chunk.values) - buffer.address for chunk in table[column].chunks]
             assert all(base % item_size == 0 for base in bases), "Arrow aligns buffers to 8 bytes"
             self._starts[column] = np.concatenate(
-                [chunk[:-1] + base // item_size for chunk, base in zip(offsets, bases, strict=True)]
+                [
+                    (chunk[:-1].astype(np.int64) + base // item_size).astype(start_type)
+                    for chunk, base in zip(offsets, bases, strict=True)
+                ]
             )
-            self._lengths[column] = np.concatenate([np.diff(chunk) for chunk in offsets])
+            self._lengths[column] = np.concatenate([_narrow(np.diff(chunk)) for chunk in offsets])
 
     def __len__(self) -> int:
         return len(self._starts["source"])
@@ -50,14 +55,14 @@ class TokenStore:
         """Of the dataset: the same for the same rows."""
         return self._dataset._fingerprint
 
-    def lengths(self, column: Literal["source", "target"]) -> IntArray:
-        """Tokens of every row, `EOS_ID` included."""
+    def lengths(self, column: Literal["source", "target"]) -> Integers:
+        """Tokens of every row, `EOS_ID` included; int16 if that holds them."""
         return self._lengths[column]
 
     def gather(self, rows: npt.NDArray[np.integer], column: Literal["source", "target"]) -> IntArray:
         """The given rows in this order, shape [rows, longest of them], padded at the end with `PAD_ID`."""
         lengths = self._lengths[column][rows]
-        positions = np.arange(lengths.max(initial=0))
+        positions = np.arange(int(lengths.max(initial=0)))
         starts = self._starts[column][rows][:, None]
         # Past its end a row reads its neighbours, and the last rows would read past the file: hence "clip".
         tokens: IntArray = self._flat.take(starts + positions, mode="clip").astype(np.int64)
@@ -80,6 +85,10 @@ def _arrow_stream(dataset: Dataset) -> pa.Buffer:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
+
+
+def _narrow(lengths: Integers) -> Integers:
+    return lengths.astype(np.int16) if lengths.max(initial=0) < 2**15 else lengths
 
 
 def _address(values: pa.Array) -> int:

@@ -7,21 +7,32 @@ Files are read block by block without a Python object per line, so a corpus of a
 import codecs
 import gzip
 import hashlib
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from lit_transformer.data.arrow_file import is_whole, open_arrow, write_arrow
+from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, write_arrow
 from lit_transformer.errors import UserError, check_regular
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 _BLOCK_BYTES = 8 * 2**20
 _LONGEST_LINE_BYTES = 2**30  # an Arrow string array holds less than 2**31 bytes
+_LARGE_FILE_BYTES = 2**26  # takes longer to hash than a file system's clock to tick
+
+
+class Text(NamedTuple):
+    """Sentence pairs that are known by their content but need not be read: what is computed from them may be there."""
+
+    fingerprint: str
+    load: Callable[[], Dataset]
+    """Gives the pairs, memory-mapped, in the columns `source` and `target`."""
 
 
 def split_names(split: str) -> tuple[str, ...]:
@@ -35,8 +46,8 @@ def is_text_folder(folder: Path, languages: tuple[str, str]) -> bool:
     return any(_split_and_language(name)[1] in languages for name in _names(folder))
 
 
-def load_text_folder(folder: Path, *, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
-    """Sentence pairs of one split as a memory-mapped dataset, cached by what the files contain."""
+def find_text_folder(folder: Path, *, split: str, source: str, target: str, cache_dir: Path) -> Text:
+    """Sentence pairs of one split, cached by what the files contain."""
     if source == target:
         raise UserError(f"--data.source and --data.target are both {source!r}: give two languages of {folder}")
     paths = _find_files(folder, split, source, target)
@@ -44,13 +55,33 @@ def load_text_folder(folder: Path, *, split: str, source: str, target: str, cach
     digest = hashlib.blake2b(digest_size=16, person=b"text 1")
     for path in paths:
         check_regular(path)
-        with _readable(path), path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
+        digest.update(_digest(path, cache_dir))
     fingerprint = digest.hexdigest()
-    cached = cache_dir / "text" / f"{fingerprint}.arrow"
-    if not is_whole(cached):
-        write_arrow(cached, PAIR_SCHEMA, pair_batches(*paths))
-    return open_arrow(cached, fingerprint=fingerprint)
+
+    def load() -> Dataset:
+        cached = cache_dir / "text" / f"{fingerprint}.arrow"
+        if not is_whole(cached):
+            write_arrow(cached, PAIR_SCHEMA, pair_batches(*paths))
+        return open_arrow(cached, fingerprint=fingerprint)
+
+    return Text(fingerprint, load)
+
+
+def _digest(path: Path, cache_dir: Path) -> bytes:
+    """Of a file's content; a large file is read once, and again when the file system says that it was changed."""
+    with _readable(path), path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_size < _LARGE_FILE_BYTES:
+            return hashlib.file_digest(file, "blake2b").digest()
+        # The time of the last change (ctime) cannot be set back, as that of the content (mtime) can.
+        version = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        name = hashlib.blake2b(repr(version).encode(), digest_size=16).hexdigest()
+        known = cache_dir / "text" / f"{name}.digest"
+        if not is_whole(known):
+            digest = hashlib.file_digest(file, "blake2b").digest()
+            with cache_folder(known.parent), sealed_file(known) as unfinished:
+                unfinished.write_bytes(digest)
+        return known.read_bytes()
 
 
 @contextmanager

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 
 from lit_transformer.data import corpus as corpus_module
 from lit_transformer.data import text_folder
-from lit_transformer.data.corpus import load_pairs, sentences
+from lit_transformer.data.corpus import find_text, load_pairs, sentences
+from lit_transformer.data.text_folder import Text
 from lit_transformer.errors import UserError
 
 
 def load(corpus: str | Path, cache_dir: Path, split: str = "train", languages: str = "en-de") -> Dataset:
     source, target = languages.split("-")
     return load_pairs(str(corpus), split=split, source=source, target=target, cache_dir=cache_dir)
+
+
+def find(folder: Path, cache_dir: Path) -> Text:
+    return find_text(str(folder), split="train", source="en", target="de", cache_dir=cache_dir)
 
 
 def write_folder(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -68,7 +73,11 @@ def test_blocks_do_not_change_the_lines(
     assert pairs["target"][:] == [*sides[1][:-1], sides[1][-1].removesuffix("\r")]
 
 
-def test_cache_follows_the_content_and_is_memory_mapped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_cache_follows_the_content_and_is_memory_mapped(
+    large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_folder, "_LARGE_FILE_BYTES", 0 if large else 2**30)
     folder = write_folder(tmp_path / "text", {"train.en": "a\nb\n", "train.de": "c\nd\n"})
     first = load(folder, tmp_path / "cache")
     [file] = first.cache_files
@@ -80,6 +89,20 @@ def test_cache_follows_the_content_and_is_memory_mapped(tmp_path: Path) -> None:
     (folder / "train.de").write_text("c\ne\n")
     os.utime(folder / "train.de", ns=(times.st_atime_ns, times.st_mtime_ns))
     assert load(folder, tmp_path / "cache")["target"][:] == ["c", "e"]
+
+
+def test_large_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "text", {"train.en": "a\nb\n" * 9, "train.de": "c\nd\n" * 9})
+    expected = find(folder, tmp_path / "cache").fingerprint
+    monkeypatch.setattr(text_folder, "_LARGE_FILE_BYTES", 36)
+    first = find(folder, tmp_path / "cache")
+    assert first.fingerprint == expected
+    assert first.load()["target"][:] == ["c", "d"] * 9
+    with monkeypatch.context() as patch:
+        patch.setattr(text_folder.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        assert find(folder, tmp_path / "cache").fingerprint == expected
+    (folder / "train.de").write_text("c\ne\n" * 9)
+    assert find(folder, tmp_path / "cache").load()["target"][:] == ["c", "e"] * 9
 
 
 def test_failed_reading_leaves_no_cache(tmp_path: Path) -> None:

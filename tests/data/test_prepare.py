@@ -13,6 +13,7 @@ from lit_transformer.batch import EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.arrow_file import open_arrow, write_arrow
 from lit_transformer.data.prepare import PreparationReport, TokenizedPairs, tokenize_pairs
 from lit_transformer.data.store import TokenStore
+from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 
@@ -38,7 +39,7 @@ def tokenize(
     num_proc: int | None = None,
 ) -> TokenizedPairs:
     return tokenize_pairs(
-        pairs,
+        Text(pairs._fingerprint, lambda: pairs),
         tokenizer,
         max_length=max_length,
         max_length_ratio=max_length_ratio,
@@ -111,6 +112,9 @@ def test_second_call_finds_everything_in_the_cache(
     second = tokenize(pairs, tokenizer, tmp_path)
     assert second.report == first.report
     assert second.dataset[:] == first.dataset[:]
+    unread = Text(pairs._fingerprint, lambda: pytest.fail("the text was read"))
+    third = tokenize_pairs(unread, tokenizer, max_length=1000, max_length_ratio=9.0, cache_dir=tmp_path)
+    assert third.dataset[:] == first.dataset[:]
     other = Tokenizer.train(SENTENCES, vocab_size=37, character_coverage=1.0)
     with pytest.raises(EncodedAgainError):
         tokenize(pairs, other, tmp_path)
@@ -208,6 +212,18 @@ def test_store_of_selected_rows(pairs: Dataset, tokenizer: Tokenizer, tmp_path: 
         rows = store.gather(np.arange(len(view)), "target")
         assert [row[row != PAD_ID].tolist() for row in rows] == view["target"][:]
         assert store.lengths("target").tolist() == [len(row) for row in view["target"][:]]
+
+
+@pytest.mark.parametrize(("longest", "kind"), [(2**15 - 1, np.int16), (2**15, np.int32)])
+def test_lengths_are_held_in_as_few_bytes_as_they_need(longest: int, kind: type, tmp_path: Path) -> None:
+    rows = [list(range(length)) for length in (3, longest, 5)]
+    schema = pa.schema([(name, pa.list_(pa.uint16())) for name in ("source", "target")])
+    batches = [pa.record_batch([[row], [row]], schema=schema) for row in rows]
+    write_arrow(tmp_path / "rows.arrow", schema, batches)
+    store = TokenStore(open_arrow(tmp_path / "rows.arrow", fingerprint="rows"))
+    assert store.lengths("target").dtype == kind
+    assert store.lengths("target").tolist() == [3, longest, 5]
+    assert store.gather(np.array([1]), "target").tolist() == [rows[1]]
 
 
 def test_pickled_store_is_small(pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path) -> None:
