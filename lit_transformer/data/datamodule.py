@@ -122,6 +122,15 @@ class TranslationData(L.LightningDataModule):
         """These training pairs as a micro-batch; after `setup`."""
         return make_batch(self._store.gather(rows, "source"), self._store.gather(rows, "target"))
 
+    def validation_pairs(self, number: int) -> list[tuple[str, str]]:
+        """The first validation sentences with their references; after `setup`."""
+        rows = {
+            index: pair
+            for batch in self._validation
+            for index, *pair in zip(batch.indices, batch.sources, batch.references, strict=True)
+        }
+        return [(rows[index][0], rows[index][1]) for index in range(min(number, len(rows)))]
+
     def prepare_data(self) -> None:
         """Fills the cache; one process does it for all."""
         self._load()

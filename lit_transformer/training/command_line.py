@@ -1,5 +1,5 @@
-"""The command line of training: sections `model`, `data`, `trainer` and `checkpoints`, what they default to, and what
-is checked before anything is done.
+"""The command line of training: sections `model`, `data`, `trainer`, `checkpoints` and `attention`, what they
+default to, and what is checked before anything is done.
 """
 
 import logging
@@ -22,6 +22,7 @@ from torch.utils.tensorboard.summary import hparams
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
+from lit_transformer.training.attention_curves import AttentionCurves
 from lit_transformer.training.callbacks import Checkpoints, Progress, WholeCheckpointIO
 from lit_transformer.training.interruption import Interruption
 from lit_transformer.training.memory import Memory
@@ -72,10 +73,11 @@ class Settings(SaveConfigCallback):
 
 
 class FitCLI(LightningCLI):
-    """Sections `model`, `data`, `trainer` and `checkpoints`; a value is set in one place and linked to the others."""
+    """Sections `model`, `data`, `trainer`, `checkpoints`, `attention`; a value is set once and linked to the others."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(AttentionCurves, "attention")
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
