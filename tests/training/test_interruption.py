@@ -112,9 +112,9 @@ def test_two_processes_stop_at_one_step(corpus: Path, tmp_path: Path) -> None:
     assert "Trained to step 60" in output
 
 
-def test_ctrl_c_leaves_the_worker_processes_at_work(corpus: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_worker_process_at_work(corpus: Path, tmp_path: Path) -> None:
     """A terminal sends it to all processes."""
-    process = start(corpus, tmp_path, data__num_workers=2)
+    process = start(corpus, tmp_path, data__num_workers=1)
     output = stop(process, signal.SIGINT, after_step=20, whole_group=True)
     assert process.returncode == 128 + signal.SIGINT
     assert "Stopped by SIGINT" in output
