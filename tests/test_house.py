@@ -22,6 +22,7 @@ TOP_LEVEL = {
     "environment.yml",
     "experiments",
     "lit_transformer",
+    "notebooks",
     "pyproject.toml",
     "tests",
 }

@@ -150,6 +150,8 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
         sys.argv[1:] = with_short_devices(sys.argv[1:])
     else:
         args = with_short_devices(args)
+        # Whoever gives them means them: a notebook's sys.argv holds Jupyter's own.
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
     return cli(
         LitTransformer,
         TranslationData,

@@ -1,0 +1,71 @@
+"""The notebooks run as they are, from top to bottom, and lie in the repository without what they print."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+SOMEBODYS_PATH = re.compile(r"(?<![\w.:])(/(home|Users|root|tmp|mnt|work)/|[A-Z]:\\\\)")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def test_they_are_numbered_and_in_the_readme(repo_root: Path) -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{number}_" for number in range(1, len(NOTEBOOKS) + 1)]
+    assert len(NOTEBOOKS) == 4
+    readme = (repo_root / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        assert f"notebooks/{path.name}" in readme
+
+
+@each_notebook
+def test_stripped(path: Path) -> None:
+    """To strip one: `jupyter nbconvert --clear-output --inplace FILE`."""
+    notebook = read(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+        assert cell.metadata == {}, f"{cell.id} has {cell.metadata}"
+        assert not SOMEBODYS_PATH.search(cell.source), f"{cell.id} names a place that only one machine has"
+    assert notebook.metadata.kernelspec.name == "python3"
+    # As Jupyter itself writes files, so that saving one changes what was changed.
+    assert path.read_bytes().decode("utf-8") == nbformat.writes(notebook, indent=1) + "\n"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
+    """What the notebooks need of the repository, elsewhere: its own `runs` stay as they are.
+
+    All of them share it, so that the model is trained once.
+    """
+    desk = tmp_path_factory.mktemp("desk")
+    shutil.copytree(repo_root / "notebooks", desk / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    (desk / "experiments").mkdir()
+    shutil.copy(repo_root / "experiments" / "notebooks.yaml", desk / "experiments")
+    (desk / "home").mkdir()
+    return desk
+
+
+@each_notebook
+def test_runs(path: Path, desk: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(repo_root))
+    # The cache of prepared data, and Jupyter's and matplotlib's own files.
+    monkeypatch.setenv("HOME", str(desk / "home"))
+    place = {"metadata": {"path": str(desk / "notebooks")}}
+    client = NotebookClient(read(path), timeout=600, kernel_name="python3", resources=place)
+    notebook = client.execute()
+    printed = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    streams = [output.text for output in printed if output.output_type == "stream"]
+    # tqdm misses ipywidgets, which nothing here needs.
+    assert [text for text in streams if "Warning" in text and "IProgress" not in text] == []
