@@ -12,7 +12,6 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -23,6 +22,7 @@ from torch import Tensor
 from lit_transformer.batch import PAD_ID
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, check_regular
+from lit_transformer.files import whole_file
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 
@@ -81,16 +81,12 @@ def describe(transformer: Transformer, tokenizer: Tokenizer, *, source: str, tar
 
 def save(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Writes beside the place, flushes to the disk and renames: there is the old file or the new one, never half."""
-    unfinished = path.parent / f"{path.name}.{os.getpid()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A link of that name, in a run that somebody else made, would lead the writing elsewhere.
-        unfinished.unlink(missing_ok=True)
-        with unfinished.open("wb") as file:
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
     except (OSError, RuntimeError) as error:
         # torch's writer stumbles over what a full disk left undone, and its own complaint covers the disk's.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -99,9 +95,6 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
         raise UserError(
             f"cannot write the checkpoint {path}: {cause.strerror or cause}; make room or choose another place"
         ) from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     A killed run leaves nothing that is taken for the whole, and two runs that write the same file at once do
     not disturb each other.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished = path.parent / f"{path.name}.{os.getpid()}.tmp"
     # A link of that name, in a folder that somebody else made, would lead the writing elsewhere.
     unfinished.unlink(missing_ok=True)
     try:
