@@ -1,9 +1,12 @@
 """Attention made of random numbers, for tests of what is done with it."""
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from lit_transformer.decoding.attention import Attention
 
@@ -52,3 +55,15 @@ def random_attention(
         decoder=maps(num_target, num_target, torch.ones(num_target, num_target, dtype=torch.bool).tril()),
         cross=maps(num_target, num_source, everything),
     )
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """Height x width x RGB, by way of a PNG."""
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+
+def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
+    """Equal but for shades by rounding, and for tick marks that reach a pixel into the maps."""
+    return first.shape == second.shape and float((np.abs(first.astype(int) - second) > 2).mean()) < 1e-3

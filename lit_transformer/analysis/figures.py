@@ -66,6 +66,34 @@ class Picture(Figure):
         return file.getvalue()
 
 
+class LiveHeadGrid:
+    """The picture of `head_grid` while a model learns: of the same sentences, so only the weights are drawn again.
+
+    Layout and labels take matplotlib many times as long as the maps.
+
+    Args:
+        attention: Has the pieces and the layers of all that is drawn later.
+        kind: Which maps.
+    """
+
+    def __init__(self, attention: Attention, kind: Kind) -> None:
+        self._kind = kind
+        figure = head_grid(attention, kind)
+        self._canvas = FigureCanvasAgg(figure)
+        self._axes = figure.axes[0]
+        self._image = self._axes.images[0]
+        self._image.set_animated(True)  # left out when all is drawn
+        self._canvas.draw()
+        self._rest = self._canvas.copy_from_bbox(figure.bbox)
+
+    def pixels(self, attention: Attention) -> NDArray[np.uint8]:
+        """Height x width x RGB, as TensorBoard's `add_image(..., dataformats="HWC")` takes it."""
+        self._canvas.restore_region(self._rest)
+        self._image.set_data(_mosaic(_heads(attention, self._kind)))
+        self._axes.draw_artist(self._image)
+        return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
+
+
 def weight_map(weights_LM: Map, queries: Sequence[str], keys: Sequence[str], *, title: str) -> Figure:
     """One large map: a row for each query, a column for each key.
 
@@ -88,7 +116,7 @@ def head_map(attention: Attention, kind: Kind, *, layer: int, head: int) -> Figu
 def head_grid(attention: Attention, kind: Kind) -> Figure:
     """All heads of a kind: a row for each layer, a column for each head."""
     layers, queries, keys = maps_of(attention, kind)
-    maps = [[_allowed(weights_LM, kind) for weights_LM in layer_of(attention, kind, layer)] for layer in layers]
+    maps = _heads(attention, kind)
     return _grid(
         maps,
         queries,
@@ -144,13 +172,6 @@ def save(figure: Figure, path: Path, *, format: str) -> None:
         figure.savefig(path, format=format, metadata=undated)
 
 
-def pixels(figure: Figure) -> NDArray[np.uint8]:
-    """Height x width x RGB, as TensorBoard's `add_image(..., dataformats="HWC")` takes it."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def _grid(
     maps: Sequence[Sequence[Map]],
     queries: Sequence[str],
@@ -163,12 +184,8 @@ def _grid(
 ) -> Figure:
     """Maps of one shape as one picture: matplotlib takes longer for 48 axes than a training run should wait."""
     num_queries, num_keys = maps[0][0].shape
-    cells_high, cells_wide = len(maps) * (num_queries + 1) - 1, len(maps[0]) * (num_keys + 1) - 1
-    mosaic = np.full((cells_high, cells_wide), np.nan)
-    for row, layer in enumerate(maps):
-        for column, weights_LM in enumerate(layer):
-            top, left = row * (num_queries + 1), column * (num_keys + 1)
-            mosaic[top : top + num_queries, left : left + num_keys] = weights_LM
+    mosaic = _mosaic(maps)
+    cells_high, cells_wide = mosaic.shape
     cell = max(cell_inches, GRID_INCHES / max(num_queries, num_keys))
     cell = min(cell, LARGEST_INCHES / max(cells_high, cells_wide))
     label = 0.09 * min(LONGEST_LABEL, max(map(len, [*queries, *keys]), default=0))
@@ -199,6 +216,23 @@ def _grid(
         axes.text(cells_wide, middle, name, ha="left", va="center", rotation=270, fontsize=9)
     figure.colorbar(image, ax=axes, label="weight", pad=0.02, shrink=min(1.0, 4.0 / (cells_high * cell)))
     return figure
+
+
+def _heads(attention: Attention, kind: Kind) -> list[list[Map]]:
+    """The maps of all heads, a list for each layer."""
+    layers = maps_of(attention, kind).layers
+    return [[_allowed(weights_LM, kind) for weights_LM in layer_of(attention, kind, layer)] for layer in layers]
+
+
+def _mosaic(maps: Sequence[Sequence[Map]]) -> Map:
+    """Maps of one shape as one, with an empty cell between neighbours."""
+    num_queries, num_keys = maps[0][0].shape
+    mosaic = np.full((len(maps) * (num_queries + 1) - 1, len(maps[0]) * (num_keys + 1) - 1), np.nan)
+    for row, layer in enumerate(maps):
+        for column, weights_LM in enumerate(layer):
+            top, left = row * (num_queries + 1), column * (num_keys + 1)
+            mosaic[top : top + num_queries, left : left + num_keys] = weights_LM
+    return mosaic
 
 
 def _draw(axes: Axes, values: Map) -> AxesImage:

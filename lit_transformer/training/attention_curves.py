@@ -1,7 +1,7 @@
 """What the model attends to as it learns: pictures and entropies of a few validation sentences, in TensorBoard."""
 
 import logging
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import lightning as L
 import numpy as np
@@ -15,6 +15,9 @@ from lit_transformer.decoding.attention import Attention, look
 from lit_transformer.decoding.options import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.training.module import LitTransformer
+
+if TYPE_CHECKING:
+    from lit_transformer.analysis.figures import LiveHeadGrid
 
 LONGEST = 40
 """Pieces of the longest sentence that is drawn: more cannot be read at the size of TensorBoard's pictures."""
@@ -41,6 +44,10 @@ class AttentionCurves(Callback):
         if sentences < 0:
             raise UserError(f"attention.sentences is {sentences}: it must be at least 0")
         self.sentences = sentences
+        self._pictures: list[LiveHeadGrid] = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._pictures.clear()  # another fit may have other sentences
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitTransformer)
@@ -52,13 +59,15 @@ class AttentionCurves(Callback):
         # Here, because matplotlib takes a second to import, and tells of the fonts that it lists on its first day.
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
         from lit_transformer.analysis.entropy import head_entropy
-        from lit_transformer.analysis.figures import head_grid, pixels
+        from lit_transformer.analysis.figures import LiveHeadGrid
         from lit_transformer.analysis.maps import KINDS, maps_of
 
         attentions = self._attentions(pl_module, trainer.datamodule)  # type: ignore[attr-defined] # not declared
-        for number, attention in enumerate(attentions, start=1):
-            picture = pixels(head_grid(attention, "cross"))
-            logger.experiment.add_image(f"attention/cross_{number}", picture, trainer.global_step, dataformats="HWC")
+        if not self._pictures:
+            self._pictures = [LiveHeadGrid(attention, "cross") for attention in attentions]
+        for number, (picture, attention) in enumerate(zip(self._pictures, attentions, strict=True), start=1):
+            pixels = picture.pixels(attention)
+            logger.experiment.add_image(f"attention/cross_{number}", pixels, trainer.global_step, dataformats="HWC")
         for kind in KINDS if attentions else ():
             entropies = [
                 head_entropy(weights_HLM)

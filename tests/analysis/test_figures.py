@@ -16,7 +16,7 @@ from lit_transformer.analysis.maps import KINDS, Kind, maps_of
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
-from tests.attentions import HOSTILE, SOURCE, random_attention
+from tests.attentions import HOSTILE, SOURCE, pixels, random_attention, same_picture
 
 SOURCE_LABELS = ["·The", "·cat", "·sle", "eps", ".", "</s>"]
 TARGET_LABELS = ["·Die", "·Katze", "·schläft", ".", "</s>"]
@@ -149,9 +149,21 @@ def test_a_picture_shows_its_weights() -> None:
     """The colours of 0 and 1 are at either end of the colour map."""
     weights = np.zeros((2, 2), dtype=np.float32)
     weights[0, 1] = 1.0
-    image = figures.pixels(figures.weight_map(weights, ["a", "b"], ["c", "d"], title="two"))
+    image = pixels(figures.weight_map(weights, ["a", "b"], ["c", "d"], title="two"))
     colors = {tuple(color) for color in image.reshape(-1, 3).tolist()}
     assert {(68, 1, 84), (253, 231, 36), (255, 255, 255)} <= colors
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_that_is_drawn_again_is_the_one_drawn_afresh(attention: Attention, kind: Kind) -> None:
+    other = replace(
+        attention,
+        **{name: {layer: maps[::-1] for layer, maps in getattr(attention, name).items()} for name in KINDS},
+    )
+    live = figures.LiveHeadGrid(attention, kind)
+    for one in (attention, other, attention):
+        assert same_picture(live.pixels(one), pixels(figures.head_grid(one, kind)))
+    assert not same_picture(live.pixels(other), live.pixels(attention))
 
 
 def test_what_is_not_there(attention: Attention) -> None:
@@ -164,7 +176,7 @@ def test_what_is_not_there(attention: Attention) -> None:
         figures.head_grid(replace(attention, encoder={}, decoder={}, cross={}), "cross")
     # The shortest sentence is one that is empty.
     for kind in KINDS:
-        figures.pixels(figures.head_grid(random_attention(["</s>"], ["</s>"]), kind))
+        pixels(figures.head_grid(random_attention(["</s>"], ["</s>"]), kind))
 
 
 def test_nothing_global_is_touched() -> None:
@@ -172,7 +184,6 @@ def test_nothing_global_is_touched() -> None:
     program = (
         "from lit_transformer import Translator; import sys; assert 'matplotlib' not in sys.modules;"
         "from lit_transformer.analysis import figures; import numpy;"
-        "figures.pixels(figures.weight_map(numpy.eye(2), 'ab', 'cd', title=''));"
         "assert figures.weight_map(numpy.eye(2), 'ab', 'cd', title='')._repr_png_().startswith(b'\\x89PNG');"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
