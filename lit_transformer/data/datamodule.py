@@ -1,18 +1,18 @@
 """The LightningDataModule: from a corpus's name to an endless stream of token batches. It does not know the model."""
 
 import hashlib
+from pathlib import Path
 from typing import Literal
 
 import lightning as L
-from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from lit_transformer.batch import EOS_ID, Batch, TextBatch
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.arrow_file import cache_folder, is_whole, sealed_file
+from lit_transformer.data.arrow_file import LateCheck, cache_folder, is_whole, sealed_file
 from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.data.corpus import find_text, sentences
-from lit_transformer.data.prepare import PreparationReport, tokenize_pairs
+from lit_transformer.data.prepare import PreparationReport, TokenizedPairs, tokenize_pairs
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import (
     TimedLoader,
@@ -97,6 +97,7 @@ class TranslationData(L.LightningDataModule):
         self.tokenizer: Tokenizer
         self.report: PreparationReport
         self.plan: BatchPlan
+        self._tokens_path: Path
         self._store: TokenStore
         self._validation: list[TextBatch]
 
@@ -139,8 +140,9 @@ class TranslationData(L.LightningDataModule):
         """Opens the cache and tells the trainer how many micro-batches make a step."""
         if hasattr(self, "_store"):
             return
-        dataset = self._load()
-        self._store = TokenStore(dataset)
+        prepared = self._load()
+        self._tokens_path = prepared.path
+        self._store = TokenStore(prepared.dataset)
         self.plan = BatchPlan(
             self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
         )
@@ -180,7 +182,7 @@ class TranslationData(L.LightningDataModule):
             pin_memory=on_gpu,
             worker_init_fn=leave_signals_to_training,
         )
-        return TimedLoader(loader)
+        return TimedLoader(loader, LateCheck(self._tokens_path).raise_if_damaged)
 
     def set_accumulation(self, trainer: L.Trainer, micro_batches: int) -> None:
         """Recipes count in optimizer steps, Lightning in the micro-batches that make them."""
@@ -193,7 +195,7 @@ class TranslationData(L.LightningDataModule):
         assert self.trainer is not None
         return ValidationBatches(self._validation, self.trainer.global_rank, self.trainer.world_size)
 
-    def _load(self) -> Dataset:
+    def _load(self) -> TokenizedPairs:
         """Tokenizer and tokenized training pairs, made or taken from the cache."""
         text = self._text("train")
         self._text("valid").load()  # what is wrong with it shows before the work, not after it
@@ -214,7 +216,7 @@ class TranslationData(L.LightningDataModule):
             cache_dir=self.cache_dir,
         )
         self.report = prepared.report
-        return prepared.dataset
+        return prepared
 
     def _text(self, split: str) -> Text:
         return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features
 
 from lit_transformer.batch import EOS_ID, UNK_ID
-from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, write_arrow
+from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, seems_whole, write_arrow
 from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, expanded
@@ -29,6 +29,8 @@ from lit_transformer.errors import UserError, expanded
 _COLUMNS = ("source", "target")
 _BATCH_SIZE = 10_000
 _MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work, which a process must be worth
+_BYTES_TOGETHER = 2**27
+_MOST_PROCESSES = 8  # 0.4 GB each: together they stay below 4 GB, whatever the machine has
 _FORMAT = "1"  # part of the cache's name: raise it when the content of the cache changes
 
 
@@ -60,6 +62,8 @@ class TokenizedPairs(NamedTuple):
 
     dataset: Dataset
     report: PreparationReport
+    path: Path
+    """The file of `dataset`, for `LateCheck`: a large one is not read from end to end here."""
 
 
 def tokenize_pairs(
@@ -80,18 +84,18 @@ def tokenize_pairs(
         max_length_ratio: Pairs whose longer side has more than this many times the tokens of the shorter are
             dropped.
         cache_dir: Where the result is kept.
-        num_proc: Processes to tokenize with; by default all cores if there is enough text for them.
+        num_proc: Processes to tokenize with; by default as many as there are cores, up to 8, and text enough for them.
     """
     key = _key(text, tokenizer, max_length, max_length_ratio)
     tokens_path = expanded(cache_dir) / "tokens" / f"{key}.arrow"
     report_path = tokens_path.with_suffix(".json")
-    if not (is_whole(tokens_path) and is_whole(report_path)):
+    if not (seems_whole(tokens_path) and is_whole(report_path)):
         with cache_folder(tokens_path.parent):
             report = _tokenize(text.load(), tokenizer, max_length, max_length_ratio, tokens_path, num_proc)
             with sealed_file(report_path) as unfinished:
                 unfinished.write_text(json.dumps(asdict(report)), encoding="utf-8")
     report = PreparationReport(**json.loads(report_path.read_text(encoding="utf-8")))
-    return TokenizedPairs(open_arrow(tokens_path, fingerprint=key), report)
+    return TokenizedPairs(open_arrow(tokens_path, fingerprint=key), report, tokens_path)
 
 
 def _key(text: Text, tokenizer: Tokenizer, max_length: int, max_length_ratio: float) -> str:
@@ -111,7 +115,7 @@ def _tokenize(
     item_type = pa.uint16() if tokenizer.vocab_size <= 2**16 else pa.int32()
     schema = pa.schema([(name, pa.list_(item_type)) for name in _COLUMNS])
     if num_proc is None:
-        num_proc = min(_num_cores(), len(pairs) // _MIN_PAIRS_PER_PROCESS)
+        num_proc = min(_num_cores(), _MOST_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
     with TemporaryDirectory(dir=path.parent, prefix=f"{path.stem}.") as scratch:
         tokenized = pairs.with_format("arrow").map(
             _encode_batch,
@@ -127,7 +131,7 @@ def _tokenize(
         )
         counts: Counter[str] = Counter(num_pairs=len(pairs))
         batches = tokenized.with_format("arrow")[:].to_batches()
-        write_arrow(path, schema, _kept_batches(batches, max_length, max_length_ratio, counts))
+        write_arrow(path, schema, _joined(_kept_batches(batches, max_length, max_length_ratio, counts)))
     return PreparationReport(**counts)
 
 
@@ -177,3 +181,15 @@ def _kept_batches(
             f"{max_length} tokens, {counts['dropped_ratio']:,} a length ratio above {max_length_ratio:g}; "
             "raise these limits or correct the corpus"
         )
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Fewer and larger ones: where rows begin, which is read at every start, is then in few places of the disk."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(each.nbytes for each in waiting) >= _BYTES_TOGETHER:
+            yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
+            waiting.clear()
+    if waiting:
+        yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()

@@ -1,5 +1,6 @@
 """Token sequences in a memory-mapped file, gathered into padded arrays by vectorised code alone."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from lit_transformer.batch import PAD_ID
+from lit_transformer.data.arrow_file import mapped
 
 IntArray = npt.NDArray[np.int64]
 Integers = npt.NDArray[np.integer]
@@ -36,16 +38,19 @@ class TokenStore:
         self._starts: dict[str, Integers] = {}
         self._lengths: dict[str, Integers] = {}
         for column in ("source", "target"):
-            offsets = [chunk.offsets.to_numpy() for chunk in table[column].chunks]
-            bases = [_address(chunk.values) - buffer.address for chunk in table[column].chunks]
-            assert all(base % item_size == 0 for base in bases), "Arrow aligns buffers to 8 bytes"
-            self._starts[column] = np.concatenate(
-                [
-                    (chunk[:-1].astype(np.int64) + base // item_size).astype(start_type)
-                    for chunk, base in zip(offsets, bases, strict=True)
-                ]
-            )
-            self._lengths[column] = np.concatenate([_narrow(np.diff(chunk)) for chunk in offsets])
+            starts: Integers = np.empty(len(dataset), start_type)
+            lengths: Integers = np.empty(len(dataset), np.int32)
+            begin = 0
+            for chunk in table[column].chunks:
+                base = _address(chunk.values) - buffer.address
+                assert base % item_size == 0, "Arrow aligns buffers to 8 bytes"
+                offsets, rows = chunk.offsets.to_numpy(), slice(begin, begin + len(chunk))
+                # In the width of the result: no copies in between.
+                first = np.int64(base // item_size).astype(start_type)
+                np.add(offsets[:-1], first, out=starts[rows], dtype=start_type, casting="unsafe")
+                np.subtract(offsets[1:], offsets[:-1], out=lengths[rows])
+                begin += len(chunk)
+            self._starts[column], self._lengths[column] = starts, _narrow(lengths)
 
     def __len__(self) -> int:
         return len(self._starts["source"])
@@ -77,7 +82,7 @@ def _arrow_stream(dataset: Dataset) -> pa.Buffer:
     """The Arrow stream of exactly these rows: the mapped file itself where it is that, else a copy."""
     files = dataset.cache_files
     if len(files) == 1 and dataset._indices is None:  # indices stand for rows that were selected or shuffled
-        buffer = pa.memory_map(files[0]["filename"]).read_buffer()
+        buffer = mapped(Path(files[0]["filename"]))
         if pa.ipc.open_stream(buffer).read_all().num_rows == len(dataset):
             return buffer
     table = dataset.with_format("arrow")[:]

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -85,10 +85,16 @@ def _padded(sequences: list[list[int]]) -> Integers:
 
 
 class TimedLoader:
-    """A loader that knows how long it has kept the training loop waiting."""
+    """A loader that knows how long it has kept the training loop waiting.
 
-    def __init__(self, loader: DataLoader[Batch]) -> None:
+    Args:
+        loader: Gives the batches.
+        check: Raises where they should not be trained on.
+    """
+
+    def __init__(self, loader: DataLoader[Batch], check: Callable[[], None]) -> None:
         self._loader = loader
+        self._check = check
         self.wait_seconds = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -97,6 +103,7 @@ class TimedLoader:
             begin = time.perf_counter()
             batch = next(batches)
             self.wait_seconds += time.perf_counter() - begin
+            self._check()
             yield batch
 
 

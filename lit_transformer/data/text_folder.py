@@ -18,13 +18,20 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, write_arrow
+from lit_transformer.data.arrow_file import (
+    LARGE_FILE_BYTES,
+    cache_folder,
+    is_whole,
+    open_arrow,
+    sealed_file,
+    version_of,
+    write_arrow,
+)
 from lit_transformer.errors import UserError, check_regular
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 _BLOCK_BYTES = 8 * 2**20
 _LONGEST_LINE_BYTES = 2**30  # an Arrow string array holds less than 2**31 bytes
-_LARGE_FILE_BYTES = 2**26  # takes longer to hash than a file system's clock to tick
 
 
 class Text(NamedTuple):
@@ -71,10 +78,9 @@ def _digest(path: Path, cache_dir: Path) -> bytes:
     """Of a file's content; a large file is read once, and again when the file system says that it was changed."""
     with _readable(path), path.open("rb") as file:
         status = os.fstat(file.fileno())
-        if status.st_size < _LARGE_FILE_BYTES:
+        if status.st_size < LARGE_FILE_BYTES:
             return hashlib.file_digest(file, "blake2b").digest()
-        # The time of the last change (ctime) cannot be set back, as that of the content (mtime) can.
-        version = (str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        version = (str(path.resolve()), *version_of(status))
         name = hashlib.blake2b(repr(version).encode(), digest_size=16).hexdigest()
         known = cache_dir / "text" / f"{name}.digest"
         if not is_whole(known):

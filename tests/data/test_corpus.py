@@ -77,7 +77,7 @@ def test_blocks_do_not_change_the_lines(
 def test_cache_follows_the_content_and_is_memory_mapped(
     large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_folder, "_LARGE_FILE_BYTES", 0 if large else 2**30)
+    monkeypatch.setattr(text_folder, "LARGE_FILE_BYTES", 0 if large else 2**30)
     folder = write_folder(tmp_path / "text", {"train.en": "a\nb\n", "train.de": "c\nd\n"})
     first = load(folder, tmp_path / "cache")
     [file] = first.cache_files
@@ -94,7 +94,7 @@ def test_cache_follows_the_content_and_is_memory_mapped(
 def test_large_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "text", {"train.en": "a\nb\n" * 9, "train.de": "c\nd\n" * 9})
     expected = find(folder, tmp_path / "cache").fingerprint
-    monkeypatch.setattr(text_folder, "_LARGE_FILE_BYTES", 36)
+    monkeypatch.setattr(text_folder, "LARGE_FILE_BYTES", 36)
     first = find(folder, tmp_path / "cache")
     assert first.fingerprint == expected
     assert first.load()["target"][:] == ["c", "d"] * 9

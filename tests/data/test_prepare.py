@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_transformer.batch import EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.data import prepare
 from lit_transformer.data.arrow_file import open_arrow, write_arrow
 from lit_transformer.data.prepare import PreparationReport, TokenizedPairs, tokenize_pairs
 from lit_transformer.data.store import TokenStore
@@ -51,7 +52,7 @@ def tokenize(
 def test_rows_are_the_pieces_and_the_end_in_small_integers(
     pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    dataset, report = tokenize(pairs, tokenizer, tmp_path)
+    dataset, report, _ = tokenize(pairs, tokenizer, tmp_path)
     for column in ("source", "target"):
         assert dataset[column][:] == [[*ids, EOS_ID] for ids in tokenizer.encode(pairs[column][:])]
     assert str(dataset.data.schema.field("source").type) == "list<item: uint16>"
@@ -76,7 +77,7 @@ def test_filter_and_report(tokenizer: Tokenizer, tmp_path: Path) -> None:
         ("dogß", "ßß dog"),  # kept: characters that the vocabulary lacks
     ]
     data = Dataset.from_dict(dict(zip(("source", "target"), map(list, zip(*rows, strict=True)), strict=True)))
-    dataset, report = tokenize(data, tokenizer, tmp_path, limit, ratio)
+    dataset, report, _ = tokenize(data, tokenizer, tmp_path, limit, ratio)
     kept = [rows[0], rows[-1]]
     unknown = [sum(tokenizer.encode([pair[side]])[0].count(UNK_ID) for pair in kept) for side in (0, 1)]
     assert unknown == [1, 1]  # two unknown characters side by side are one piece
@@ -202,6 +203,20 @@ def test_store_gathers_what_the_file_holds(
         assert gathered.dtype == np.int64
         assert gathered.tolist() == expected
         assert store.lengths(column).tolist() == [len(row[side]) for row in rows]
+
+
+def test_rows_lie_together_on_disk(
+    pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_BATCH_SIZE", 10)
+    found = []
+    for num_bytes, num_batches in ((1, 5), (2**27, 1)):
+        monkeypatch.setattr(prepare, "_BYTES_TOGETHER", num_bytes)
+        prepared = tokenize(pairs.select(range(45)), tokenizer, tmp_path / str(num_bytes))
+        assert len(prepared.dataset.data.to_batches()) == num_batches
+        store = TokenStore(prepared.dataset)
+        found.append((prepared.dataset[:], prepared.report, store.gather(np.arange(len(store)), "target").tolist()))
+    assert found[0] == found[1]
 
 
 def test_store_of_selected_rows(pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path) -> None:
