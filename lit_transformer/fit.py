@@ -11,9 +11,9 @@ from torch import distributed
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.errors import UserError, enough_memory, user_errors_to_exit
-from lit_transformer.training.callbacks import checkpoints_of, run_folder
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
+from lit_transformer.training.saving import checkpoints_of, run_folder
 
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
 """How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""

@@ -29,7 +29,7 @@ from lit_transformer.data.demo import demo_pairs
 from lit_transformer.errors import UserError
 from lit_transformer.fit import leave_process_group, main
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.training.callbacks import DIVERGED_REPORTS, Progress
+from lit_transformer.training.progress import DIVERGED_REPORTS, Progress
 from tests.runs import (
     D_MODEL,
     EVERY,

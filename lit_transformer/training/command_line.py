@@ -23,12 +23,13 @@ from lit_transformer import checkpoint as checkpoints
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.training.attention_curves import AttentionCurves
-from lit_transformer.training.callbacks import Checkpoints, Progress, WholeCheckpointIO
 from lit_transformer.training.interruption import Interruption
 from lit_transformer.training.memory import Memory
 from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.progress import Progress
 from lit_transformer.training.record import RunRecord, note
 from lit_transformer.training.resume import check_start
+from lit_transformer.training.saving import Checkpoints, WholeCheckpointIO
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",

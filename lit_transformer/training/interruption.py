@@ -16,7 +16,7 @@ from torch import distributed
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.stream import STOP_SIGNALS
-from lit_transformer.training.callbacks import checkpoints_of, ends_step
+from lit_transformer.training.saving import checkpoints_of, ends_step
 
 REQUEUE_SIGNAL = "SIGUSR1"
 

@@ -17,9 +17,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from lit_transformer.errors import UserError, printable
-from lit_transformer.training.callbacks import run_folder
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.resume import check_like
+from lit_transformer.training.saving import run_folder
 
 FILE = "starts.jsonl"
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")

@@ -1,121 +1,21 @@
-"""What happens beside the training steps: checkpoints, progress, curves."""
+"""Curves: loss, speed and validation scores, printed and in TensorBoard, and a watch on divergence."""
 
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
-from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import Batch
 from lit_transformer.errors import UserError
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.resume import check_like
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`)."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        checkpoints.save(checkpoint, Path(path))
-
-
-class Checkpoints(CheckpointCallback):
-    """Keeps the latest checkpoints, for resuming and averaging, and the one with the best validation BLEU.
-
-    They lie in `checkpoints/` of the run's folder. There is always one of the last step.
-
-    Args:
-        every_n_steps: Optimizer steps between regular checkpoints; the paper's base model took 10 minutes for 1500.
-        keep: Regular checkpoints that are kept, the newest ones; the paper averages 5 of base and 20 of big.
-    """
-
-    def __init__(self, every_n_steps: int = 1500, keep: int = 5) -> None:
-        if every_n_steps < 1 or keep < 1:
-            raise UserError("checkpoints.every_n_steps and checkpoints.keep must be at least 1")
-        self.every_n_steps = every_n_steps
-        self.keep = keep
-        self.best_bleu = -math.inf
-        self.best_step: int | None = None
-        self.last_saved = Path()
-        """The regular checkpoint that was written last."""
-        self._saved_step: int | None = None
-        self._due = False
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_bleu": self.best_bleu, "best_step": self.best_step}
-
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        check_like(checkpoint["callbacks"].get(self.state_key), self.state_dict(), self.state_key)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        if ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
-            self.request(trainer)
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit":
-            _check_numbers(pl_module)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        bleu = trainer.callback_metrics.get("val/bleu")
-        if bleu is not None and float(bleu) > self.best_bleu:
-            self._save_best(trainer, float(bleu))
-        if self._due:
-            self._due = False
-            self._save_step(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save_step(trainer)
-
-    def request(self, trainer: L.Trainer) -> None:
-        """Saves this step: at its end, or after the validation that is due there, which a resumed run does not make."""
-        self._due = _validates_now(trainer)
-        if not self._due:
-            self._save_step(trainer)
-
-    def _save_best(self, trainer: L.Trainer, bleu: float) -> None:
-        folder, former = self._folder(trainer), self.best_step
-        self.best_bleu, self.best_step = bleu, trainer.global_step
-        trainer.save_checkpoint(checkpoints.best_path(folder, self.best_step))
-        if trainer.is_global_zero and former is not None and former != self.best_step:
-            checkpoints.best_path(folder, former).unlink(missing_ok=True)
-
-    def _save_step(self, trainer: L.Trainer) -> None:
-        # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
-        if self._saved_step == trainer.global_step:
-            return
-        _check_numbers(trainer.lightning_module)
-        self._saved_step = trainer.global_step
-        folder = self._folder(trainer)
-        # A kill must not take curves that the resumed run will not draw again.
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.flush()
-        self.last_saved = checkpoints.step_path(folder, trainer.global_step)
-        trainer.save_checkpoint(self.last_saved)
-        if trainer.is_global_zero:
-            for old in checkpoints.recent_steps(folder)[: -self.keep]:
-                old.unlink(missing_ok=True)
-
-    @staticmethod
-    def _folder(trainer: L.Trainer) -> Path:
-        return run_folder(trainer) / checkpoints.FOLDER
-
+from lit_transformer.training.saving import ends_step
 
 DIVERGED_BY = 1.0
 DIVERGED_REPORTS = 20
@@ -268,33 +168,6 @@ class Progress(Callback):
         self._first_step = trainer.global_step
         self._begin = time.perf_counter()
         self._waited = trainer.train_dataloader.wait_seconds  # type: ignore[union-attr]
-
-
-def run_folder(trainer: L.Trainer) -> Path:
-    """Where a run keeps what it writes: its logger's folder, the same on every rank; all ranks must ask."""
-    folder = trainer.log_dir or trainer.default_root_dir
-    return Path(trainer.strategy.broadcast(folder))
-
-
-def checkpoints_of(trainer: L.Trainer) -> Checkpoints:
-    """The callback that keeps the run's checkpoints."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
-
-
-def ends_step(trainer: L.Trainer, batch: Batch) -> bool:
-    """Whether the optimizer has stepped after this micro-batch."""
-    return batch.micro_batch + 1 == trainer.accumulate_grad_batches
-
-
-def _check_numbers(module: L.LightningModule) -> None:
-    assert isinstance(module, LitTransformer)
-    module.check_numbers()
-
-
-def _validates_now(trainer: L.Trainer) -> bool:
-    every = trainer.val_check_batch
-    num_micro_batches = trainer.global_step * trainer.accumulate_grad_batches
-    return trainer.enable_validation and isinstance(every, int) and num_micro_batches % every == 0
 
 
 def _escape(text: str) -> str:
