@@ -22,6 +22,7 @@ from lit_transformer.files import whole_file
 
 LARGE_FILE_BYTES = 2**26
 """A file of this size takes longer to read than a file system's clock to tick."""
+Version = tuple[int, int, int, int]
 _BLOCK_BYTES = 1 << 18  # what a processor's cache holds
 
 
@@ -51,13 +52,13 @@ def is_whole(path: Path) -> bool:
     """Whether a file of the cache is there with every byte that it was sealed with; says so if it is damaged."""
     try:
         version = version_of(path.stat())
-        expected, *sealed_version = _seal_of(path).read_text(encoding="ascii").split()
+        expected, sealed_version = _read_seal(path)
     except (OSError, ValueError):  # what cannot be read will be written, which says why it cannot
         return False
     if _checksum(path, version) != expected:
         print(f"note: the cache file {path} is damaged and is made anew", file=sys.stderr)
         return False
-    if tuple(sealed_version) != version:
+    if _is_large(version) and version != sealed_version:
         with suppress(OSError):  # nobody may write there: it is read again next time
             _seal(path, expected, version)
     return True
@@ -66,57 +67,85 @@ def is_whole(path: Path) -> bool:
 def seems_whole(path: Path) -> bool:
     """`is_whole` without reading a large file that has not been changed since it was sealed: see `LateCheck`."""
     try:
-        status = path.stat()
-        _, *sealed_version = _seal_of(path).read_text(encoding="ascii").split()
+        version = version_of(path.stat())
+        _, sealed_version = _read_seal(path)
     except (OSError, ValueError):
         return False
-    unchanged = status.st_size >= LARGE_FILE_BYTES and tuple(sealed_version) == version_of(status)
-    return unchanged or is_whole(path)
+    return (_is_large(version) and version == sealed_version) or is_whole(path)
 
 
-def version_of(status: os.stat_result) -> tuple[str, ...]:
-    """What differs after every change of a file; the time of the last one (ctime) cannot be set back."""
-    return tuple(map(str, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)))
+def version_of(status: os.stat_result) -> Version:
+    """What differs after every change of a file; on Linux the time of the last one (ctime) cannot be set back."""
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 class LateCheck:
-    """Reads a large file, which `seems_whole`, while it is used already: bits that flip on a disk leave no date."""
+    """Reads a large file that only `seems_whole` while it is used already: a bit that flips on a disk leaves no date.
+
+    Of a file that has taken its place meanwhile it says nothing.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.damaged = False
         self._path = path
-        self._damaged = False
-        if path.stat().st_size >= LARGE_FILE_BYTES:
-            Thread(target=self._read, daemon=True).start()
+        self._version = version_of(path.stat())
+        self._is_removed = False
+        self._thread = Thread(target=self._read, daemon=True)
+
+    def start(self) -> None:
+        """Once; a file that is not large has been read already."""
+        if self._thread.ident is None and _is_large(self._version):
+            self._thread.start()
 
     def raise_if_damaged(self) -> None:
-        """Raises as soon as it is known; the next start makes the file anew."""
-        if self._damaged:
+        """Raises as soon as it is known, which `damaged` says, too."""
+        if self.damaged:
+            anew = "run the same command again, which makes it anew"
+            by_hand = "remove it, or choose another folder with --data.cache_dir"
             raise UserError(
-                f"the cache file {self._path} is damaged: run the same command again, which makes it anew; "
+                f"the cache file {self._path} is damaged: {anew if self._is_removed else by_hand}; "
                 "go on from a checkpoint with --ckpt_path auto"
             )
 
     def _read(self) -> None:
         try:
-            expected = _seal_of(self._path).read_text(encoding="ascii").split()[0]
-            if _checksum(self._path, version_of(self._path.stat())) != expected:
-                self._damaged = True
-                _seal_of(self._path).unlink()
+            expected, sealed_version = _read_seal(self._path)
+            if sealed_version != self._version or _checksum(self._path, self._version) == expected:
+                return
+        except (FileNotFoundError, ValueError):
+            return
         except OSError:
-            pass  # taken away meanwhile; who has it open still has it
+            pass  # so does a disk speak that is failing
+        with suppress(OSError):
+            if version_of(self._path.stat()) != self._version:
+                return
+            _seal_of(self._path).unlink(missing_ok=True)
+            self._is_removed = True
+        self.damaged = True
 
 
 def _seal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.crc32")
 
 
-def _seal(path: Path, checksum: str, version: tuple[str, ...]) -> None:
+def _seal(path: Path, checksum: str, version: Version) -> None:
+    """Write down a file's checksum, and of a large one the version that has it."""
     with whole_file(_seal_of(path)) as unfinished:
-        unfinished.write_text(" ".join([checksum, *version]), encoding="ascii")
+        words = [checksum, *version] if _is_large(version) else [checksum]
+        unfinished.write_text(" ".join(map(str, words)), encoding="ascii")
+
+
+def _read_seal(path: Path) -> tuple[str, tuple[int, ...]]:
+    checksum, *version = _seal_of(path).read_text(encoding="ascii").split()
+    return checksum, tuple(map(int, version))
+
+
+def _is_large(version: Version) -> bool:
+    return version[0] >= LARGE_FILE_BYTES
 
 
 @lru_cache(maxsize=64)
-def _checksum(path: Path, version: tuple[str, ...]) -> str:
+def _checksum(path: Path, version: Version) -> str:
     """Computed once a process for a file that was not changed."""
     checksum = 0
     block = memoryview(bytearray(_BLOCK_BYTES))
@@ -150,10 +179,9 @@ def open_arrow(path: Path, *, fingerprint: str) -> Dataset:
 
 
 def mapped(path: Path) -> pa.Buffer:
-    """The bytes of a file, none of which is read before it is asked for.
+    """The bytes of a file; nothing is read before it is looked at.
 
-    `pyarrow.memory_map` and `datasets` have the system read all of it at once, which takes a minute where the memory
-    does not hold it.
+    `pyarrow.memory_map` and `datasets` have the system read ahead of each record batch that they open.
     """
     with path.open("rb") as file:
         return pa.py_buffer(mmap(file.fileno(), 0, access=ACCESS_READ))

@@ -1,7 +1,6 @@
 """The LightningDataModule: from a corpus's name to an endless stream of token batches. It does not know the model."""
 
 import hashlib
-from pathlib import Path
 from typing import Literal
 
 import lightning as L
@@ -97,7 +96,7 @@ class TranslationData(L.LightningDataModule):
         self.tokenizer: Tokenizer
         self.report: PreparationReport
         self.plan: BatchPlan
-        self._tokens_path: Path
+        self._late_check: LateCheck
         self._store: TokenStore
         self._validation: list[TextBatch]
 
@@ -138,10 +137,10 @@ class TranslationData(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Opens the cache and tells the trainer how many micro-batches make a step."""
-        if hasattr(self, "_store"):
+        if hasattr(self, "_store") and not self._late_check.damaged:
             return
         prepared = self._load()
-        self._tokens_path = prepared.path
+        self._late_check = LateCheck(prepared.path)
         self._store = TokenStore(prepared.dataset)
         self.plan = BatchPlan(
             self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
@@ -182,7 +181,8 @@ class TranslationData(L.LightningDataModule):
             pin_memory=on_gpu,
             worker_init_fn=leave_signals_to_training,
         )
-        return TimedLoader(loader, LateCheck(self._tokens_path).raise_if_damaged)
+        self._late_check.start()
+        return TimedLoader(loader, self._late_check.raise_if_damaged)
 
     def set_accumulation(self, trainer: L.Trainer, micro_batches: int) -> None:
         """Recipes count in optimizer steps, Lightning in the micro-batches that make them."""

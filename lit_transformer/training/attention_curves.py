@@ -37,7 +37,7 @@ class AttentionCurves(Callback):
     The target is the reference, so that pictures of different steps show the same words.
 
     Args:
-        sentences: How many are looked at; 0 for none.
+        sentences: How many are looked at, up to 25 MB of memory each; 0 for none.
     """
 
     def __init__(self, sentences: int = 2) -> None:
@@ -46,8 +46,8 @@ class AttentionCurves(Callback):
         self.sentences = sentences
         self._pictures: list[LiveHeadGrid] = []
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._pictures.clear()  # another fit may have other sentences
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._pictures.clear()  # the sentences may be others now
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitTransformer)

@@ -1,15 +1,18 @@
 """A file of the cache is believed only as far as its checksum goes, and a large one is not read before it is used."""
 
 import os
-import time
+from errno import EIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lit_transformer.data import arrow_file
-from lit_transformer.data.arrow_file import LateCheck, is_whole, sealed_file, seems_whole, version_of
+from lit_transformer.data.arrow_file import LateCheck, is_whole, open_arrow, sealed_file, seems_whole, version_of
+from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.store import TokenStore
 from lit_transformer.errors import UserError
-from tests.runs import fit, make_corpus
+from tests.runs import NUM_SENTENCES, fit, make_corpus
 
 CONTENT = b"some bytes" * 99
 
@@ -24,21 +27,22 @@ def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def flip_silently(path: Path) -> None:
-    """Change a bit as a failing disk does: the file system knows of nothing."""
+def flip_silently(path: Path, position: int) -> None:
+    """Change a bit as a failing disk does: the file system knows of nothing, and nobody else has it open."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[position] ^= 1
+    path.unlink()
     path.write_bytes(data)
     seal = path.with_name(f"{path.name}.crc32")
-    seal.write_text(" ".join([seal.read_text().split()[0], *version_of(path.stat())]))
+    seal.write_text(" ".join(map(str, [seal.read_text().split()[0], *version_of(path.stat())])))
     arrow_file._checksum.cache_clear()  # of a process that has read it before
 
 
-def wait_for(check: LateCheck) -> None:
-    """Half a minute is more than the smallest of files takes."""
-    for _ in range(3000):
-        check.raise_if_damaged()
-        time.sleep(0.01)
+def finished(check: LateCheck) -> LateCheck:
+    check.start()
+    check._thread.join(timeout=60)
+    assert not check._thread.is_alive()
+    return check
 
 
 def test_a_large_file_is_read_only_when_it_was_changed(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,22 +78,59 @@ def test_a_seal_of_nonsense(seal: bytes, sealed: Path) -> None:
 
 
 def test_a_bit_that_flipped_is_found_later(sealed: Path) -> None:
-    flip_silently(sealed)
+    flip_silently(sealed, 7)
     assert seems_whole(sealed)
-    with pytest.raises(UserError, match=r"file is damaged: run the same command again"):
-        wait_for(LateCheck(sealed))
+    with pytest.raises(UserError, match=r"file is damaged: run the same command again, .* --ckpt_path auto"):
+        finished(LateCheck(sealed)).raise_if_damaged()
     assert not seems_whole(sealed)
 
 
+def test_a_disk_that_cannot_read_is_damage(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise OSError(EIO, "Input/output error")
+
+    monkeypatch.setattr(arrow_file, "_checksum", fail)
+    with pytest.raises(UserError, match="damaged"):
+        finished(LateCheck(sealed)).raise_if_damaged()
+    assert not seems_whole(sealed)
+
+
+def test_what_cannot_be_removed_is_said_so(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flip_silently(sealed, 7)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(UserError, match=r"is damaged: remove it, or choose another folder with --data\.cache_dir"):
+        finished(LateCheck(sealed)).raise_if_damaged()
+
+
+def test_another_file_in_its_place_is_not_touched(sealed: Path) -> None:
+    """A second run makes anew what the first one has found damaged, or has another version of the project."""
+    for damage in (False, True):
+        if damage:
+            flip_silently(sealed, 7)
+        check = LateCheck(sealed)
+        with sealed_file(sealed) as unfinished:
+            unfinished.write_bytes(b"other bytes" * 99)
+        finished(check)
+        assert seems_whole(sealed)
+    assert not check.damaged, "it is not the file of that seal: nothing can be said of it"
+
+
 def test_what_is_whole_or_gone_does_not_stop_anybody(sealed: Path) -> None:
-    arrow_file._checksum.cache_clear()
     check = LateCheck(sealed)
-    while arrow_file._checksum.cache_info().currsize == 0:
-        time.sleep(0.01)
-    check.raise_if_damaged()
+    finished(check).raise_if_damaged()
     assert is_whole(sealed)
-    sealed.with_name("file.crc32").unlink()
-    LateCheck(sealed).raise_if_damaged()
+    check = LateCheck(sealed)
+    sealed.unlink()
+    finished(check).raise_if_damaged()
+    check.start()  # as a second `fit` of the same datamodule does
+
+
+def tokens_of(data: TranslationData) -> list[list[int]]:
+    return data._store.gather(np.arange(NUM_SENTENCES), "target").tolist()
 
 
 def test_a_run_stops_and_the_next_one_makes_the_file_anew(
@@ -100,11 +141,31 @@ def test_a_run_stops_and_the_next_one_makes_the_file_anew(
     fit(corpus, tmp_path / "first", trainer__max_steps=2)
     [tokens] = (tmp_path / "cache" / "tokens").glob("*.arrow")
     content = tokens.read_bytes()
-    flip_silently(tokens)
+    store = TokenStore(open_arrow(tokens, fingerprint=""))
+    flip_silently(tokens, int(store._starts["target"][3]) * store._flat.itemsize)
     with pytest.raises(SystemExit) as stopped:
-        fit(corpus, tmp_path / "second", trainer__max_steps=10**6)
+        fit(corpus, tmp_path / "second", trainer__max_steps=2000)
     assert stopped.value.code == 2
     assert f"the cache file {tokens} is damaged: run the same command again" in capfd.readouterr().err
     run = fit(corpus, tmp_path / "third", trainer__max_steps=2)
     assert tokens.read_bytes() == content
     assert run.checkpoint(2).exists()
+
+
+def test_a_datamodule_that_found_damage_opens_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook fits twice with the same one."""
+    monkeypatch.setattr(arrow_file, "LARGE_FILE_BYTES", 0)
+    settings = {"corpus": str(make_corpus(tmp_path / "corpus")), "cache_dir": str(tmp_path / "cache")}
+    data = TranslationData(**settings, vocab_size=100)
+    data.prepare_data()
+    data.setup("fit")
+    right, path = tokens_of(data), data._late_check._path
+    flip_silently(path, int(data._store._starts["target"][3]) * data._store._flat.itemsize)
+    data = TranslationData(**settings, vocab_size=100)
+    data.prepare_data()
+    data.setup("fit")
+    assert tokens_of(data) != right
+    finished(data._late_check)
+    data.prepare_data()
+    data.setup("fit")
+    assert tokens_of(data) == right
