@@ -51,6 +51,7 @@ def fit(cli: FitCLI) -> None:
             f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}{resumed}",
             flush=True,
         )
+    cli.model.resumed = checkpoints.read(cli.resumed) if cli.resumed else None
     with enough_memory("lower data.max_tokens_per_device; the optimizer steps stay the same"):
         trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
     run = run_folder(trainer)

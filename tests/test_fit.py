@@ -239,6 +239,7 @@ class Continued(NamedTuple):
     weights: dict[str, Tensor]
     bleu: dict[int, float]
     micro_batches: float
+    curves: dict[str, dict[int, float]]
 
 
 CONTINUED = {
@@ -246,6 +247,7 @@ CONTINUED = {
     "trainer__precision": "64-true",
     "trainer__max_steps": 103,
     "trainer__val_check_interval": 103,
+    "trainer__log_every_n_steps": 3,  # of steps 101 and 102
     "checkpoints__every_n_steps": 1,
     "checkpoints__keep": 9,
 }
@@ -259,7 +261,8 @@ def continued(run: Run, folder: Path) -> Continued:
     gradients = [(after[index]["exp_avg"] - 0.9 * before[index]["exp_avg"].double()) / 0.1 for index in before]
     last = load(further.checkpoint(103))
     batches = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
-    return Continued(gradients, last["state_dict"], further.curve("val/bleu"), batches / 103)
+    curves = {name: further.curve(name) for name in ("train/loss", "train/perplexity", "train/gradient_norm")}
+    return Continued(gradients, last["state_dict"], further.curve("val/bleu"), batches / 103, curves)
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +281,9 @@ def check_same_steps(mine: Continued, alone: Continued, micro_batches: int) -> N
         torch.testing.assert_close(weight, alone.weights[name], rtol=1e-6, atol=1e-9)
     assert mine.bleu == alone.bleu
     assert list(alone.bleu) == [103]
+    for name, curve in mine.curves.items():
+        assert list(curve) == [102]
+        assert curve == pytest.approx(alone.curves[name], rel=1e-6), name
 
 
 def test_weights_that_are_no_numbers_stop_the_run(
@@ -371,6 +377,28 @@ def test_processes_change_nothing(
         said.append(f"{was} micro_batches 2, this run has 1")
     assert [":".join(line.split(":")[:2]) for line in errors.splitlines()] == said, errors
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4 // world_size)
+
+
+@pytest.mark.slow
+def test_fully_sharded_training_takes_the_same_steps(
+    corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path
+) -> None:
+    """On a stand-in for two GPUs: begun from one device's checkpoint, and again from its own."""
+    changes = {**CONTINUED, "trainer__precision": "32-true", "devices": 2, "trainer__strategy": "fsdp"}
+    started_from = run.checkpoint(100)
+    for name, ckpt_path in (("first", started_from), ("again", Run(tmp_path / "first", "").checkpoint(102))):
+        options = arguments(corpus, tmp_path / "runs" / name, **changes, ckpt_path=ckpt_path)
+        program = [sys.executable, "-W", "ignore", "tests/fsdp_on_cpu.py", *options]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)}
+        ended = subprocess.run(program, cwd=repo_root, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        (tmp_path / "runs" / name / "lightning_logs" / "version_0").rename(tmp_path / name)
+    first, again = (load(Run(tmp_path / name, "").checkpoint(103)) for name in ("first", "again"))
+    assert same(first["state_dict"], again["state_dict"])
+    assert same(first["optimizer_states"], again["optimizer_states"])
+    for name, weight in first["state_dict"].items():
+        torch.testing.assert_close(weight, alone.weights[name].float(), rtol=1e-4, atol=1e-5)
+    assert Run(tmp_path / "first", "").curve("train/loss") == pytest.approx(alone.curves["train/loss"], rel=1e-5)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the thread names from Linux' /proc")

@@ -1,7 +1,7 @@
 """The LightningModule: what a training step and a validation step are. It knows neither files nor sentencepiece."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
@@ -106,6 +107,8 @@ class LitTransformer(L.LightningModule):
         self.validation_beam_size = validation_beam_size
         self.bleu_tokenize = bleu_tokenize
         self.seed = seed
+        self.resumed: Mapping[str, Any] | None = None
+        """What is in the checkpoint that `trainer.fit` is given, to be checked before anything is loaded from it."""
         self.samples: list[Sample] = []
         # The default leaves out what is not a number: a run that diverges must show it.
         self.val_loss = MeanMetric(nan_strategy=math.nan)
@@ -122,6 +125,9 @@ class LitTransformer(L.LightningModule):
         # Steps whose gradients are not finite: that float16 has skipped, in a row, and the one that broke the run (-1).
         for name, value in (("skipped_steps", 0), ("bad_in_a_row", 0), ("broken_step", -1)):
             self.register_buffer(name, torch.tensor(value), persistent=False)
+        # DDP would overwrite each rank's sums with the first one's at every forward, and send constants along.
+        buffers = [name for name, _ in self.named_buffers()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, buffers)
 
     @property
     def text(self) -> TextSource:
@@ -208,7 +214,13 @@ class LitTransformer(L.LightningModule):
             step=self.trainer.global_step,
         )
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def setup(self, stage: str) -> None:
+        # Some strategies load weights and moments by themselves, into parts of them, and before they ask anybody.
+        if self.resumed is not None:
+            self._check_resumed(self.resumed)
+            self.resumed = None  # as large as the run's whole state
+
+    def _check_resumed(self, checkpoint: Mapping[str, Any]) -> None:
         entry = checkpoint.get(checkpoints.ENTRY, {})
         if entry.get("tokenizer") != self.text.tokenizer.model_bytes:
             raise UserError(
@@ -229,6 +241,8 @@ class LitTransformer(L.LightningModule):
             loop=self.trainer.fit_loop.state_dict(),
             schedule=self._schedule(),
         )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Lightning counts micro-batches, and on other devices a step may have another number of them.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         surplus = progress["total"]["ready"] - checkpoint["global_step"] * self.trainer.accumulate_grad_batches

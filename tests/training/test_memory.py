@@ -27,7 +27,7 @@ from tests.runs import fit, make_corpus
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its size from Linux' /proc")
 
 PAIRS, LENGTH = 200, 20
-D_FF = 4096
+D_FF = 2**14  # makes states that malloc takes from the system, not from what earlier tests have left
 HIDDEN_BYTES = PAIRS * LENGTH * D_FF * 4
 """Of the feed-forward network's inner states on one side; there are two sides, and autograd keeps them twice."""
 
