@@ -398,7 +398,8 @@ def test_fully_sharded_training_takes_the_same_steps(
     assert same(first["optimizer_states"], again["optimizer_states"])
     for name, weight in first["state_dict"].items():
         torch.testing.assert_close(weight, alone.weights[name].float(), rtol=1e-4, atol=1e-5)
-    assert Run(tmp_path / "first", "").curve("train/loss") == pytest.approx(alone.curves["train/loss"], rel=1e-5)
+    for name in ("train/loss", "train/gradient_norm"):
+        assert Run(tmp_path / "first", "").curve(name) == pytest.approx(alone.curves[name], rel=1e-4), name
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the thread names from Linux' /proc")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -159,6 +160,8 @@ class LitTransformer(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
         self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        if isinstance(self.trainer.strategy, FSDPStrategy):  # each rank has another part of them
+            self.gradient_norm = self.trainer.strategy.reduce(self.gradient_norm**2, reduce_op="sum").sqrt()
         # A loss that is not finite has such gradients, too. All of this stays on the device.
         bad = ~self.gradient_norm.isfinite()
         self.bad_in_a_row = torch.where(bad, self.bad_in_a_row + 1, 0)
