@@ -22,7 +22,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from lit_transformer.analysis.entropy import normalized_head_entropy
-from lit_transformer.analysis.maps import KINDS, WORD_BEGIN, Kind, head_of, layer_of, maps_of
+from lit_transformer.analysis.maps import KINDS, WORD_BEGIN, Kind, head_of, maps_of
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.decoding.attention import Attention
 
@@ -220,8 +220,8 @@ def _grid(
 
 def _heads(attention: Attention, kind: Kind) -> list[list[Map]]:
     """The maps of all heads, a list for each layer."""
-    layers = maps_of(attention, kind).layers
-    return [[_allowed(weights_LM, kind) for weights_LM in layer_of(attention, kind, layer)] for layer in layers]
+    layers = maps_of(attention, kind).layers.values()
+    return [[_allowed(weights_LM, kind) for weights_LM in weights_HLM] for weights_HLM in layers]
 
 
 def _mosaic(maps: Sequence[Sequence[Map]]) -> Map:
