@@ -50,8 +50,30 @@ def smoothed_cross_entropy(
     return LossSums(*sums)
 
 
+class _Projection(NamedTuple):
+    """The matrix to the vocabulary in the dtypes that are needed."""
+
+    weight_VD: Tensor
+    factor_VD: Tensor
+    """In the dtype of products."""
+    mean_D: Tensor
+    """The mean row, in the dtype of sums."""
+
+
+class _Gradients(NamedTuple):
+    """The gradients of the smoothed loss, in the dtype of sums."""
+
+    states_ND: Tensor
+    weight_VD: Tensor
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and gradients in one pass over chunks of rows: a chunk's logits are made once, used, and forgotten."""
+    """Loss and gradients in one pass over chunks of rows: a chunk's logits are made once, used, and freed.
+
+    States and weight may differ in dtype: under FSDP in mixed precision the weight is bfloat16, and a layer norm gives
+    float32 states. Products have autocast's dtype, or else the wider of the two. All sums are float32 at least, and a
+    gradient is rounded to its input's dtype once, at the end.
+    """
 
     @staticmethod
     def forward(
@@ -64,55 +86,78 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         device = states_ND.device.type
-        autocast = torch.is_autocast_enabled(device)
-        product_dtype = torch.get_autocast_dtype(device) if autocast else states_ND.dtype
-        sum_dtype = torch.promote_types(states_ND.dtype, torch.float32)
-        needs_gradient = with_gradient and any(ctx.needs_input_grad)
+        wider = torch.promote_types(states_ND.dtype, weight_VD.dtype)
+        product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else wider
+        sum_dtype = torch.promote_types(wider, torch.float32)
         vocab_size = weight_VD.shape[0]
-        weight = weight_VD.to(product_dtype)
-        mean_D = weight_VD.mean(dim=0)
         smoothed = torch.zeros((), dtype=sum_dtype, device=states_ND.device)
         nll = torch.zeros_like(smoothed)
-        grad_states_ND = torch.empty_like(states_ND) if needs_gradient else None
-        grad_weight_VD = torch.zeros_like(weight_VD) if needs_gradient else None
-        logits_per_chunk = LOGITS_PER_CHUNK.get(device, LOGITS_PER_CHUNK_ELSEWHERE)
-        rows = max(1, logits_per_chunk // vocab_size)
+        gradients = None
+        if with_gradient and any(ctx.needs_input_grad):
+            gradients = _Gradients(
+                torch.empty_like(states_ND, dtype=sum_dtype), torch.zeros_like(weight_VD, dtype=sum_dtype)
+            )
+        rows = max(1, LOGITS_PER_CHUNK.get(device, LOGITS_PER_CHUNK_ELSEWHERE) // vocab_size)
         with torch.autocast(device, enabled=False):
+            projection = _Projection(weight_VD, weight_VD.to(product_dtype), weight_VD.mean(dim=0, dtype=sum_dtype))
             for begin in range(0, len(states_ND), rows):
-                states_RD, target_R = states_ND[begin : begin + rows], target_N[begin : begin + rows]
-                states = states_RD.to(product_dtype)
-                real_R1 = (target_R != pad_id).to(sum_dtype)[:, None]
-                logits_RV = F.linear(states, weight)
-                largest_R1 = logits_RV.amax(dim=1, keepdim=True).to(sum_dtype)
-                target_logit_R1 = logits_RV.gather(1, target_R[:, None]).to(sum_dtype)
-                exp_RV = logits_RV.to(sum_dtype).sub_(largest_R1).exp_()
-                exp_sum_R1 = exp_RV.sum(dim=1, keepdim=True)
-                log_z_R1 = exp_sum_R1.log() + largest_R1
-                nll_R1 = log_z_R1 - target_logit_R1
-                # The mean logit is the state times the mean row of the weights.
-                uniform_R1 = log_z_R1 - (states_RD @ mean_D)[:, None].to(sum_dtype)
-                smoothed += (((1 - epsilon) * nll_R1 + epsilon * uniform_R1) * real_R1).sum()
-                nll += (nll_R1 * real_R1).sum()
-                if grad_states_ND is None or grad_weight_VD is None:
-                    continue
-                # d loss / d logits = softmax - smoothed target. Only softmax, as exp / sum, needs the whole chunk;
-                # the two parts of the smoothed target are products with one row of the weights and their mean.
-                exp = exp_RV.to(product_dtype)
-                scale_R1 = real_R1 / exp_sum_R1
-                right_RD = (1 - epsilon) * weight_VD[target_R] + epsilon * mean_D
-                grad_states_ND[begin : begin + rows] = (exp @ weight) * scale_R1 - right_RD * real_R1
-                grad_weight_VD += exp.T @ (states_RD * scale_R1).to(product_dtype)
-            if grad_states_ND is not None and grad_weight_VD is not None:
-                real_ND = states_ND * (target_N != pad_id)[:, None]
+                chunk = slice(begin, begin + rows)
+                sums = _chunk_sums(states_ND, projection, target_N, chunk, pad_id, epsilon, gradients)
+                smoothed += sums.smoothed
+                nll += sums.nll
+            if gradients is not None:
+                real_ND = states_ND.to(sum_dtype) * (target_N != pad_id)[:, None]
+                grad_weight_VD = gradients.weight_VD
                 grad_weight_VD -= epsilon / vocab_size * real_ND.sum(dim=0)
-                grad_weight_VD.index_add_(0, target_N, real_ND.to(grad_weight_VD.dtype), alpha=epsilon - 1)
-                ctx.save_for_backward(grad_states_ND, grad_weight_VD)
+                grad_weight_VD.index_add_(0, target_N, real_ND, alpha=epsilon - 1)
+                ctx.save_for_backward(*gradients)
+                ctx.dtypes = states_ND.dtype, weight_VD.dtype
         ctx.mark_non_differentiable(nll)
         return smoothed, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_smoothed: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        grad_states_ND, grad_weight_VD = ctx.saved_tensors
-        scale = grad_smoothed.to(grad_states_ND.dtype)
-        return grad_states_ND * scale, grad_weight_VD * grad_smoothed.to(grad_weight_VD.dtype), None, None, None, None
+        grad_states_ND, grad_weight_VD = (
+            (gradient * grad_smoothed).to(dtype) for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
+        return grad_states_ND, grad_weight_VD, None, None, None, None
+
+
+def _chunk_sums(
+    states_ND: Tensor,
+    projection: _Projection,
+    target_N: Tensor,
+    chunk: slice,
+    pad_id: int,
+    epsilon: float,
+    gradients: _Gradients | None,
+) -> LossSums:
+    """The sums over some rows; their part of the gradients goes into `gradients`, if there are any.
+
+    A function of its own, because its logits are freed when it returns.
+    """
+    weight_VD, factor_VD, mean_D = projection
+    sum_dtype, product_dtype = mean_D.dtype, factor_VD.dtype
+    states_RD, target_R = states_ND[chunk], target_N[chunk]
+    real_R1 = (target_R != pad_id).to(sum_dtype)[:, None]
+    logits_RV = F.linear(states_RD.to(product_dtype), factor_VD).to(sum_dtype)
+    largest_R1 = logits_RV.amax(dim=1, keepdim=True)
+    target_logit_R1 = logits_RV.gather(1, target_R[:, None])
+    exp_RV = logits_RV.sub_(largest_R1).exp_()
+    exp_sum_R1 = exp_RV.sum(dim=1, keepdim=True)
+    log_z_R1 = exp_sum_R1.log() + largest_R1
+    nll_R1 = log_z_R1 - target_logit_R1
+    # The mean logit is the state times the mean row of the weights.
+    states_RD = states_RD.to(sum_dtype)
+    uniform_R1 = log_z_R1 - (states_RD @ mean_D)[:, None]
+    smoothed = (((1 - epsilon) * nll_R1 + epsilon * uniform_R1) * real_R1).sum()
+    if gradients is not None:
+        # d loss / d logits = softmax - smoothed target. Only softmax, as exp / sum, needs the whole chunk;
+        # the two parts of the smoothed target are products with one row of the weights and their mean.
+        exp = exp_RV.to(product_dtype)
+        scale_R1 = real_R1 / exp_sum_R1
+        right_RD = (1 - epsilon) * weight_VD[target_R].to(sum_dtype) + epsilon * mean_D
+        gradients.states_ND[chunk] = (exp @ factor_VD) * scale_R1 - right_RD * real_R1
+        gradients.weight_VD.add_(exp.T @ (states_RD * scale_R1).to(product_dtype))
+    return LossSums(smoothed, (nll_R1 * real_R1).sum())

@@ -1,9 +1,13 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_transformer.training import loss
@@ -86,6 +90,72 @@ def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32() -> None:
     for grad, expected_grad in zip(grads, expected_grads, strict=True):
         assert grad.dtype == torch.float32
         assert (grad - expected_grad).norm() < 0.03 * expected_grad.norm()
+
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("weight_dtype", DTYPES)
+@pytest.mark.parametrize("states_dtype", DTYPES)
+def test_states_and_weight_of_any_dtypes(
+    states_dtype: torch.dtype, weight_dtype: torch.dtype, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against float64: 512 chunks leave the rounding of one product, because sums are float32 at least."""
+    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, "cpu", 8 * V)
+    states_ND = torch.randn(4096, D).to(states_dtype).requires_grad_()
+    weight_VD = torch.randn(V, D).to(weight_dtype).requires_grad_()
+    target_N = torch.randint(0, V, (len(states_ND),))
+    exact = states_ND.detach().double().requires_grad_(), weight_VD.detach().double().requires_grad_()
+    expected = F.cross_entropy(
+        exact[0] @ exact[1].T, target_N, ignore_index=PAD_ID, label_smoothing=EPSILON, reduction="sum"
+    )
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        result = sums(states_ND, weight_VD, target_N)
+    assert result.smoothed.dtype == result.nll.dtype == torch.float32
+    in_bfloat16 = autocast or states_dtype == weight_dtype == torch.bfloat16
+    assert result.smoothed.item() == pytest.approx(expected.item(), rel=1e-3 if in_bfloat16 else 1e-5)
+    (0.37 * result.smoothed).backward()
+    (0.37 * expected).backward()
+    for given, oracle in zip((states_ND, weight_VD), exact, strict=True):
+        assert given.grad is not None
+        assert oracle.grad is not None
+        assert given.grad.dtype == given.dtype
+        rounding = 0.02 if in_bfloat16 or given.dtype == torch.bfloat16 else 1e-5
+        assert (given.grad.double() - oracle.grad).norm() < rounding * oracle.grad.norm()
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most bytes that tensors made in this context have held at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._storages: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._storages[StorageWeakRef(storage)] = storage.nbytes()
+        self._storages = {storage: size for storage, size in self._storages.items() if not storage.expired()}
+        self.most = max(self.most, sum(self._storages.values()))
+        return result
+
+
+@pytest.mark.parametrize(("autocast", "copies"), [(False, 1.0), (True, 1.5)])
+def test_one_chunk_of_logits_is_held_at_a_time(autocast: bool, copies: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32; in mixed precision they come and go in bfloat16. What else there is, is small beside them."""
+    rows, vocab_size, d_model = 64, 1009, 2
+    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, "cpu", rows * vocab_size)
+    states_ND = torch.randn(5 * rows, d_model, requires_grad=True)
+    weight_VD = torch.randn(vocab_size, d_model, requires_grad=True)
+    target_N = torch.randint(0, vocab_size, (len(states_ND),))
+    with LiveBytes() as live, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        sums(states_ND, weight_VD, target_N)
+    chunk = 4 * rows * vocab_size
+    assert copies * chunk <= live.most < (copies + 0.3) * chunk
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
