@@ -18,6 +18,7 @@ from lit_transformer.batch import PAD_ID
 from lit_transformer.model.attention import attend
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.dropout import Dropout
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.loss import smoothed_cross_entropy
 
@@ -115,7 +116,7 @@ def parts(device: str) -> dict[str, tuple[Callable[[], None], Callable[[], None]
         "label-smoothed loss": (our_loss, plain_loss),
         "dropout": (lambda: dropout(states).sum().backward(), lambda: F.dropout(states, 0.3).sum().backward()),
         "attention": (
-            lambda: attend(*heads, None).sum().backward(),
+            lambda: attend(*heads, Mask()).sum().backward(),
             lambda: F.scaled_dot_product_attention(*heads).sum().backward(),
         ),
     }

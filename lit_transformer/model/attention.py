@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import Positions
 
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""(query BHLK, key BHMK, value BHMK, bias broadcastable to BHLM or None) -> BHLK."""
+Attend = Callable[[Tensor, Tensor, Tensor, Mask], Tensor]
+"""(query BHLK, key BHMK, value BHMK, mask) -> BHLK."""
 
 
 class KeysValues(NamedTuple):
@@ -27,22 +28,33 @@ class KeysValues(NamedTuple):
     value_BHMK: Tensor
 
 
-def attention_weights(query_BHLK: Tensor, key_BHMK: Tensor, bias: Tensor | None) -> Tensor:
+def attention_weights(query_BHLK: Tensor, key_BHMK: Tensor, mask: Mask) -> Tensor:
     """softmax(Q K^T / sqrt(d_k)) of equation (1), B x H x L x M."""
     score_BHLM = (query_BHLK * query_BHLK.shape[-1] ** -0.5) @ key_BHMK.transpose(-1, -2)
+    bias = mask.bias(query_BHLK.shape[2], key_BHMK.shape[2], query_BHLK.device)
     if bias is not None:
         score_BHLM = score_BHLM + bias.to(score_BHLM.dtype)
     return score_BHLM.softmax(dim=-1)
 
 
-def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, bias: Tensor | None) -> Tensor:
-    """Equation (1) by the fastest way that the device has.
+def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
+    """Equation (1) by the fastest way that the device has: the fused kernel, but on CPUs.
 
-    That is the fused kernel, but on CPUs: there, for sentences, the fused kernel's backward pass takes 8 times as
-    long as equation (1) written out in bfloat16, as long in float32, and 5 times as long for one query.
+    On CPUs, for sentences, the fused kernel's backward pass takes 8 times as long as equation (1) written out in
+    bfloat16, as long in float32, and 5 times as long for one query.
     """
     if query_BHLK.device.type == "cpu":
-        return attention_weights(query_BHLK, key_BHMK, bias).to(value_BHMK.dtype) @ value_BHMK
+        return attention_weights(query_BHLK, key_BHMK, mask).to(value_BHMK.dtype) @ value_BHMK
+    return fused_attention(query_BHLK, key_BHMK, value_BHMK, mask)
+
+
+def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
+    """Equation (1) by PyTorch's fused kernel; without a mask tensor where it can do without, which is its fastest."""
+    length, keys = query_BHLK.shape[2], key_BHMK.shape[2]
+    # `is_causal` counts positions from the start, so it is right for equal lengths only (pytorch #108108).
+    if mask.only_causal and length == keys:
+        return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, is_causal=True)
+    bias = mask.bias(length, keys, query_BHLK.device)
     if bias is not None:
         bias = bias.to(query_BHLK.dtype)
     return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, attn_mask=bias)
@@ -61,24 +73,14 @@ class WeightRecorder:
         self._calls = calls
         self._num_calls = 0
 
-    def __call__(self, query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, bias: Tensor | None) -> Tensor:
+    def __call__(self, query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
         call = self._num_calls
         self._num_calls += 1
         if self._calls is not None and call not in self._calls:
-            return attend(query_BHLK, key_BHMK, value_BHMK, bias)
-        weight_BHLM = attention_weights(query_BHLK, key_BHMK, bias)
+            return attend(query_BHLK, key_BHMK, value_BHMK, mask)
+        weight_BHLM = attention_weights(query_BHLK, key_BHMK, mask)
         self.weights[call] = weight_BHLM
-        return weight_BHLM @ value_BHMK
-
-
-def padding_bias(mask_BM: Tensor) -> Tensor:
-    """The additive form of a mask over keys (True: may be attended), B x 1 x 1 x M: 0 or minus infinity."""
-    return torch.zeros(mask_BM.shape, device=mask_BM.device).masked_fill_(~mask_BM, float("-inf"))[:, None, None]
-
-
-def causal_bias(length: int, device: torch.device) -> Tensor:
-    """Position i may attend to positions up to i (section 3.2.3), L x L. Padding at the end needs no other mask."""
-    return torch.full((length, length), float("-inf"), device=device).triu_(1)
+        return weight_BHLM.to(value_BHMK.dtype) @ value_BHMK
 
 
 def split_heads(states_BLX: Tensor, num_heads: int) -> Tensor:
@@ -97,35 +99,34 @@ class SelfAttention(nn.Module):
     The projections W^Q, W^K, W^V of all heads lie in one matrix, in this order, so that one product makes them all.
     """
 
-    def __init__(self, config: TransformerConfig, positions: Positions) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.sizes = [config.num_heads * size for size in (config.key_size, config.key_size, config.value_size)]
         self.query_key_value = nn.Linear(config.d_model, sum(self.sizes), bias=False)
         self.output = nn.Linear(self.sizes[2], config.d_model, bias=False)
-        self.positions = positions
         for weight in self.query_key_value.weight.split(self.sizes):
             nn.init.xavier_uniform_(weight)
         nn.init.xavier_uniform_(self.output.weight)
 
-    def forward(self, states_BLD: Tensor, bias: Tensor | None, attend: Attend) -> Tensor:
-        query_BHLK, key_BHLK, value_BHLK = self._project(states_BLD, start=0)
-        return self.output(merge_heads(attend(query_BHLK, key_BHLK, value_BHLK, bias)))
+    def forward(self, states_BLD: Tensor, mask: Mask, positions: Positions, attend: Attend) -> Tensor:
+        query_BHLK, key_BHLK, value_BHLK = self._project(states_BLD, positions, start=0)
+        return self.output(merge_heads(attend(query_BHLK, key_BHLK, value_BHLK, mask)))
 
     def step(
-        self, states_N1D: Tensor, past: KeysValues, bias: Tensor | None, attend: Attend
+        self, states_N1D: Tensor, past: KeysValues, mask: Mask, positions: Positions, attend: Attend
     ) -> tuple[Tensor, KeysValues]:
         """One more position after `past`; returns the output and the past with this position in it."""
-        query_NH1K, key_NH1K, value_NH1K = self._project(states_N1D, start=past.key_BHMK.shape[2])
+        query_NH1K, key_NH1K, value_NH1K = self._project(states_N1D, positions, start=past.key_BHMK.shape[2])
         present = KeysValues(
             torch.cat([past.key_BHMK, key_NH1K], dim=2), torch.cat([past.value_BHMK, value_NH1K], dim=2)
         )
-        return self.output(merge_heads(attend(query_NH1K, *present, bias))), present
+        return self.output(merge_heads(attend(query_NH1K, *present, mask))), present
 
-    def _project(self, states_BLD: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, states_BLD: Tensor, positions: Positions, start: int) -> tuple[Tensor, Tensor, Tensor]:
         parts = self.query_key_value(states_BLD).split(self.sizes, dim=-1)
         query_BHLK, key_BHLK, value_BHLK = (split_heads(part, self.num_heads) for part in parts)
-        return self.positions.rotate(query_BHLK, start), self.positions.rotate(key_BHLK, start), value_BHLK
+        return positions.rotate(query_BHLK, start), positions.rotate(key_BHLK, start), value_BHLK
 
 
 class CrossAttention(nn.Module):
@@ -146,6 +147,6 @@ class CrossAttention(nn.Module):
         key_BSX, value_BSX = self.key_value(memory_BSD).split(self.sizes, dim=-1)
         return KeysValues(split_heads(key_BSX, self.num_heads), split_heads(value_BSX, self.num_heads))
 
-    def forward(self, states_BLD: Tensor, source: KeysValues, bias: Tensor | None, attend: Attend) -> Tensor:
+    def forward(self, states_BLD: Tensor, source: KeysValues, mask: Mask, attend: Attend) -> Tensor:
         query_BHLK = split_heads(self.query(states_BLD), self.num_heads)
-        return self.output(merge_heads(attend(query_BHLK, *source, bias)))
+        return self.output(merge_heads(attend(query_BHLK, *source, mask)))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lit_transformer.model.attention import Attend, CrossAttention, KeysValues, SelfAttention
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.dropout import Dropout
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import Positions
 
 
@@ -50,15 +51,15 @@ class AddNorm(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention, then the feed-forward network."""
 
-    def __init__(self, config: TransformerConfig, positions: Positions) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.self_attention = SelfAttention(config, positions)
+        self.self_attention = SelfAttention(config)
         self.self_attention_norm = AddNorm(config)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = AddNorm(config)
 
-    def forward(self, states_BSD: Tensor, bias: Tensor | None, attend: Attend) -> Tensor:
-        output_BSD = self.self_attention(self.self_attention_norm.enter(states_BSD), bias, attend)
+    def forward(self, states_BSD: Tensor, mask: Mask, positions: Positions, attend: Attend) -> Tensor:
+        output_BSD = self.self_attention(self.self_attention_norm.enter(states_BSD), mask, positions, attend)
         states_BSD = self.self_attention_norm.leave(states_BSD, output_BSD)
         output_BSD = self.feed_forward(self.feed_forward_norm.enter(states_BSD))
         return self.feed_forward_norm.leave(states_BSD, output_BSD)
@@ -67,9 +68,9 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Masked self-attention, attention to the source, then the feed-forward network."""
 
-    def __init__(self, config: TransformerConfig, positions: Positions) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.self_attention = SelfAttention(config, positions)
+        self.self_attention = SelfAttention(config)
         self.self_attention_norm = AddNorm(config)
         self.cross_attention = CrossAttention(config)
         self.cross_attention_norm = AddNorm(config)
@@ -79,38 +80,38 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         states_BTD: Tensor,
-        self_bias: Tensor | None,
+        self_mask: Mask,
+        positions: Positions,
         source: KeysValues,
-        source_bias: Tensor | None,
+        source_mask: Mask,
         attend: Attend,
     ) -> Tensor:
-        output_BTD = self.self_attention(self.self_attention_norm.enter(states_BTD), self_bias, attend)
+        output_BTD = self.self_attention(self.self_attention_norm.enter(states_BTD), self_mask, positions, attend)
         states_BTD = self.self_attention_norm.leave(states_BTD, output_BTD)
-        return self._attend_to_source(states_BTD, source, source_bias, attend)
+        return self._attend_to_source(states_BTD, source, source_mask, attend)
 
     def step(
         self,
         states_N1D: Tensor,
         past: KeysValues,
-        self_bias: Tensor | None,
+        self_mask: Mask,
+        positions: Positions,
         source: KeysValues,
-        source_bias: Tensor | None,
+        source_mask: Mask,
         attend: Attend,
     ) -> tuple[Tensor, KeysValues]:
         """One more target position. The beams of a sentence are rows side by side and share its source."""
         entered_N1D = self.self_attention_norm.enter(states_N1D)
-        output_N1D, present = self.self_attention.step(entered_N1D, past, self_bias, attend)
+        output_N1D, present = self.self_attention.step(entered_N1D, past, self_mask, positions, attend)
         states_N1D = self.self_attention_norm.leave(states_N1D, output_N1D)
-        # Seen from the source, the beams of a sentence are so many queries: its keys are read once, never copied.
+        # Seen from the source, the beams of a sentence are queries side by side: its keys are read once, never copied.
         states_BLD = states_N1D.unflatten(0, (source.key_BHMK.shape[0], -1)).squeeze(2)
-        states_BLD = self._attend_to_source(states_BLD, source, source_bias, attend)
+        states_BLD = self._attend_to_source(states_BLD, source, source_mask, attend)
         return states_BLD.flatten(0, 1)[:, None], present
 
-    def _attend_to_source(
-        self, states_BLD: Tensor, source: KeysValues, source_bias: Tensor | None, attend: Attend
-    ) -> Tensor:
+    def _attend_to_source(self, states_BLD: Tensor, source: KeysValues, source_mask: Mask, attend: Attend) -> Tensor:
         entered_BLD = self.cross_attention_norm.enter(states_BLD)
-        output_BLD = self.cross_attention(entered_BLD, source, source_bias, attend)
+        output_BLD = self.cross_attention(entered_BLD, source, source_mask, attend)
         states_BLD = self.cross_attention_norm.leave(states_BLD, output_BLD)
         output_BLD = self.feed_forward(self.feed_forward_norm.enter(states_BLD))
         return self.feed_forward_norm.leave(states_BLD, output_BLD)

@@ -1,7 +1,8 @@
 """How a model without recurrence learns of order (section 3.5), and three later answers.
 
-A scheme overrides one of three hooks: what is added to the embeddings, what is done to queries and keys, or what
-is added to the attention scores. Positions count pieces from 0; `start` is the position of the first one given.
+A scheme overrides one of three hooks: what is added to the embeddings, what is done to queries and keys, or the mask
+of self-attention, which says what is added to its scores. Positions count tokens from 0; `start` is the position of
+the first one given.
 
 Legend: B batch, L query length, M key length, D d_model, H heads, K head dimension.
 """
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.masks import Mask
 
 
 class Positions(nn.Module):
@@ -24,9 +26,9 @@ class Positions(nn.Module):
         """Queries or keys of self-attention, turned by their positions."""
         return heads_BHLK
 
-    def bias(self, query_length: int, key_length: int, start: int, device: torch.device) -> Tensor | None:
-        """What is added to the scores of self-attention, H x L x M; queries begin at `start`, keys at 0."""
-        return None
+    def mask(self, *, causal: bool, keys_BM: Tensor | None = None) -> Mask:
+        """The mask of self-attention, with what the scheme adds to the scores."""
+        return Mask(causal=causal, keys_BM=keys_BM)
 
 
 def frequencies(size: int, device: torch.device) -> Tensor:
@@ -46,7 +48,7 @@ class SinusoidalPositions(Positions):
 
     def embed(self, states_BLD: Tensor, start: int) -> Tensor:
         _, length, d_model = states_BLD.shape
-        return states_BLD + sinusoids(start, length, d_model, states_BLD.device)
+        return states_BLD + sinusoids(start, length, d_model, states_BLD.device).to(states_BLD.dtype)
 
 
 class LearnedPositions(Positions):
@@ -83,32 +85,36 @@ class RotaryPositions(Positions):
         return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
 
 
-def alibi_slopes(num_heads: int) -> list[float]:
-    """The geometric sequence of slopes, one a head (Press et al. 2022, section 3).
+def alibi_slopes(num_heads: int, device: torch.device) -> Tensor:
+    """The geometric sequence of slopes, one for each head (Press et al. 2022, section 3), in float32.
 
     Powers of two give 2^(-8/n), 2^(-16/n), ...; other counts fill up with every second slope of twice as many.
+
+    They are computed on the device: constants from the host would make every step wait, and a buffer would be cast
+    to bfloat16 together with the weights, which cannot hold them.
     """
     power = 1 << (num_heads.bit_length() - 1)
-    slopes = [2.0 ** (-8.0 * (head + 1) / power) for head in range(power)]
-    between = [2.0 ** (-4.0 * (head + 1) / power) for head in range(0, 2 * power, 2)]
-    return slopes + between[: num_heads - power]
+    head_H = torch.arange(num_heads, dtype=torch.float32, device=device)
+    exponent_H = torch.where(head_H < power, 8 * (head_H + 1), 4 * (2 * (head_H - power) + 1))
+    return torch.exp2(exponent_H / -power)
 
 
 class AlibiPositions(Positions):
     """A penalty on every score that grows with the distance (Press et al. 2022).
 
-    The encoder looks both ways, so its distance is the absolute difference.
+    The encoder attends both ways, so its distance is the absolute difference.
     """
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
-        self.slopes = alibi_slopes(num_heads)
+        self.num_heads = num_heads
 
-    def bias(self, query_length: int, key_length: int, start: int, device: torch.device) -> Tensor | None:
-        query_L = torch.arange(start, start + query_length, dtype=torch.float32, device=device)
-        key_M = torch.arange(key_length, dtype=torch.float32, device=device)
-        slope_H = torch.tensor(self.slopes, device=device)
-        return -slope_H[:, None, None] * (query_L[:, None] - key_M).abs()
+    def mask(self, *, causal: bool, keys_BM: Tensor | None = None) -> Mask:
+        return Mask(causal=causal, keys_BM=keys_BM, distance_bias=self.distance_bias)
+
+    def distance_bias(self, distance_LM: Tensor) -> Tensor:
+        """Minus slope times distance, H x L x M."""
+        return -alibi_slopes(self.num_heads, distance_LM.device)[:, None, None] * distance_LM.abs()
 
 
 def make_positions(config: TransformerConfig) -> Positions:

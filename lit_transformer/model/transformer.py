@@ -6,25 +6,20 @@ Legend: B batch, S source length, T target length, N rows (batch x beams), D d_m
 V vocabulary.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_transformer.model.attention import (
-    Attend,
-    KeysValues,
-    WeightRecorder,
-    attend,
-    causal_bias,
-    padding_bias,
-)
+from lit_transformer.model.attention import Attend, KeysValues, WeightRecorder, attend
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.dropout import Dropout
 from lit_transformer.model.layers import DecoderLayer, EncoderLayer
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import Positions, make_positions
 
 
@@ -32,8 +27,8 @@ class Memory(NamedTuple):
     """The encoder's result."""
 
     states_BSD: Tensor
-    mask_BS: Tensor
-    """True where there is a source piece, False at padding."""
+    mask: Mask
+    """Which source positions there are: what the decoder may attend to."""
 
 
 class AttentionMaps(NamedTuple):
@@ -58,20 +53,20 @@ class DecoderState:
     """N x H x (positions so far) x K a layer."""
     source: list[KeysValues]
     """B x H x S x K a layer."""
-    source_bias: Tensor
-    """B x 1 x 1 x S."""
+    source_mask: Mask
+    """Which source positions there are."""
 
     def reorder(self, row_N: Tensor) -> Self:
         """Row i continues what was row `row_N[i]`, of the same sentence."""
         past = [KeysValues(key.index_select(0, row_N), value.index_select(0, row_N)) for key, value in self.past]
-        return type(self)(past, self.source, self.source_bias)
+        return type(self)(past, self.source, self.source_mask)
 
     def keep(self, sentence_B: Tensor) -> Self:
         """Only these sentences go on, with all their rows."""
-        beams = self.past[0].key_BHMK.shape[0] // self.source_bias.shape[0]
+        beams = self.past[0].key_BHMK.shape[0] // self.source[0].key_BHMK.shape[0]
         row_N = (sentence_B[:, None] * beams + torch.arange(beams, device=sentence_B.device)).flatten()
         source = [KeysValues(key[sentence_B], value[sentence_B]) for key, value in self.source]
-        return type(self)(self.reorder(row_N).past, source, self.source_bias[sentence_B])
+        return type(self)(self.reorder(row_N).past, source, self.source_mask.take(sentence_B))
 
 
 class Transformer(nn.Module):
@@ -87,42 +82,44 @@ class Transformer(nn.Module):
         self.source_positions = make_positions(config)
         self.target_positions = make_positions(config)
         layers = range(config.num_layers)
-        encoder = nn.ModuleList(EncoderLayer(config, self.source_positions) for _ in layers)
-        decoder = nn.ModuleList(DecoderLayer(config, self.target_positions) for _ in layers)
+        encoder = nn.ModuleList(EncoderLayer(config) for _ in layers)
+        decoder = nn.ModuleList(DecoderLayer(config) for _ in layers)
         self.encoder, self.decoder = cast("list[EncoderLayer]", encoder), cast("list[DecoderLayer]", decoder)
         # Pre-norm leaves the sum of all sub-layers unnormalised at the top; post-norm has normalised it already.
         self.encoder_norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
         self.decoder_norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
+        self.register_load_state_dict_pre_hook(_drop_copies_of_positions)  # type: ignore[no-untyped-call]
 
     def forward(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
         """Logits of the next piece at every target position under teacher forcing, B x T x V."""
         return self.logits(self.decode(target_input_BT, self.encode(source_BS)))
 
-    def encode(self, source_BS: Tensor, attend: Attend = attend) -> Memory:
-        """The encoder stack; no row of `source_BS` may be padding alone."""
-        mask_BS = source_BS != self.pad_id
-        length = source_BS.shape[1]
-        bias = padding_bias(mask_BS)
-        distance_HSS = self.source_positions.bias(length, length, 0, source_BS.device)
-        if distance_HSS is not None:
-            bias = bias + distance_HSS
+    def encode(self, source_BS: Tensor, attend: Attend = attend, *, padded: bool = True) -> Memory:
+        """The encoder stack.
+
+        Args:
+            source_BS: The source; no row may be padding alone.
+            attend: How attention is computed.
+            padded: Whether there may be padding. A caller who knows that there is none gives False, and a GPU takes
+                its fastest kernel.
+        """
+        keys_BS = source_BS != self.pad_id if padded else None
+        mask = self.source_positions.mask(causal=False, keys_BM=keys_BS)
         states_BSD = self._embed(source_BS, self.source_positions, start=0)
         for layer in self.encoder:
-            states_BSD = layer(states_BSD, bias, attend)
-        return Memory(self.encoder_norm(states_BSD), mask_BS)
+            states_BSD = layer(states_BSD, mask, self.source_positions, attend)
+        return Memory(self.encoder_norm(states_BSD), Mask(keys_BM=keys_BS))
 
     def decode(self, target_input_BT: Tensor, memory: Memory, attend: Attend = attend) -> Tensor:
-        """The decoder stack under teacher forcing, B x T x D; position t has seen the input up to t."""
-        length = target_input_BT.shape[1]
-        bias = causal_bias(length, target_input_BT.device)
-        distance_HTT = self.target_positions.bias(length, length, 0, target_input_BT.device)
-        if distance_HTT is not None:
-            bias = bias + distance_HTT
-        source_bias = padding_bias(memory.mask_BS)
+        """The decoder stack under teacher forcing, B x T x D; position t has seen the input up to t.
+
+        Padding at the end needs no mask of its own: no position before it attends to it.
+        """
+        mask = self.target_positions.mask(causal=True)
         states_BTD = self._embed(target_input_BT, self.target_positions, start=0)
         for layer in self.decoder:
             source = layer.cross_attention.keys_values(memory.states_BSD)
-            states_BTD = layer(states_BTD, bias, source, source_bias, attend)
+            states_BTD = layer(states_BTD, mask, self.target_positions, source, memory.mask, attend)
         return self.decoder_norm(states_BTD)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -141,19 +138,20 @@ class Transformer(nn.Module):
             )
             for key, value in source
         ]
-        return DecoderState(past, source, padding_bias(memory.mask_BS))
+        return DecoderState(past, source, memory.mask)
 
     def step(self, token_N: Tensor, state: DecoderState, attend: Attend = attend) -> tuple[Tensor, DecoderState]:
         """Logits after one more target piece a row, N x V, and the state that has seen it."""
         start = state.past[0].key_BHMK.shape[2]
-        bias = self.target_positions.bias(1, start + 1, start, token_N.device)
-        states_N1D = self._embed(token_N[:, None], self.target_positions, start)
+        positions = self.target_positions
+        mask = positions.mask(causal=True)
+        states_N1D = self._embed(token_N[:, None], positions, start)
         past = []
         for layer, layer_past, source in zip(self.decoder, state.past, state.source, strict=True):
-            states_N1D, present = layer.step(states_N1D, layer_past, bias, source, state.source_bias, attend)
+            states_N1D, present = layer.step(states_N1D, layer_past, mask, positions, source, state.source_mask, attend)
             past.append(present)
         logits_NV = self.logits(self.decoder_norm(states_N1D[:, 0]))
-        return logits_NV, DecoderState(past, state.source, state.source_bias)
+        return logits_NV, DecoderState(past, state.source, state.source_mask)
 
     def attention_maps(
         self, source_BS: Tensor, target_input_BT: Tensor, layers: Collection[int] | None = None
@@ -179,3 +177,11 @@ class Transformer(nn.Module):
     def _embed(self, token_BL: Tensor, positions: Positions, start: int) -> Tensor:
         scaled_BLD = self.embedding(token_BL) * self.config.d_model**0.5
         return self.dropout(positions.embed(scaled_BLD, start))
+
+
+def _drop_copies_of_positions(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
+    """Version 0.1.0 wrote the learned positions again for every layer."""
+    copies = re.compile(re.escape(prefix) + r"(encoder|decoder)\.\d+\.self_attention\.positions\..*")
+    for name in list(state_dict):
+        if copies.fullmatch(name):
+            del state_dict[name]

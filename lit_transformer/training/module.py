@@ -137,7 +137,7 @@ class LitTransformer(L.LightningModule):
 
     def loss_sums(self, batch: Batch) -> LossSums:
         """Sums of the losses of a micro-batch under teacher forcing."""
-        memory = self.transformer.encode(batch.source_BS)
+        memory = self.transformer.encode(batch.source_BS, padded=batch.num_source_tokens < batch.source_BS.numel())
         states_BTD = self.transformer.decode(batch.target_input_BT, memory)
         return smoothed_cross_entropy(
             states_BTD.flatten(0, 1),

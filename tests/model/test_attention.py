@@ -4,66 +4,74 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lit_transformer.model.attention import (
-    CrossAttention,
-    SelfAttention,
-    WeightRecorder,
-    attend,
-    causal_bias,
-    padding_bias,
-)
+from lit_transformer.model.attention import CrossAttention, SelfAttention, WeightRecorder, attend, fused_attention
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import Positions
 
 B, L, M, H, K = 3, 5, 7, 2, 11
 D = H * K
 
 
-def allowed(name: str) -> Tensor | None:
-    """Masks that broadcast over batch, heads and queries in the ways that the model uses."""
-    lengths_B1 = torch.tensor([[M], [2], [5]])
-    mask_BM = torch.arange(M) < lengths_B1
-    causal_LM = torch.ones(L, M, dtype=torch.bool).tril(M - L)
-    return {"none": None, "padding": mask_BM[:, None, None], "causal": causal_LM}[name]
+KEYS_BM = torch.arange(M) < torch.tensor([[M], [2], [5]])
+CAUSAL_LM = torch.ones(L, M, dtype=torch.bool).tril(M - L)
+MASKS = {
+    "none": (Mask(), None),
+    "padding": (Mask(keys_BM=KEYS_BM), KEYS_BM[:, None, None]),
+    "causal": (Mask(causal=True), CAUSAL_LM),
+    "causal and padding": (Mask(causal=True, keys_BM=KEYS_BM), CAUSAL_LM & KEYS_BM[:, None, None]),
+}
+"""And the same as the booleans that PyTorch takes."""
 
 
-@pytest.mark.parametrize("mask", ["none", "padding", "causal"])
-def test_attention_on_the_cpu_and_with_weights_equals_the_fused_kernel(mask: str) -> None:
+@pytest.mark.parametrize("name", MASKS)
+def test_every_path_of_attention_equals_pytorch_s(name: str) -> None:
     query_BHLK = torch.randn(B, H, L, K, dtype=torch.float64, requires_grad=True)
     key_BHMK = torch.randn(B, H, M, K, dtype=torch.float64, requires_grad=True)
     value_BHMK = torch.randn(B, H, M, 13, dtype=torch.float64, requires_grad=True)
     inputs = (query_BHLK, key_BHMK, value_BHMK)
-    may = allowed(mask)
-    # The model makes its biases in float32, whatever it computes in.
-    bias = None if may is None else torch.zeros(may.shape).masked_fill(~may, float("-inf"))
+    mask, may = MASKS[name]
     expected = F.scaled_dot_product_attention(*inputs, attn_mask=may)
     upstream = torch.randn_like(expected)
     expected_grads = torch.autograd.grad(expected, inputs, upstream)
-    for path in (attend, WeightRecorder()):
-        output = path(*inputs, bias)
+    for path in (attend, WeightRecorder(), fused_attention):
+        output = path(*inputs, mask)
         torch.testing.assert_close(output, expected, rtol=0.0, atol=1e-12)
         for grad, expected_grad in zip(torch.autograd.grad(output, inputs, upstream), expected_grads, strict=True):
             torch.testing.assert_close(grad, expected_grad, rtol=0.0, atol=1e-12)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("mask", ["none", "padding", "causal"])
-def test_attention_on_a_gpu_equals_that_on_the_cpu(mask: str) -> None:
-    query_BHLK, key_BHMK, value_BHMK = torch.randn(B, H, L, K), torch.randn(B, H, M, K), torch.randn(B, H, M, K)
-    may = allowed(mask)
-    bias = None if may is None else torch.zeros(may.shape).masked_fill(~may, float("-inf"))
-    on_gpu = [None if part is None else part.cuda() for part in (query_BHLK, key_BHMK, value_BHMK, bias)]
-    expected = attend(query_BHLK, key_BHMK, value_BHMK, bias)
-    torch.testing.assert_close(attend(*on_gpu).cpu(), expected, rtol=0.0, atol=1e-4)  # type: ignore[arg-type]
+class Kernels(TorchDispatchMode):
+    """Notes whether the fused kernel was given a mask tensor, and whether it was told of causality."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[bool, bool]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if "scaled_dot_product" in str(func) and "backward" not in str(func):
+            causal = next((value for value in args if isinstance(value, bool)), False)
+            self.calls.append((bool(kwargs and kwargs.get("attn_mask") is not None), causal))
+        return func(*args, **(kwargs or {}))
 
 
-def test_biases_allow_what_lies_before_and_is_no_padding() -> None:
-    infinity = float("inf")
-    expected = [[0.0, -infinity, -infinity], [0.0, 0.0, -infinity], [0.0, 0.0, 0.0]]
-    assert causal_bias(3, torch.device("cpu")).tolist() == expected
-    mask_BM = torch.tensor([[True, True, False], [True, False, False]])
-    assert padding_bias(mask_BM).tolist() == [[[[0.0, 0.0, -infinity]]], [[[0.0, -infinity, -infinity]]]]
+def test_the_fused_kernel_gets_no_tensor_where_it_needs_none() -> None:
+    """So a GPU can take flash attention, which knows causality and no mask."""
+    square, last = torch.randn(B, H, M, K), torch.randn(B, H, 1, K)
+    everywhere = torch.ones(B, M, dtype=torch.bool)
+    for query, mask, expected in (
+        (square, Mask(), (False, False)),
+        (square, Mask(causal=True), (False, True)),
+        (last, Mask(causal=True), (False, False)),
+        (square[:, :, 1:], Mask(causal=True), (True, False)),
+        (square, Mask(keys_BM=everywhere), (True, False)),
+        (square, Mask(causal=True, keys_BM=everywhere), (True, False)),
+    ):
+        with Kernels() as kernels:
+            fused_attention(query, square, square, mask)
+        assert kernels.calls == [expected]
 
 
 def oracle(weight: Tensor, output: Tensor) -> nn.MultiheadAttention:
@@ -76,14 +84,13 @@ def oracle(weight: Tensor, output: Tensor) -> nn.MultiheadAttention:
 
 def test_self_attention_and_its_weights_equal_multihead_attention() -> None:
     config = TransformerConfig(d_model=D, num_heads=H)
-    ours = SelfAttention(config, Positions()).double()
+    ours = SelfAttention(config).double()
     theirs = oracle(ours.query_key_value.weight, ours.output.weight)
     states_BLD = torch.randn(B, M, D, dtype=torch.float64)
-    mask_BM = allowed("padding")[:, 0, 0]  # type: ignore[index]
     recorder = WeightRecorder()
-    output_BLD = ours(states_BLD, padding_bias(mask_BM), recorder)
+    output_BLD = ours(states_BLD, Mask(keys_BM=KEYS_BM), Positions(), recorder)
     expected_BLD, expected_weights = theirs(
-        states_BLD, states_BLD, states_BLD, key_padding_mask=~mask_BM, average_attn_weights=False
+        states_BLD, states_BLD, states_BLD, key_padding_mask=~KEYS_BM, average_attn_weights=False
     )
     torch.testing.assert_close(output_BLD, expected_BLD, rtol=0.0, atol=1e-12)
     torch.testing.assert_close(recorder.weights, {0: expected_weights}, rtol=0.0, atol=1e-12)
@@ -94,15 +101,14 @@ def test_cross_attention_equals_multihead_attention() -> None:
     ours = CrossAttention(config).double()
     theirs = oracle(torch.cat([ours.query.weight, ours.key_value.weight]), ours.output.weight)
     states_BLD, memory_BMD = torch.randn(B, L, D).double(), torch.randn(B, M, D).double()
-    mask_BM = allowed("padding")[:, 0, 0]  # type: ignore[index]
-    output_BLD = ours(states_BLD, ours.keys_values(memory_BMD), padding_bias(mask_BM), attend)
-    expected_BLD, _ = theirs(states_BLD, memory_BMD, memory_BMD, key_padding_mask=~mask_BM)
+    output_BLD = ours(states_BLD, ours.keys_values(memory_BMD), Mask(keys_BM=KEYS_BM), attend)
+    expected_BLD, _ = theirs(states_BLD, memory_BMD, memory_BMD, key_padding_mask=~KEYS_BM)
     torch.testing.assert_close(output_BLD, expected_BLD, rtol=0.0, atol=1e-12)
 
 
 def test_query_and_value_heads_have_widths_of_their_own() -> None:
     key_size, value_size = 5, 13
-    ours = SelfAttention(TransformerConfig(d_model=D, num_heads=H, d_k=key_size, d_v=value_size), Positions()).double()
+    ours = SelfAttention(TransformerConfig(d_model=D, num_heads=H, d_k=key_size, d_v=value_size)).double()
     states_LD = torch.randn(L, D, dtype=torch.float64)
     query, key, value = ours.query_key_value.weight.split([H * key_size, H * key_size, H * value_size])
     heads = []
@@ -111,13 +117,13 @@ def test_query_and_value_heads_have_widths_of_their_own() -> None:
         score_LM = (states_LD @ query[keys].T) @ (states_LD @ key[keys].T).T / math.sqrt(key_size)
         heads.append(score_LM.softmax(dim=-1) @ (states_LD @ value[values].T))
     expected_LD = torch.cat(heads, dim=-1) @ ours.output.weight.T
-    torch.testing.assert_close(ours(states_LD[None], None, attend)[0], expected_LD, rtol=0.0, atol=1e-12)
+    torch.testing.assert_close(ours(states_LD[None], Mask(), Positions(), attend)[0], expected_LD, rtol=0.0, atol=1e-12)
 
 
 def test_every_projection_is_initialised_by_its_own_fans() -> None:
     """Xavier's bound is that of one projection, not of the matrix that several share."""
     config = TransformerConfig(d_model=30, num_heads=2, d_k=7, d_v=53)
-    attention, cross = SelfAttention(config, Positions()), CrossAttention(config)
+    attention, cross = SelfAttention(config), CrossAttention(config)
     narrow, wide = math.sqrt(6 / (30 + 14)), math.sqrt(6 / (30 + 106))
     parts = [
         *zip(attention.query_key_value.weight.split([14, 14, 106]), (narrow, narrow, wide), strict=True),

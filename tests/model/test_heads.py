@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lit_transformer.model.attention import attend
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.heads import HeadMask, with_heads
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.transformer import Transformer
 
 B, S, T, V, PAD_ID = 3, 7, 5, 19, 0
@@ -31,8 +32,8 @@ class Masked:
     def __init__(self, masks_H: list[Tensor]) -> None:
         self.masks_H = iter(masks_H)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        return attend(query, key, value, bias) * next(self.masks_H)[:, None, None]
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        return attend(query, key, value, mask) * next(self.masks_H)[:, None, None]
 
 
 def test_a_head_that_is_off_adds_nothing() -> None:

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_transformer.model.attention import WeightRecorder
+from lit_transformer.model.attention import WeightRecorder, fused_attention
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.layers import DecoderLayer, EncoderLayer
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import sinusoids
 from lit_transformer.model.transformer import Transformer
 
@@ -130,12 +131,8 @@ def test_the_paths_of_attention_agree(config: TransformerConfig, dtype: torch.dt
     assert logits.dtype == dtype
     torch.testing.assert_close(explicit, logits, rtol=0.0, atol=atol)
     assert len(recorder.weights) == 3 * config.num_layers
-
-    def fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        mask = None if bias is None else bias.to(query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-
-    by_kernel = transformer.logits(transformer.decode(target_BT, transformer.encode(source_BS, fused), fused))
+    memory = transformer.encode(source_BS, fused_attention)
+    by_kernel = transformer.logits(transformer.decode(target_BT, memory, fused_attention))
     torch.testing.assert_close(by_kernel, logits, rtol=0.0, atol=atol)
 
 
@@ -159,7 +156,7 @@ def test_attention_maps_are_the_weights_by_layer_and_kind() -> None:
     # The first layer's map of the source is made of the embeddings, by equation (1).
     states_BSD = transformer.source_positions.embed(transformer.embedding(source_BS) * SMALL.d_model**0.5, 0)
     recorder = WeightRecorder()
-    transformer.encoder[0].self_attention(states_BSD, None, recorder)
+    transformer.encoder[0].self_attention(states_BSD, Mask(), transformer.source_positions, recorder)
     torch.testing.assert_close(maps.encoder[0][0], recorder.weights[0][0])
 
 
