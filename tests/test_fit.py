@@ -240,6 +240,7 @@ class Continued(NamedTuple):
     bleu: dict[int, float]
     micro_batches: float
     curves: dict[str, dict[int, float]]
+    samples: list[str]
 
 
 CONTINUED = {
@@ -262,7 +263,9 @@ def continued(run: Run, folder: Path) -> Continued:
     last = load(further.checkpoint(103))
     batches = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["ready"]
     curves = {name: further.curve(name) for name in ("train/loss", "train/perplexity", "train/gradient_norm")}
-    return Continued(gradients, last["state_dict"], further.curve("val/bleu"), batches / 103, curves)
+    texts = events(further.folder).Tensors("val/translations/text_summary")
+    samples = [text.tensor_proto.string_val[0].decode() for text in texts]
+    return Continued(gradients, last["state_dict"], further.curve("val/bleu"), batches / 103, curves, samples)
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +282,7 @@ def check_same_steps(mine: Continued, alone: Continued, micro_batches: int) -> N
         torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
     for name, weight in mine.weights.items():
         torch.testing.assert_close(weight, alone.weights[name], rtol=1e-6, atol=1e-9)
-    assert mine.bleu == alone.bleu
+    assert (mine.bleu, mine.samples) == (alone.bleu, alone.samples)
     assert list(alone.bleu) == [103]
     for name, curve in mine.curves.items():
         assert list(curve) == [102]

@@ -1,7 +1,7 @@
 """The LightningModule: what a training step and a validation step are. It knows neither files nor sentencepiece."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, distributed
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
@@ -27,10 +26,9 @@ from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.resume import check_training_state
 from lit_transformer.training.schedule import learning_rate
+from lit_transformer.training.step_statistics import StepStatistics
 
 NUM_SAMPLES = 4
-MAX_SKIPPED_IN_A_ROW = 100
-"""A float16 run lowers its loss scale by skipping steps, a few at a time; so many mean that nothing can be scaled."""
 
 
 class TextSource(Protocol):
@@ -50,8 +48,10 @@ class TextSource(Protocol):
 
 
 class Sample(NamedTuple):
-    """A validation sentence as the model translates it."""
+    """A validation sentence as the model translates it; samples are sorted as in the validation set."""
 
+    row: int
+    """Where the sentence stands in the validation set."""
     source: str
     translation: str
     reference: str
@@ -115,20 +115,8 @@ class LitTransformer(L.LightningModule):
         self.val_loss = MeanMetric(nan_strategy=math.nan)
         self.val_nll = MeanMetric(nan_strategy=math.nan)
         self.val_bleu = CorpusBLEU(tokenize=bleu_tokenize)
-        self.train_sums: Tensor
-        # Smoothed loss and negative log-likelihood since they were last read; no host synchronisation.
-        self.register_buffer("train_sums", torch.zeros(2), persistent=False)
-        self.gradient_norm: Tensor
-        self.register_buffer("gradient_norm", torch.zeros(()), persistent=False)
-        self.skipped_steps: Tensor
-        self.bad_in_a_row: Tensor
-        self.broken_step: Tensor
-        # Steps whose gradients are not finite: that float16 has skipped, in a row, and the one that broke the run (-1).
-        for name, value in (("skipped_steps", 0), ("bad_in_a_row", 0), ("broken_step", -1)):
-            self.register_buffer(name, torch.tensor(value), persistent=False)
-        # DDP would overwrite each rank's sums with the first one's at every forward, and send constants along.
-        buffers = [name for name, _ in self.named_buffers()]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, buffers)
+        self.statistics: StepStatistics
+        """Of the training steps since `on_fit_start`."""
 
     @property
     def text(self) -> TextSource:
@@ -147,33 +135,32 @@ class LitTransformer(L.LightningModule):
             epsilon=self.label_smoothing,
         )
 
+    def on_fit_start(self) -> None:
+        self.statistics = StepStatistics(self.trainer.strategy.root_device)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The micro-batch's share of the step's mean loss per target token."""
         assert batch.step == self.trainer.global_step, "the data stream and the optimizer have come apart"
         self._seed_dropout(batch)
         sums = self.loss_sums(batch)
-        self.train_sums += torch.stack([sums.smoothed.detach(), sums.nll]).to(self.train_sums.dtype)
+        self.statistics.add_losses(sums)
         # DDP averages gradients over ranks, Lightning over micro-batches: undo both, so every token weighs the same.
         shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
         return sums.smoothed * (shares / batch.step_target_tokens)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
-        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in self.parameters() if weight.grad is not None])
         if isinstance(self.trainer.strategy, FSDPStrategy):  # each rank has another part of them
-            self.gradient_norm = self.trainer.strategy.reduce(self.gradient_norm**2, reduce_op="sum").sqrt()
-        # A loss that is not finite has such gradients, too. All of this stays on the device.
-        bad = ~self.gradient_norm.isfinite()
-        self.bad_in_a_row = torch.where(bad, self.bad_in_a_row + 1, 0)
+            norm = self.trainer.strategy.reduce(norm**2, reduce_op="sum").sqrt()
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:
-            self.skipped_steps += bad
-        broken = (self.broken_step < 0) & (self.bad_in_a_row >= (1 if scaler is None else MAX_SKIPPED_IN_A_ROW))
-        self.broken_step = torch.where(broken, self.trainer.global_step, self.broken_step)
+        if scaler is not None and optimizer.defaults["fused"]:
+            # Fused Adam divides its gradients by the loss scale, but only inside its step.
+            norm = norm / scaler.scale(torch.ones_like(norm))
+        self.statistics.add_gradients(norm, step=self.trainer.global_step, skips=scaler is not None)
 
     def check_numbers(self) -> None:
         """Raises if a step since the last check had a loss or gradients that are not finite; all ranks must ask."""
-        step = int(self.trainer.strategy.reduce(self.broken_step, reduce_op="max"))
+        step = int(self.trainer.strategy.reduce(self.statistics.broken_step, reduce_op="max"))
         if step >= 0:
             raise UserError(
                 f"the gradients of step {step + 1} are not finite, so training has diverged there; it was stopped, and "
@@ -190,6 +177,7 @@ class LitTransformer(L.LightningModule):
         self.samples = []
 
     def on_validation_epoch_end(self) -> None:
+        self.samples = _first_samples(_from_all_ranks(self.samples))
         nll = self.val_nll.compute()
         # For the callbacks, which log them under the right step: Lightning's own logging is one behind.
         self.log("val/loss", self.val_loss, logger=False)
@@ -260,7 +248,13 @@ class LitTransformer(L.LightningModule):
     def _seed_dropout(self, batch: Batch) -> None:
         """Makes this micro-batch's dropout the same whether or not the run was interrupted before it."""
         place = (self.seed, batch.step, batch.micro_batch, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
+        # The same streams as after `torch.manual_seed`. That also seeds devices that are not used, and takes 0.1 to
+        # 1 ms, because it records a stack trace for each of them.
+        torch.default_generator.manual_seed(seed)
+        device = batch.source_BS.device
+        if device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
 
     def _validate(self, text_batch: TextBatch) -> None:
         batch, references = text_batch.batch, text_batch.references
@@ -282,4 +276,17 @@ class LitTransformer(L.LightningModule):
 
     def _keep_samples(self, text_batch: TextBatch, translations: Sequence[str]) -> None:
         rows = zip(text_batch.indices, text_batch.sources, translations, text_batch.references, strict=True)
-        self.samples += [Sample(*texts) for index, *texts in rows if index < NUM_SAMPLES]
+        self.samples = _first_samples([*self.samples, *(Sample(*row) for row in rows)])
+
+
+def _from_all_ranks(samples: list[Sample]) -> list[Sample]:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return samples
+    everybody: list[list[Sample]] = [[] for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(everybody, samples)
+    return [sample for theirs in everybody for sample in theirs]
+
+
+def _first_samples(samples: Iterable[Sample]) -> list[Sample]:
+    """Those to show: the first of the validation set, whichever batches and ranks they were in."""
+    return sorted(samples)[:NUM_SAMPLES]

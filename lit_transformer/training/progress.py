@@ -109,7 +109,7 @@ class Progress(Callback):
         values = {
             "train/loss": (self._carried[0] + smoothed) / all_tokens,
             "train/perplexity": math.exp(min((self._carried[1] + nll) / all_tokens, 700.0)),
-            "train/gradient_norm": float(module.gradient_norm),
+            "train/gradient_norm": float(module.statistics.gradient_norm),
             "train/learning_rate": self._learning_rate,
             "train/source_tokens_per_second": source_tokens / seconds,
             "train/target_tokens_per_second": target_tokens / seconds,
@@ -117,12 +117,12 @@ class Progress(Callback):
             "train/data_wait_share": waited / seconds,
         }
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            values["train/skipped_steps"] = float(module.skipped_steps)
+            values["train/skipped_steps"] = float(module.statistics.skipped_steps)
         if trainer.logger is not None:
             trainer.logger.log_metrics(values, step=trainer.global_step)
         if trainer.is_global_zero:
             self._print(trainer, values, seconds)
-        module.train_sums.zero_()
+        module.statistics.loss_sums.zero_()
         self._carried = [0.0, 0.0, 0.0]
         self._check_divergence(values["train/loss"], trainer.global_step)
         self._restart(trainer)
@@ -141,7 +141,8 @@ class Progress(Callback):
         """Since a report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
         assert isinstance(module, LitTransformer)
         counts = [self._source_tokens, self._target_tokens, self._positions]
-        sums = torch.cat([module.train_sums.double(), torch.tensor(counts, device=module.device).double()])
+        loss_sums = module.statistics.loss_sums
+        sums = torch.cat([loss_sums.double(), torch.tensor(counts, device=loss_sums.device).double()])
         return trainer.strategy.reduce(sums, reduce_op="sum").tolist()
 
     def _print(self, trainer: L.Trainer, values: Mapping[str, float], seconds: float) -> None:
