@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_transformer.decoding.options import add_model_options, check_search
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit, utf8_output
+from lit_transformer.errors import Parser, UserError, user_errors_to_exit
 
 if TYPE_CHECKING:
     from lit_transformer.analysis.alignment import CrossHead
@@ -61,20 +61,17 @@ def run(options: argparse.Namespace) -> None:
         print_table(by_head)
         at = best_head(by_head)
     predicted = []
-    with utf8_output():
-        aligned = align(translator, sources, targets, at, batch_tokens=options.batch_tokens)
-        for links in aligned:
-            print(to_pharaoh(links))
-            if gold is not None:
-                predicted.append(links)
-        print(end="", flush=True)
+    for links in align(translator, sources, targets, at, batch_tokens=options.batch_tokens):
+        print(to_pharaoh(links))
+        if gold is not None:
+            predicted.append(links)
+    print(end="", flush=True)
     head = "" if at.head is None else f" --head {at.head + 1}"
     print(
         f"links by --layer {at.layer + 1}{head} --when {at.when} of {trained.path} (step {trained.step:,})",
         file=sys.stderr,
     )
-    # Fewer where nobody read to the end.
-    if gold is not None and len(predicted) == len(gold):
+    if gold is not None:
         scores = count_links(predicted, gold)
         print(
             f"AER {100 * scores.error_rate:.2f}  precision {100 * scores.precision:.2f}  "

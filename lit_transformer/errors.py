@@ -1,14 +1,15 @@
-"""What a user's mistake is, how a verb reports it, and what else can happen while it prints."""
+"""What a user's mistake is, and the frame of every command: how it reports mistakes, prints and ends."""
 
 import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, TextIO
 
 
 class UserError(ValueError):
@@ -66,25 +67,134 @@ def check_regular(path: Path) -> None:
         raise UserError(f"{path} is a device or a pipe: give a file, or remove it")
 
 
-@contextmanager
-def user_errors_to_exit() -> Iterator[None]:
-    """Report a `UserError` as one line on stderr and leave with status 2; everything else is a defect and passes."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
+class Dispensable(ContextDecorator):
+    """What training can do without: errors in writing it end nothing, and the first one is named on stderr.
+
+    Args:
+        what: Names it in the note.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._noted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        # Libraries put exceptions of their own over the system's.
+        while error is not None and not isinstance(error, OSError):
+            error = error.__cause__ or error.__context__
+        if error is not None:
+            self.lose(error)
+        return error is not None
+
+    @contextmanager
+    def in_threads(self) -> Iterator[None]:
+        """Treat errors of background threads likewise, for which Python would print a traceback."""
+        former = threading.excepthook
+
+        def excepthook(failure: threading.ExceptHookArgs) -> None:
+            if isinstance(failure.exc_value, OSError):
+                self.lose(failure.exc_value)
+            else:
+                former(failure)
+
+        threading.excepthook = excepthook
+        try:
+            yield
+        finally:
+            threading.excepthook = former
+
+    def lose(self, error: OSError) -> None:
+        """Note the error, unless there was one before."""
+        if not self._noted:
+            self._noted = True
+            reason = printable(error.strerror or str(error))
+            print(f"note: cannot write {self._what}: {reason}. Training goes on.", file=sys.stderr)
+
+
+def end_command(error: OSError) -> NoReturn:
+    """What a command does whose stdout cannot be written: it ends, quietly if nobody reads any more."""
+    if isinstance(error, BrokenPipeError):
+        sys.exit(0)
+    raise UserError(f"cannot write to stdout: {error.strerror}; make room there") from error
 
 
 @contextmanager
-def utf8_output() -> Iterator[None]:
-    """Write UTF-8 whatever the locale, and end quietly when nobody reads any more."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    try:
+def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -> Iterator[None]:
+    """The frame of every command: exit statuses, and standard streams that can be relied on.
+
+    A `UserError` becomes one line on stderr and status 2, Ctrl-C a line and status 130. Everything else is a defect
+    and passes. stdout is UTF-8 whatever the locale. What cannot be encoded is written with backslashes.
+
+    Args:
+        cannot_print: Called when stdout cannot be written. What cannot be written to stderr is lost.
+    """
+    with _standard_streams(cannot_print):
+        try:
+            yield
+            # Here, where it can be reported, and not when Python ends.
+            print(end="", flush=True)
+        except UserError as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)  # 128 and the signal's number, as shells count
+
+
+@contextmanager
+def _standard_streams(cannot_print: Callable[[OSError], None]) -> Iterator[None]:
+    # A descriptor that was closed (`2>&-`) would be given to the next file that is opened.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    with ExitStack() as stack:
+        # `print` takes None for stdout.
+        stderr = sys.stderr or stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+        streams = (sys.stdin, sys.stdout, stderr)
+        for stream in streams:
+            # Another program may have left the pipe non-blocking, and Python would lose what has to wait.
+            with suppress(OSError, AttributeError, ValueError):
+                os.set_blocking(stream.fileno(), True)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+        if sys.stdout is not None:
+            stack.callback(_drop_unwritten, sys.stdout)
+            stack.enter_context(redirect_stdout(_Guarded(sys.stdout, cannot_print)))
+        stack.callback(_drop_unwritten, stderr)
+        stack.enter_context(redirect_stderr(_Guarded(stderr, lambda error: None)))
         yield
-    except OSError as error:
-        # What Python still holds back goes nowhere, or it would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            raise UserError(f"cannot write to stdout: {error.strerror}; make room there") from error
+
+
+class _Guarded:
+    """A text stream whose errors in writing are given to `failed`."""
+
+    def __init__(self, stream: TextIO, failed: Callable[[OSError], None]) -> None:
+        self._stream = stream
+        self._failed = failed
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._failed(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._failed(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _drop_unwritten(stream: TextIO) -> None:
+    """Send what could not be written nowhere: Python would complain of it when it ends."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

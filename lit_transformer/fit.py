@@ -10,10 +10,10 @@ from typing import NoReturn
 from torch import distributed
 
 from lit_transformer import checkpoint as checkpoints
-from lit_transformer.errors import UserError, enough_memory, user_errors_to_exit
+from lit_transformer.errors import Dispensable, UserError, enough_memory, user_errors_to_exit
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
-from lit_transformer.training.saving import checkpoints_of, run_folder
+from lit_transformer.training.saving import CURVES, checkpoints_of, run_folder
 
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
 """How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""
@@ -21,7 +21,7 @@ LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|ti
 
 def main(args: list[str] | None = None) -> None:
     """Parse, train, and say how it went."""
-    with user_errors_to_exit():
+    with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose):
         cli = parse(args, description=__doc__, cli=FitCLI)
         try:
             fit(cli)
@@ -52,7 +52,8 @@ def fit(cli: FitCLI) -> None:
             flush=True,
         )
     cli.model.resumed = checkpoints.read(cli.resumed) if cli.resumed else None
-    with enough_memory("lower data.max_tokens_per_device; the optimizer steps stay the same"):
+    remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
+    with enough_memory(remedy), CURVES.in_threads():
         trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
     run = run_folder(trainer)
     if trainer.is_global_zero:
@@ -70,7 +71,7 @@ def stop(cli: FitCLI, interrupted: Interrupted) -> NoReturn:
         print("SLURM has put the job back into its queue.")
     else:
         print("To go on: the same command with --ckpt_path auto")
-    sys.stdout.flush()
+    print(end="", flush=True)
     sys.exit(128 + interrupted.received)
 
 

@@ -9,7 +9,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from lit_transformer.decoding.options import add_search_options, check_search
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit, utf8_output
+from lit_transformer.errors import Parser, UserError, user_errors_to_exit
 
 if TYPE_CHECKING:
     from lit_transformer.decoding.translator import Translator
@@ -39,14 +39,10 @@ def main(args: list[str] | None = None) -> None:
         from lit_transformer.decoding.translator import Translator
 
         translator = Translator.load(options.checkpoint, device=options.device)
-        try:
-            with utf8_output():
-                if sys.stdin.isatty():
-                    converse(translator, options)
-                else:
-                    stream(translator, options, sys.stdin.buffer)
-        except KeyboardInterrupt:
-            sys.exit(130)  # what a shell says of a command that Ctrl-C ended
+        if sys.stdin.isatty():
+            converse(translator, options)
+        else:
+            stream(translator, options, sys.stdin.buffer)
 
 
 def stream(translator: "Translator", options: argparse.Namespace, file: BinaryIO) -> None:

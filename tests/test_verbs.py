@@ -382,7 +382,7 @@ def test_a_former_result_is_replaced_or_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(Translator, "translate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             run_test(args, capsys)
     assert output.read_text() == "former\n" * 99
     run_test(args, capsys)

@@ -38,8 +38,9 @@ def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: 
     Args:
         corpus: `demo` or `demo:50000` (that many training pairs); `copy`, the copy task; a folder of
             `SPLIT.LANG` files, plain or `.gz`; or a Hub data set with its configuration after a colon
-            (`wmt/wmt14:de-en`), which may also be a folder that holds a copy of one. An existing folder wins,
-            and what begins with `/`, `.` or `~` is always a path.
+            (`wmt/wmt14:de-en`), which may also be a folder that holds a copy of one. `demo` and `copy` are always
+            the built-in corpora. Otherwise an existing folder wins, and what begins with `/`, `.` or `~` is always
+            a path: `./demo` is the folder of that name.
         split: Name of the split; `valid`, `validation` and `val` are the same.
         source: Code of the source language, as in the file or column names.
         target: Code of the target language.
@@ -85,11 +86,13 @@ def _as_folder(corpus: str) -> tuple[Path | None, str | None]:
         raise UserError(
             "--data.corpus is empty: give `demo`, `copy`, a folder, or a Hub data set such as wmt/wmt14:de-en"
         )
+    if corpus.partition(":")[0] in _BUILT_IN:
+        return None, None
     path = expanded(corpus)
     if path.is_dir():
         return path, None
     name, colon, configuration = corpus.rpartition(":")
-    if colon and name and name not in _BUILT_IN and expanded(name).is_dir():
+    if colon and name and expanded(name).is_dir():
         return expanded(name), configuration
     if path.exists():
         raise UserError(f"{corpus} is a file: --data.corpus takes the folder with the SPLIT.LANG files")

@@ -15,6 +15,7 @@ from lit_transformer.decoding.attention import Attention, look
 from lit_transformer.decoding.options import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.saving import CURVES
 
 if TYPE_CHECKING:
     from lit_transformer.analysis.figures import LiveHeadGrid
@@ -49,6 +50,7 @@ class AttentionCurves(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._pictures.clear()  # the sentences may be others now
 
+    @CURVES
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitTransformer)
         logger = trainer.logger

@@ -29,7 +29,7 @@ from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.progress import Progress
 from lit_transformer.training.record import RunRecord, note
 from lit_transformer.training.resume import check_start
-from lit_transformer.training.saving import Checkpoints, WholeCheckpointIO
+from lit_transformer.training.saving import CURVES, Checkpoints, WholeCheckpointIO, run_folder
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
@@ -59,7 +59,15 @@ class Parser(LightningArgumentParser):
 class Settings(SaveConfigCallback):
     """Writes the settings into the run's folder: `config.yaml` to train with again, and hyper-parameters as logged."""
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._folder = run_folder(trainer)  # all ranks must ask
+        super().setup(trainer, pl_module, stage)
+
+    @CURVES
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        text = self.parser.dump(self.config, skip_none=False)
+        (self._folder / self.config_filename).write_text(text, encoding="utf-8")
         sections = {name: value for name, value in self.config.as_dict().items() if name != "config"}
         settings = flat(sections)
         for logger in trainer.loggers:
@@ -132,6 +140,9 @@ class FitCLI(LightningCLI):
                 f"give at most {cores}"
             )
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        for logger in trainer.loggers:
+            for name in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
+                setattr(logger, name, CURVES(getattr(logger, name)))
         return trainer
 
 
@@ -160,7 +171,7 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
         parser_kwargs={"description": description, "allow_abbrev": False},
         trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Memory(), RunRecord(), Progress(), Interruption()]},
         save_config_callback=Settings,
-        save_config_kwargs={"overwrite": True},
+        save_config_kwargs={"save_to_log_dir": False},  # `Settings` writes it
         seed_everything_default=1,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,

@@ -15,7 +15,7 @@ from lit_transformer.batch import Batch
 from lit_transformer.errors import UserError
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.resume import check_like
-from lit_transformer.training.saving import ends_step
+from lit_transformer.training.saving import CURVES, ends_step
 
 DIVERGED_BY = 1.0
 DIVERGED_REPORTS = 20
@@ -156,6 +156,7 @@ class Progress(Callback):
             flush=True,
         )
 
+    @CURVES
     def _log_samples(self, trainer: L.Trainer, module: LitTransformer) -> None:
         if isinstance(trainer.logger, TensorBoardLogger):
             text = "\n\n".join(

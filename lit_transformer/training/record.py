@@ -19,7 +19,7 @@ from torch import distributed
 from lit_transformer.errors import UserError, printable
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.resume import check_like
-from lit_transformer.training.saving import run_folder
+from lit_transformer.training.saving import CURVES, run_folder
 
 FILE = "starts.jsonl"
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")
@@ -59,9 +59,10 @@ class RunRecord(Callback):
                 "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
                 | {"python": platform.python_version()},
             }
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with CURVES:
+                folder.mkdir(parents=True, exist_ok=True)
+                with (folder / FILE).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
 
     def _facts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, LitTransformer)

@@ -11,9 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import Batch
-from lit_transformer.errors import UserError
+from lit_transformer.errors import Dispensable, UserError
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.resume import check_like
+
+CURVES = Dispensable("curves or settings")
+"""Encloses whatever writes them into a run's folder."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -100,7 +103,8 @@ class Checkpoints(CheckpointCallback):
         # A kill must not take curves that the resumed run will not draw again.
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.flush()
+                with CURVES:
+                    logger.experiment.flush()
         self.last_saved = checkpoints.step_path(folder, trainer.global_step)
         trainer.save_checkpoint(self.last_saved)
         if trainer.is_global_zero:

@@ -168,17 +168,19 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
 def test_what_a_corpus_string_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    builtin = load("demo:3", tmp_path / "cache")["source"][:]
-    write_folder(tmp_path / "demo", {"train.en": "mine", "train.de": "meins"})
-    assert load("demo", tmp_path / "cache")["source"][:] == ["mine"]  # an existing folder wins
-    assert load("./demo", tmp_path / "cache")["source"][:] == ["mine"]
-    assert load("~/demo", tmp_path / "cache")["source"][:] == ["mine"]
-    assert load("demo:3", tmp_path / "cache")["source"][:] == builtin
+    names = ("demo:3", "demo", "copy")
+    builtin = {name: load(name, tmp_path / "cache", split="valid")["source"][:] for name in names}
+    for name in ("demo", "demo:3", "copy", "mine"):
+        write_folder(tmp_path / name, {"valid.en": name, "valid.de": "meins"})
+        assert load(f"./{name}", tmp_path / "cache", split="valid")["source"][:] == [name]
+        assert load(f"~/{name}", tmp_path / "cache", split="valid")["source"][:] == [name]
+    assert {name: load(name, tmp_path / "cache", split="valid")["source"][:] for name in names} == builtin
+    assert load("mine", tmp_path / "cache", split="valid")["source"][:] == ["mine"]  # an existing folder wins
     for missing in ("./nowhere", "/nowhere/at:all", "~/nowhere"):
         with pytest.raises(UserError, match=r"folder .*nowhere.* does not exist"):
             load(missing, tmp_path / "cache")
     with pytest.raises(UserError, match=r"is a file"):
-        load("demo/train.en", tmp_path / "cache")
+        load("demo/valid.en", tmp_path / "cache")
     with pytest.raises(UserError, match=r"is empty"):
         load("", tmp_path / "cache")
 
