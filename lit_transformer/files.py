@@ -1,12 +1,17 @@
 """Files that are written whole or not at all."""
 
-import os
+import glob
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EISDIR
 from pathlib import Path
+from secrets import token_hex
 
 from lit_transformer.errors import UserError
+
+UNFINISHED = ".tmp"
+"""The end of a name whose file is not whole yet."""
 
 
 @contextmanager
@@ -14,16 +19,24 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a name to write to; it becomes `path` when all went well, else the file is removed.
 
     A killed run leaves nothing that is taken for the whole, and two runs that write the same file at once do
-    not disturb each other.
+    not disturb each other. The name is random: containers that share a disk number their processes alike.
     """
-    unfinished = path.parent / f"{path.name}.{os.getpid()}.tmp"
-    # A link of that name, in a folder that somebody else made, would lead the writing elsewhere.
-    unfinished.unlink(missing_ok=True)
+    unfinished = path.parent / f"{path.name}.{token_hex(8)}{UNFINISHED}"
+    unfinished.touch(exist_ok=False)
     try:
         yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, name: str) -> None:
+    """Remove what killed writers have left of files whose names begin with `name`; no writer may be at work."""
+    for path in folder.glob(f"{glob.escape(name)}*{UNFINISHED}"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Files of the cache: written whole or not at all, checked when they are used again, read memory-mapped.
+"""Files of the cache: made by one process at a time, written whole or not at all, checked when used again, read
+memory-mapped.
 
 It does not know what the columns mean.
 """
@@ -6,7 +7,7 @@ It does not know what the columns mean.
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
@@ -16,14 +17,56 @@ from threading import Thread
 import pyarrow as pa
 from datasets import Dataset
 from datasets.table import MemoryMappedTable
+from filelock import FileLock, Timeout
 
 from lit_transformer.errors import UserError
-from lit_transformer.files import whole_file
+from lit_transformer.files import remove_unfinished, whole_file
 
 LARGE_FILE_BYTES = 2**26
 """A file of this size takes longer to read than a file system's clock to tick."""
 Version = tuple[int, int, int, int]
 _BLOCK_BYTES = 1 << 18  # what a processor's cache holds
+_SILENT_SECONDS = 2.0
+
+
+def make_once(path: Path, *, is_ready: Callable[[], bool], make: Callable[[], None]) -> None:
+    """Make the cache entry `path` unless it is ready; other processes that need it wait meanwhile.
+
+    The lock holds on all machines and in all containers that share the disk. The system releases it when its process
+    ends, however that happens.
+    """
+    if is_ready():
+        return
+    with cache_folder(path.parent), _only_maker(path):
+        if not is_ready():
+            remove_unfinished(path.parent, f"{path.stem}.")
+            make()
+
+
+def cached(path: Path, write: Callable[[Path], object]) -> Path:
+    """A file of the cache, written by `write` to the name that it is given unless it is there and whole."""
+
+    def make() -> None:
+        with sealed_file(path) as unfinished:
+            write(unfinished)
+
+    make_once(path, is_ready=lambda: is_whole(path), make=make)
+    return path
+
+
+@contextmanager
+def _only_maker(path: Path) -> Iterator[None]:
+    # Users who share the folder must be able to open each other's lock files.
+    lock = FileLock(f"{path}.lock", mode=0o666)
+    try:
+        lock.acquire(timeout=_SILENT_SECONDS)
+    except Timeout:
+        print(f"note: another process makes {path}; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -57,6 +100,8 @@ def is_whole(path: Path) -> bool:
         return False
     if _checksum(path, version) != expected:
         print(f"note: the cache file {path} is damaged and is made anew", file=sys.stderr)
+        with suppress(OSError):  # without its seal it is not read again only to be found damaged again
+            _seal_of(path).unlink()
         return False
     if _is_large(version) and version != sealed_version:
         with suppress(OSError):  # nobody may write there: it is read again next time
@@ -157,12 +202,7 @@ def _checksum(path: Path, version: Version) -> str:
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write record batches to `path` as they come."""
-    with (
-        cache_folder(path.parent),
-        sealed_file(path) as unfinished,
-        unfinished.open("wb") as file,
-        pa.ipc.new_stream(file, schema) as writer,
-    ):
+    with path.open("wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 

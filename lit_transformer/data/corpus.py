@@ -7,6 +7,7 @@ Whatever it is, `load_pairs` gives a memory-mapped dataset of raw text with the 
 import glob
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -17,7 +18,7 @@ from datasets.naming import camelcase_to_snakecase
 from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-from lit_transformer.data.arrow_file import is_whole, open_arrow, write_arrow
+from lit_transformer.data.arrow_file import cached, open_arrow, write_arrow
 from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
 from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
 from lit_transformer.data.text_folder import PAIR_SCHEMA, Text, find_text_folder, is_text_folder, split_names
@@ -62,6 +63,7 @@ def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: P
         raise UserError(f"cannot read {corpus[:200]}: {error.strerror}; correct --data.corpus") from error
     if folder is None and corpus.partition(":")[0] in _BUILT_IN:
         pairs = _load_built_in(corpus, split, source, target, cache_dir)
+        return Text(pairs._fingerprint, lambda: pairs)
     elif folder is None:
         pairs = _load_hub(corpus, split, source, target)
     elif _holds_hub_copy(folder, source, target):
@@ -70,7 +72,13 @@ def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: P
         raise UserError(f"{folder} has no data set with configurations: leave out `:{configuration}`")
     else:
         return find_text_folder(folder, split=split, source=source, target=target, cache_dir=cache_dir)
-    return Text(pairs._fingerprint, lambda: pairs)
+
+    def load() -> Dataset:
+        with _damage_to_user_error(corpus):
+            _validate(pairs.data)
+        return pairs
+
+    return Text(pairs._fingerprint, load)
 
 
 def sentences(pairs: Dataset) -> Iterator[str]:
@@ -118,10 +126,12 @@ def _load_built_in(corpus: str, split: str, source: str, target: str, cache_dir:
         pairs = _demo_texts(split_name, num_pairs, source, target)
     sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
     digest = hashlib.blake2b("\n".join(["", *sources, "", *targets]).encode(), digest_size=16)
-    cached = cache_dir / "built_in" / f"{digest.hexdigest()}.arrow"
-    if not is_whole(cached):
-        write_arrow(cached, PAIR_SCHEMA, [pa.record_batch([sources, targets], schema=PAIR_SCHEMA)])
-    return open_arrow(cached, fingerprint=digest.hexdigest())
+    batch = pa.record_batch([sources, targets], schema=PAIR_SCHEMA)
+    file = cached(
+        cache_dir / "built_in" / f"{digest.hexdigest()}.arrow",
+        lambda unfinished: write_arrow(unfinished, PAIR_SCHEMA, [batch]),
+    )
+    return open_arrow(file, fingerprint=digest.hexdigest())
 
 
 def _demo_texts(split: str, num_pairs: int | None, source: str, target: str) -> list[tuple[str, str]]:
@@ -256,11 +266,6 @@ def _split(splits: DatasetDict, corpus: str, split: str) -> Dataset:
 
 def _columns(dataset: Dataset, corpus: str, source: str, target: str) -> Dataset:
     """Bring both layouts of the Hub, a `translation` struct or one column per language, to ours."""
-    try:
-        # Arrow trusts what a file says of itself, and would read past its end.
-        dataset.data.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"corpus {corpus!r} is damaged ({_reason(error)}): copy it again") from error
     prefix = ""
     if "translation" in dataset.column_names:
         dataset, prefix = dataset.flatten(), "translation."
@@ -279,7 +284,24 @@ def _columns(dataset: Dataset, corpus: str, source: str, target: str) -> Dataset
         raise UserError(f"--data.source and --data.target are both {source!r}: a Hub data set needs two languages")
     columns = {prefix + source: "source", prefix + target: "target"}
     dataset = dataset.select_columns(list(columns)).rename_columns(columns)
-    return _plain_strings(dataset)
+    with _damage_to_user_error(corpus):
+        return _plain_strings(dataset)
+
+
+def _validate(table: pa.Table) -> None:
+    """Compare offsets with the data: Arrow trusts a file's offsets and would read past its end.
+
+    This reads everything, so it is done where the text is read, not wherever the text is found.
+    """
+    table.validate(full=True)
+
+
+@contextmanager
+def _damage_to_user_error(corpus: str) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise UserError(f"corpus {corpus!r} is damaged ({_reason(error)}): copy it again") from error
 
 
 def _plain_strings(dataset: Dataset) -> Dataset:
@@ -300,4 +322,5 @@ def _plain_strings(dataset: Dataset) -> Dataset:
 
 
 def _fill_nulls(table: pa.Table) -> pa.Table:
+    _validate(table)
     return pa.table([pc.fill_null(column.cast(pa.string()), "") for column in table.columns], schema=PAIR_SCHEMA)

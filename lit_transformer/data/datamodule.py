@@ -1,6 +1,7 @@
 """The LightningDataModule: from a corpus's name to an endless stream of token batches. It does not know the model."""
 
 import hashlib
+from pathlib import Path
 from typing import Literal
 
 import lightning as L
@@ -8,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lit_transformer.batch import EOS_ID, Batch, TextBatch
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.arrow_file import LateCheck, cache_folder, is_whole, sealed_file
+from lit_transformer.data.arrow_file import LateCheck, cached
 from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.data.corpus import find_text, sentences
 from lit_transformer.data.prepare import PreparationReport, TokenizedPairs, tokenize_pairs
@@ -96,7 +97,9 @@ class TranslationData(L.LightningDataModule):
         self.tokenizer: Tokenizer
         self.report: PreparationReport
         self.plan: BatchPlan
+        self._prepared: TokenizedPairs | None = None
         self._late_check: LateCheck
+        self._opened: TokenizedPairs | None = None
         self._store: TokenStore
         self._validation: list[TextBatch]
 
@@ -132,16 +135,19 @@ class TranslationData(L.LightningDataModule):
         return [(rows[index][0], rows[index][1]) for index in range(min(number, len(rows)))]
 
     def prepare_data(self) -> None:
-        """Fills the cache; one process does it for all."""
-        self._load()
+        """Fills the cache, unless this process has done so already; another process that fills it is waited for."""
+        if self._prepared is None or self._late_check.damaged:
+            self._prepared = self._load()
+            self._late_check = LateCheck(self._prepared.path)
 
     def setup(self, stage: str) -> None:
         """Opens the cache and tells the trainer how many micro-batches make a step."""
-        if hasattr(self, "_store") and not self._late_check.damaged:
+        self.prepare_data()
+        if self._opened is self._prepared:
             return
-        prepared = self._load()
-        self._late_check = LateCheck(prepared.path)
-        self._store = TokenStore(prepared.dataset)
+        assert self._prepared is not None
+        self._opened = self._prepared
+        self._store = TokenStore(self._prepared.dataset)
         self.plan = BatchPlan(
             self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
         )
@@ -224,11 +230,11 @@ class TranslationData(L.LightningDataModule):
     def _trained_tokenizer(self, text: Text) -> Tokenizer:
         settings = repr((text.fingerprint, self.vocab_size, self.character_coverage))
         name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
-        path = self.cache_dir / "tokenizers" / f"{name}.model"
-        if not is_whole(path):
+
+        def train(unfinished: Path) -> None:
             tokenizer = Tokenizer.train(
                 sentences(text.load()), vocab_size=self.vocab_size, character_coverage=self.character_coverage
             )
-            with cache_folder(path.parent), sealed_file(path) as unfinished:
-                unfinished.write_bytes(tokenizer.model_bytes)
-        return Tokenizer.from_file(path)
+            unfinished.write_bytes(tokenizer.model_bytes)
+
+        return Tokenizer.from_file(cached(self.cache_dir / "tokenizers" / f"{name}.model", train))

@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features
 
 from lit_transformer.batch import EOS_ID, UNK_ID
-from lit_transformer.data.arrow_file import cache_folder, is_whole, open_arrow, sealed_file, seems_whole, write_arrow
+from lit_transformer.data.arrow_file import is_whole, make_once, open_arrow, sealed_file, seems_whole, write_arrow
 from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, expanded
+from lit_transformer.files import UNFINISHED
 
 _COLUMNS = ("source", "target")
 _BATCH_SIZE = 10_000
@@ -89,11 +90,14 @@ def tokenize_pairs(
     key = _key(text, tokenizer, max_length, max_length_ratio)
     tokens_path = expanded(cache_dir) / "tokens" / f"{key}.arrow"
     report_path = tokens_path.with_suffix(".json")
-    if not (seems_whole(tokens_path) and is_whole(report_path)):
-        with cache_folder(tokens_path.parent):
-            report = _tokenize(text.load(), tokenizer, max_length, max_length_ratio, tokens_path, num_proc)
-            with sealed_file(report_path) as unfinished:
-                unfinished.write_text(json.dumps(asdict(report)), encoding="utf-8")
+
+    def make() -> None:
+        with sealed_file(tokens_path) as unfinished:
+            report = _tokenize(text.load(), tokenizer, max_length, max_length_ratio, unfinished, num_proc)
+        with sealed_file(report_path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(report)), encoding="utf-8")
+
+    make_once(tokens_path, is_ready=lambda: seems_whole(tokens_path) and is_whole(report_path), make=make)
     report = PreparationReport(**json.loads(report_path.read_text(encoding="utf-8")))
     return TokenizedPairs(open_arrow(tokens_path, fingerprint=key), report, tokens_path)
 
@@ -116,7 +120,8 @@ def _tokenize(
     schema = pa.schema([(name, pa.list_(item_type)) for name in _COLUMNS])
     if num_proc is None:
         num_proc = min(_num_cores(), _MOST_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
-    with TemporaryDirectory(dir=path.parent, prefix=f"{path.stem}.") as scratch:
+    # Named after the file, so that what a kill leaves is removed with it.
+    with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=UNFINISHED) as scratch:
         tokenized = pairs.with_format("arrow").map(
             _encode_batch,
             fn_kwargs={"tokenizer": tokenizer, "schema": schema},
@@ -125,7 +130,7 @@ def _tokenize(
             writer_batch_size=_BATCH_SIZE,
             features=Features.from_arrow_schema(schema),
             cache_file_name=f"{scratch}/all.arrow",
-            new_fingerprint=path.stem,
+            new_fingerprint="tokenized",
             num_proc=num_proc if num_proc > 1 else None,
             desc="Tokenizing",
         )

@@ -18,15 +18,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from lit_transformer.data.arrow_file import (
-    LARGE_FILE_BYTES,
-    cache_folder,
-    is_whole,
-    open_arrow,
-    sealed_file,
-    version_of,
-    write_arrow,
-)
+from lit_transformer.data.arrow_file import LARGE_FILE_BYTES, cached, open_arrow, version_of, write_arrow
 from lit_transformer.errors import UserError, check_regular
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
@@ -66,10 +58,11 @@ def find_text_folder(folder: Path, *, split: str, source: str, target: str, cach
     fingerprint = digest.hexdigest()
 
     def load() -> Dataset:
-        cached = cache_dir / "text" / f"{fingerprint}.arrow"
-        if not is_whole(cached):
-            write_arrow(cached, PAIR_SCHEMA, pair_batches(*paths))
-        return open_arrow(cached, fingerprint=fingerprint)
+        file = cached(
+            cache_dir / "text" / f"{fingerprint}.arrow",
+            lambda unfinished: write_arrow(unfinished, PAIR_SCHEMA, pair_batches(*paths)),
+        )
+        return open_arrow(file, fingerprint=fingerprint)
 
     return Text(fingerprint, load)
 
@@ -82,11 +75,10 @@ def _digest(path: Path, cache_dir: Path) -> bytes:
             return hashlib.file_digest(file, "blake2b").digest()
         version = (str(path.resolve()), *version_of(status))
         name = hashlib.blake2b(repr(version).encode(), digest_size=16).hexdigest()
-        known = cache_dir / "text" / f"{name}.digest"
-        if not is_whole(known):
-            digest = hashlib.file_digest(file, "blake2b").digest()
-            with cache_folder(known.parent), sealed_file(known) as unfinished:
-                unfinished.write_bytes(digest)
+        known = cached(
+            cache_dir / "text" / f"{name}.digest",
+            lambda unfinished: unfinished.write_bytes(hashlib.file_digest(file, "blake2b").digest()),
+        )
         return known.read_bytes()
 
 

@@ -1,14 +1,27 @@
 """A file of the cache is believed only as far as its checksum goes, and a large one is not read before it is used."""
 
 import os
-from errno import EIO
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from errno import EIO, ENOLCK
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 
 from lit_transformer.data import arrow_file
-from lit_transformer.data.arrow_file import LateCheck, is_whole, open_arrow, sealed_file, seems_whole, version_of
+from lit_transformer.data.arrow_file import (
+    LateCheck,
+    cached,
+    is_whole,
+    open_arrow,
+    sealed_file,
+    seems_whole,
+    version_of,
+)
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.store import TokenStore
 from lit_transformer.errors import UserError
@@ -127,6 +140,79 @@ def test_what_is_whole_or_gone_does_not_stop_anybody(sealed: Path) -> None:
     sealed.unlink()
     finished(check).raise_if_damaged()
     check.start()  # as a second `fit` of the same datamodule does
+
+
+def test_one_makes_a_file_while_the_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ranks, nodes and containers that share a disk start together."""
+    monkeypatch.setattr(arrow_file, "_SILENT_SECONDS", 0.1)
+    path, waiting = tmp_path / "file", Event()
+    made: list[Path] = []
+
+    def make(unfinished: Path) -> None:
+        assert waiting.wait(timeout=60)
+        unfinished.write_bytes(CONTENT)
+        made.append(unfinished)
+
+    def note(*_: object, **__: object) -> None:
+        waiting.set()
+
+    monkeypatch.setattr(arrow_file, "print", note, raising=False)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda _: cached(path, make), range(3))) == [path] * 3
+    assert len(made) == 1
+    assert path.read_bytes() == CONTENT
+
+
+def test_what_killed_makers_left_is_removed(tmp_path: Path) -> None:
+    left = [tmp_path / "file.1.tmp", tmp_path / "file.crc32.1.tmp"]
+    for name in left:
+        name.write_bytes(CONTENT)
+    (tmp_path / "file.2.tmp.3.tmp").mkdir()
+    (tmp_path / "other.1.tmp").touch()
+    cached(tmp_path / "file", lambda unfinished: unfinished.write_bytes(CONTENT))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"file", "file.crc32", "file.lock", "other.1.tmp"}
+
+
+FORK = """
+import os, sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+print(child, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_killed_maker_leaves_no_lock(tmp_path: Path) -> None:
+    """Though processes that it has forked live on."""
+    process = subprocess.Popen([sys.executable, "-c", FORK, tmp_path / "file.lock"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        process.kill()
+        process.wait()
+        with ThreadPoolExecutor(1) as pool:
+            made = pool.submit(cached, tmp_path / "file", lambda unfinished: unfinished.write_bytes(CONTENT))
+            assert made.result(timeout=60) == tmp_path / "file"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(ENOLCK, "No locks available")
+
+    monkeypatch.setattr(arrow_file.FileLock, "acquire", fail)
+    with pytest.raises(UserError, match=r"cannot write the cache .*: No locks available; .*--data\.cache_dir"):
+        cached(tmp_path / "file", lambda unfinished: pytest.fail("written"))
 
 
 def tokens_of(data: TranslationData) -> list[list[int]]:

@@ -109,7 +109,7 @@ def test_failed_reading_leaves_no_cache(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "text", {"train.en": "a\nb\n", "train.de": b"c\n\xff\n"})
     with pytest.raises(UserError):
         load(folder, tmp_path / "cache")
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {".lock"}
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "val"])
@@ -224,6 +224,25 @@ def test_copy_of_a_hub_data_set(tmp_path: Path, layout: str) -> None:
         load(tmp_path / "copy", tmp_path / "cache", split="test")
     with pytest.raises(UserError, match=r"cannot be read as a copy of a Hub data set: .*xx-yy"):
         load(f"{tmp_path / 'copy'}:xx-yy", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("missing", [None, "Nothing"])
+def test_text_of_the_hub_is_validated_where_it_is_read(
+    missing: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every rank finds it at every start; only who prepares it reads it."""
+    rows = [{"de": "Hallo", "en": "Hello"}, {"de": missing, "en": "Nothing"}]
+    Dataset.from_dict({"translation": rows}, features=STRUCT).to_parquet(str(tmp_path / "copy/train.parquet"))
+    find(tmp_path / "copy", tmp_path / "cache")
+    validated: list[object] = []
+    validate = datasets.table.Table.validate
+    monkeypatch.setattr(
+        datasets.table.Table, "validate", lambda *args, **options: validated.append(validate(*args, **options))
+    )
+    text = find(tmp_path / "copy", tmp_path / "cache")
+    assert not validated
+    assert text.load()["target"][:] == ["Hallo", missing or ""]
+    assert len(validated) == 1
 
 
 def test_copies_with_configurations_and_from_save_to_disk(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def test_killed_preparation_leaves_nothing_that_is_taken_for_whole(
         ".crc32",
         ".crc32",
         ".json",
+        ".lock",
     ]
 
 
