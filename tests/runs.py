@@ -86,6 +86,12 @@ def load(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def own_lines(stderr: str) -> list[str]:
+    """What this project says there. Libraries warn of what a machine has or lacks, each in its own words."""
+    assert "Traceback" not in stderr, stderr
+    return [line for line in stderr.splitlines() if line.startswith(("error: ", "note: "))]
+
+
 def make_corpus(folder: Path) -> Path:
     """64 sentences to learn by heart: what is validated is what was trained on."""
     folder.mkdir()

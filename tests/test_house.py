@@ -15,6 +15,7 @@ import yaml
 
 TOP_LEVEL = {
     ".ci",
+    ".github",
     ".gitignore",
     ".pre-commit-config.yaml",
     "LICENSE",
@@ -50,8 +51,8 @@ def git_files(repo_root: Path, *options: str) -> list[str]:
 def test_conda_and_pip_install_the_same(repo_root: Path, project: dict[str, Any]) -> None:
     environment = yaml.safe_load(read(repo_root / "environment.yml"))["dependencies"]
     python, _, pip = environment
-    assert python == "python=3.11"
-    assert project["requires-python"].startswith(">=3.11")
+    # No upper bound: whoever has a newer Python than we tried can try it.
+    assert python == f"python{project['requires-python']}" == "python>=3.11"
     assert pip["pip"] == ["-e .", *project["dependencies"], *project["optional-dependencies"]["test"]]
 
 
@@ -98,8 +99,43 @@ def test_ci_runs_what_the_readme_says(repo_root: Path) -> None:
     assert 'pip install -e ".[test]" && pytest' in read(repo_root / "README.md")
     script = repo_root / ".ci" / "run"
     checks = ["ruff check", "ruff format --check", "mypy", "lint-imports"]
-    assert read(script).splitlines()[-6:] == ['pip install -e ".[test]"', *checks, "pytest"]
+    # PyTorch first: without a version, pip may take a build for CUDA.
+    commands = ["pip install torch==2.13.0", 'pip install -e ".[test]"', *checks, "pytest"]
+    assert read(script).splitlines()[-len(commands) :] == commands
     assert script.stat().st_mode & 0o111, ".ci/run is not executable"
+
+
+def stand_in(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="runs a shell script")
+@pytest.mark.parametrize(
+    ("interpreter", "chosen"), [(None, "python3.13"), ("python3.12", "python3.12"), ("python3.14", None)]
+)
+def test_ci_takes_the_newest_python_that_works(
+    interpreter: str | None, chosen: str | None, repo_root: Path, tmp_path: Path
+) -> None:
+    """pyenv's shim of 3.14 is on the path, and no such Python is installed."""
+    for name, script in {
+        "python3.14": "exit 127",
+        "python3.13": '[ "$1" = -c ] || { echo python3.13; exit 3; }',
+        "python3.12": '[ "$1" = -c ] || { echo python3.12; exit 3; }',
+    }.items():
+        stand_in(tmp_path, name, script)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | ({"PYTHON": interpreter} if interpreter else {})
+    done = subprocess.run([repo_root / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == ((3, f"{chosen}\n") if chosen else (1, ""))
+    assert done.stderr.startswith("error: python3.14 was not found") == (chosen is None)
+
+
+def test_the_workflow_tests_every_python_that_is_named(repo_root: Path, project: dict[str, Any]) -> None:
+    workflow = yaml.safe_load(read(repo_root / ".github" / "workflows" / "ci.yml"))
+    linux = workflow["jobs"]["linux"]
+    named = [name.rpartition(" ")[2] for name in project["classifiers"] if "Python ::" in name]
+    assert linux["strategy"]["matrix"]["python"] == named
+    assert linux["steps"][-1] == {"run": ".ci/run"}
 
 
 def test_hooks_run_what_ci_runs(repo_root: Path) -> None:

@@ -263,5 +263,7 @@ def has_bfloat16(accelerator: str) -> bool:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        # The processor may, and oneDNN may not: without its kernels bfloat16 takes 20 times as long as float32.
+        return multiplies and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return False

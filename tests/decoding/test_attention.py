@@ -31,7 +31,10 @@ every_variant = pytest.mark.parametrize(("norm", "scheme"), VARIANTS)
 
 @pytest.fixture(scope="module")
 def translator(tiny_run: Path) -> Translator:
-    return Translator.load(tiny_run)
+    """In float64, where no two hypotheses come so close that a rounding decides between them."""
+    translator = Translator.load(tiny_run)
+    translator.transformer.double()
+    return translator
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +253,9 @@ def test_a_translator_without_some_heads(translator: Translator) -> None:
     english = [pair.english for pair in KNOWN]
     german = [pair.german for pair in KNOWN]
     blind = translator.with_heads(mask)
-    # Without the source every sentence is the same one, but for its length.
     assert blind.device == translator.device
-    assert len(set(blind.translate(english))) < 3
+    # Without the source all sentences are the same one. The longest source lets it go on longest.
+    blindly = blind.translate(english, beam_size=1)
+    longest = max(blindly, key=len)
+    assert all(longest.startswith(text) for text in blindly)
     assert translator.translate(english) == german

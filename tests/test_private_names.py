@@ -1,0 +1,62 @@
+"""Private names of other projects: all that are used are known, and the installed versions have them."""
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import lightning as L
+import pytest
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+
+
+def trainer() -> L.Trainer:
+    return L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+OWNERS: dict[str, Callable[[], Any]] = {
+    "_accelerator_connector": trainer,
+    "_broadcast_sigterm_tensor": lambda: trainer().fit_loop.epoch_loop,
+    "_get_file_writer": lambda: SummaryWriter,
+    "_set_params_and_buffers_to_ignore_for_model": lambda: DistributedDataParallel,
+    "_is_avx512_bf16_supported": lambda: torch.cpu,
+    "_is_amx_tile_supported": lambda: torch.cpu,
+    "_is_mkldnn_bf16_supported": lambda: torch.ops.mkldnn,
+    "_fingerprint": lambda: datasets.Dataset.from_dict({"id": [1]}),
+    "_indices": lambda: datasets.Dataset.from_dict({"id": [1]}),
+}
+"""Where each of them is. The bounds of pyproject.toml keep out versions that nobody has tried."""
+DOCUMENTED = {"_asdict", "_replace", "_fields"}  # of named tuples
+
+
+def private_names(path: Path) -> Iterator[str]:
+    """Of what others define: neither what a class says of itself, nor what the package names anywhere."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if ast.unparse(node.value) not in ("self", "cls"):
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("lit_transformer"):
+            yield from (alias.name for alias in node.names if alias.name.startswith("_"))
+
+
+def own_names(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            yield node.attr
+
+
+def test_all_that_are_used_are_known(repo_root: Path) -> None:
+    paths = sorted((repo_root / "lit_transformer").rglob("*.py"))
+    used = {name for path in paths for name in private_names(path)}
+    own = {name for path in paths for name in own_names(path)}
+    assert used - own - DOCUMENTED == set(OWNERS)
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_the_installed_versions_have_them(name: str) -> None:
+    assert hasattr(OWNERS[name](), name)
