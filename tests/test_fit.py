@@ -344,7 +344,7 @@ LAUNCHERS = {
 
 
 @pytest.mark.parametrize(
-    "launcher", [pytest.param(name, marks=[pytest.mark.slow] * (name == "two nodes of two")) for name in LAUNCHERS]
+    "launcher", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("torchrun", "two nodes of two"))) for name in LAUNCHERS]
 )
 def test_processes_change_nothing(
     launcher: str, corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path
@@ -419,6 +419,7 @@ def thread_names() -> list[str]:
     return [task.read_text() for task in Path("/proc/self/task").glob("*/comm")]
 
 
+@pytest.mark.slow
 def test_copy_task_is_learnt(repo_root: Path, tmp_path: Path) -> None:
     """As the recipe is, to 100 % exact sequences of the test split under greedy search."""
     recipe = str(repo_root / "experiments" / "copy.yaml")

@@ -17,6 +17,7 @@ def rows(repo_root: Path, *arguments: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines}
 
 
+@pytest.mark.slow
 def test_planning(repo_root: Path) -> None:
     [(stage, cells)] = rows(repo_root, "--stage", "plan", "--pairs", "30011").items()
     assert stage == "plan"

@@ -76,7 +76,7 @@ def _score_a_share(rank: int, world_size: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_corpus_bleu_has_the_same_digits_on_several_processes(world_size: int, tmp_path: Path) -> None:
     multiprocessing.spawn(_score_a_share, args=(world_size, tmp_path), nprocs=world_size)
     scores = [torch.load(tmp_path / f"{rank}.pt").item() for rank in range(world_size)]
