@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import random
-import resource
 import shutil
 import struct
 import subprocess
@@ -346,6 +345,7 @@ def little_memory() -> Iterator[None]:
     """Memory for what is there and not much more, so that a size that is believed ends in a MemoryError."""
     if not sys.platform.startswith("linux"):
         pytest.skip("the limit on address space is Linux's")
+    resource = pytest.importorskip("resource")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**28, limits[1]))

@@ -343,8 +343,11 @@ LAUNCHERS = {
 }
 
 
+SLOW_LAUNCHERS = ("torchrun", "two nodes of two")  # "two nodes" are torchrun's, too
+
+
 @pytest.mark.parametrize(
-    "launcher", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("torchrun", "two nodes of two"))) for name in LAUNCHERS]
+    "launcher", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_LAUNCHERS)) for name in LAUNCHERS]
 )
 def test_processes_change_nothing(
     launcher: str, corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path

@@ -6,7 +6,6 @@ import faulthandler
 import importlib
 import json
 import os
-import resource
 import select
 import subprocess
 import sys
@@ -102,6 +101,7 @@ def serve(out: str, err: str) -> None:
     fit = importlib.import_module("lit_transformer.fit")
     training = fit.fit
     if sys.platform.startswith("linux"):
+        resource = importlib.import_module("resource")  # Windows has none
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
     sys.addaudithook(_note_unpickling)

@@ -148,8 +148,8 @@ class Beams:
 
 
 def log_probabilities(logits_NV: Tensor, ids: SpecialIds) -> Tensor:
-    """The model's own log-probabilities in float32, minus infinity where a piece may not be chosen."""
-    log_prob_NV = logits_NV.float().log_softmax(dim=-1)
+    """The model's own log-probabilities, at least in float32, minus infinity where a piece may not be chosen."""
+    log_prob_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(dim=-1)
     log_prob_NV[:, list(ids.banned)] = float("-inf")
     return log_prob_NV
 

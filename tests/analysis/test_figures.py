@@ -150,8 +150,8 @@ def test_a_picture_shows_its_weights() -> None:
     weights = np.zeros((2, 2), dtype=np.float32)
     weights[0, 1] = 1.0
     image = pixels(figures.weight_map(weights, ["a", "b"], ["c", "d"], title="two"))
-    colors = {tuple(color) for color in image.reshape(-1, 3).tolist()}
-    assert {(68, 1, 84), (253, 231, 36), (255, 255, 255)} <= colors
+    for color in ((68, 1, 84), (253, 231, 36), (255, 255, 255)):
+        assert np.abs(image - color).max(axis=-1).min() <= 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

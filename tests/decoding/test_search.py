@@ -28,16 +28,15 @@ class RandomModel:
         self.num_calls = 0
 
     def logits(self, sentence: int, pieces: tuple[int, ...]) -> np.ndarray:
-        logits = (
-            np.random.default_rng((sentence, *pieces)).normal(0.0, self.sharpness, self.vocab_size).astype(np.float32)
-        )
+        # In float64, where no two hypotheses come so close that a rounding decides between them.
+        logits = np.random.default_rng((sentence, *pieces)).normal(0.0, self.sharpness, self.vocab_size)
         logits[IDS.banned[sentence % 3]] += 3.0  # often the likeliest, could it be chosen
         logits[IDS.eos] += self.eos_logit * (1 + sentence % 3)
         return logits
 
     def log_probabilities(self, sentence: int, pieces: tuple[int, ...]) -> dict[int, float]:
         """Of the pieces that may be chosen."""
-        logits = torch.from_numpy(self.logits(sentence, pieces)).double()
+        logits = torch.from_numpy(self.logits(sentence, pieces))
         values = logits.log_softmax(dim=0).tolist()
         return {piece: value for piece, value in enumerate(values) if piece not in IDS.banned}
 

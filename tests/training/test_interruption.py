@@ -15,6 +15,8 @@ from lit_transformer import checkpoint as checkpoints
 from lit_transformer.training.interruption import Interruption
 from tests.runs import MAX_STEPS, Run, arguments, fit, load, make_corpus, own_lines, same
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+
 LIMIT_SECONDS = 180
 
 

@@ -1,7 +1,6 @@
 """Finding out before the first step what fits into memory. The limit is real: the system's on the address space."""
 
 import re
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,8 @@ from lit_transformer.training.module import LitTransformer
 from tests.runs import fit, make_corpus
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its size from Linux' /proc")
+
+resource = pytest.importorskip("resource", reason="Windows has no limit of memory")
 
 PAIRS, LENGTH = 200, 20
 D_FF = 2**14  # makes states that malloc takes from the system, not from what earlier tests have left
