@@ -37,6 +37,24 @@ def enough_memory(remedy: str) -> Iterator[None]:
         raise UserError(f"there is not enough memory ({str(error).splitlines()[0]}): {remedy}") from error
 
 
+@contextmanager
+def in_one_line(place: str, kind: type[Exception] = Exception) -> Iterator[None]:
+    """Turn what jsonargparse, Lightning and torch say of a setting into a line for the user.
+
+    Args:
+        place: Begins the line.
+        kind: The exceptions that are about settings. Others pass as defects.
+    """
+    try:
+        yield
+    except (UserError, UnicodeEncodeError):
+        raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"a file of --config is not UTF-8 ({error.reason}): convert it") from error
+    except kind as error:
+        raise UserError(f"{place}: {str(error) or type(error).__name__} (all settings: --print_config)") from error
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are user errors; options are never guessed from their first letters."""
 
@@ -138,6 +156,10 @@ def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -
             print(end="", flush=True)
         except UserError as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
+            sys.exit(2)
+        except UnicodeEncodeError as error:
+            # Python turns the bytes of a file's name into half surrogate pairs if they are not UTF-8.
+            print(f"error: {error.object!a:.200} is not UTF-8 and cannot be used here: rename it", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

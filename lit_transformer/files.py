@@ -1,15 +1,19 @@
 """Files that are written whole or not at all."""
 
 import glob
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from errno import EISDIR
+from errno import EACCES, EISDIR
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 
 from lit_transformer.errors import UserError
 
+ANYBODY_WRITES = 0o222
+"""Permissions, of which a file has at least one if it is to be changed; an administrator needs none."""
 UNFINISHED = ".tmp"
 """The end of a name whose file is not whole yet."""
 
@@ -40,17 +44,46 @@ def remove_unfinished(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def output_file(path: Path) -> Iterator[Path]:
+def output_file(path: Path, *, inputs: Iterable[Path]) -> Iterator[Path]:
     """A `whole_file` that a user names with --output, in a folder that is made; an earlier one is replaced.
 
+    A link stays, and what it leads to is replaced. To a device or a pipe the whole is copied in the end.
     Enter it before the work whose result it is to hold, so that a place where nothing can be written is known.
+
+    Args:
+        path: Where the result is to be.
+        inputs: What the result is made from (`check_no_input`).
     """
     try:
+        check_no_input(path, inputs)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with TemporaryDirectory() as folder:
+                yield Path(folder) / path.name
+                with (Path(folder) / path.name).open("rb") as file, path.open("wb") as device:
+                    shutil.copyfileobj(file, device)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(EISDIR, "it is a folder")
-        with whole_file(path) as unfinished:
+        if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & ANYBODY_WRITES):
+            raise PermissionError(EACCES, "it is read-only")
+        with whole_file(path.resolve()) as unfinished:
             unfinished.touch()
             yield unfinished
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; choose another file with --output") from error
+
+
+def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise UserError if `path` is one of the inputs of the command that is to write it.
+
+    Args:
+        path: The output.
+        inputs: Files, and folders that stand for the files in them.
+    """
+    if not path.is_file():
+        return
+    for place in inputs:
+        for file in place.iterdir() if place.is_dir() else [place]:
+            if file.exists() and file.samefile(path):
+                raise UserError(f"--output {path} is an input of this command ({file}): choose another file")

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
 from lit_transformer import checkpoint as checkpoints
-from lit_transformer.errors import Dispensable, UserError, enough_memory, user_errors_to_exit
+from lit_transformer.errors import Dispensable, UserError, enough_memory, in_one_line, user_errors_to_exit
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
 from lit_transformer.training.saving import CURVES, checkpoints_of, run_folder
@@ -53,7 +54,7 @@ def fit(cli: FitCLI) -> None:
         )
     cli.model.resumed = checkpoints.read(cli.resumed) if cli.resumed else None
     remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
-    with enough_memory(remedy), CURVES.in_threads():
+    with enough_memory(remedy), in_one_line("trainer", MisconfigurationException), CURVES.in_threads():
         trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
     run = run_folder(trainer)
     if trainer.is_global_zero:

@@ -171,8 +171,15 @@ FIT = {
     "--trainer.max_steps -7": r"trainer\.max_steps is -7: it must be at least 1",
     "--trainer.val_check_interval 0": r"trainer\.val_check_interval is 0: it must be at least 1",
     "--trainer.val_check_interval 0.5": r"trainer: .*val_check_interval",
+    "--trainer.val_check_interval 00:00:00:01": r"trainer\.val_check_interval is 00:00:00:01: give a number of opt",
+    "--trainer.check_val_every_n_epoch 0": r"trainer\.check_val_every_n_epoch is 0: it must be at least 1",
+    "--trainer.limit_train_batches 1": r"trainer\.limit_train_batches is not supported: ",
+    "--trainer.overfit_batches 1": r"trainer\.overfit_batches is not supported: ",
+    "--trainer.reload_dataloaders_every_n_epochs -1": r"trainer: .*reload_dataloaders_every_n_epochs",
     "--trainer.log_every_n_steps 0": r"trainer\.log_every_n_steps is 0: it must be at least 1",
     "--trainer.gradient_clip_val -1": r"trainer\.gradient_clip_val is -1.*: it must be at least 0",
+    "--trainer.accelerator tpu": r"trainer: .*torch_xla",
+    "--trainer.precision transformer-engine": r"trainer: .*transformer_engine",
     "--trainer.accelerator abacus": r"trainer: .*accelerator.*abacus",
     "--trainer.strategy luck": r"trainer: .*strategy.*luck",
     "--devices 0": r"trainer: .*devices",
@@ -212,11 +219,40 @@ def test_fit(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert not list((place / "runs").rglob("*.ckpt"))
 
 
+def test_settings_that_are_refused_where_training_starts(
+    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        fit.main(arguments("fit", place, f"--trainer.limit_val_batches 0.001 --trainer.default_root_dir {tmp_path}"))
+    last = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
+    assert re.match(r"error: trainer: .*limit_val_batches.* \(all settings: --print_config\)", last)
+
+
+def test_a_launcher_that_is_missing(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM's variables of a job, but not those that `srun` sets."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert "error: trainer: " in complaint("fit", arguments("fit", place, ""), capfd)
+
+
+def test_names_that_are_not_utf8(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The bytes of a file's name that are no UTF-8 come to Python as half a surrogate pair."""
+    for option in ("data.cache_dir", "trainer.default_root_dir"):
+        folder = tmp_path / "M\udcfcller"
+        with pytest.raises(SystemExit, match="2"):
+            fit.main([*arguments("fit", place, ""), "--trainer.logger=true", f"--{option}={folder}"])
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert re.match(r"error: '.*M\\udcfcller.*' is not UTF-8 and cannot be used here: rename it", last)
+
+
 SEARCH = {
     "--beam_size 0": r"beam_size is 0: it must be at least 1",
     "--beam_size four": r"--beam_size.*\bfour\b",
     "--length_penalty -1": r"length_penalty is -1\.0: it must be",
     "--length_penalty nan": r"length_penalty is nan: it must be",
+    "--length_penalty 1000": r"length_penalty is 1000\.0: it must be from 0 to 10",
     "--batch_tokens 0": r"batch_tokens is 0: it must be at least 1",
     "--device abacus": r"device 'abacus' cannot be used here: .*; give cpu",
     "--device cuda:77": r"device 'cuda:77' cannot be used here: .*; give cpu",

@@ -1,9 +1,15 @@
+"""Where results are written: never over what they are made from, nor over what is no file."""
+
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from lit_transformer.files import remove_unfinished, whole_file
+from lit_transformer import attention
+from lit_transformer import test as test_command
+from lit_transformer.errors import UserError
+from lit_transformer.files import output_file, remove_unfinished, whole_file
 
 
 def test_two_containers_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +43,91 @@ def test_only_what_is_not_whole_is_removed(tmp_path: Path) -> None:
     remove_unfinished(tmp_path, "a.")
     assert {path.name for path in tmp_path.iterdir()} == {"a.ckpt", "b.ckpt.1.tmp", "a.tmp.txt"}
     remove_unfinished(tmp_path / "nowhere", "a.")
+
+
+def write(path: Path, *inputs: Path, text: str = "new") -> None:
+    with output_file(path, inputs=inputs) as unfinished:
+        unfinished.write_text(text)
+
+
+def test_a_file_is_replaced_and_its_folder_is_made(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        write(tmp_path / "new" / "file", text=text)
+        assert (tmp_path / "new" / "file").read_text() == text
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("file", "missing"):
+        (tmp_path / name).symlink_to(tmp_path / "there" / name)
+    (tmp_path / "there" / "file").write_text("former")
+    for name in ("file", "missing"):
+        write(tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "there" / name).read_text() == "new"
+
+
+def test_a_pipe_gets_the_text(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write(pipe)
+    reader.join(60)
+    assert read == ["new"]
+    assert pipe.is_fifo()
+
+
+def test_a_device_stays_one(tmp_path: Path) -> None:
+    """Nobody who may replace /dev/null, as in a container, does so by a name."""
+    device = tmp_path / "null"
+    device.symlink_to(os.devnull)
+    write(device)
+    assert device.is_symlink()
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_read_only_file_stays(tmp_path: Path) -> None:
+    """Even for an administrator, who may write to any."""
+    file = tmp_path / "file"
+    file.write_text("former")
+    file.chmod(0o444)
+    with pytest.raises(UserError, match=r"cannot write .*/file: it is read-only; choose another file with --output"):
+        write(file)
+    assert file.read_text() == "former"
+
+
+def test_inputs_stay(tmp_path: Path) -> None:
+    """Under whatever name, in a folder, and through a link."""
+    (tmp_path / "folder").mkdir()
+    for name in ("input", "folder/input"):
+        (tmp_path / name).write_text("input")
+    os.link(tmp_path / "input", tmp_path / "other name")
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "input")
+    inputs = tmp_path / "input", tmp_path / "folder", tmp_path / "missing"
+    for name in ("input", "folder/input", "other name", "link", "folder/../input"):
+        with pytest.raises(UserError, match=r"--output .* is an input of this command .*: choose another file"):
+            write(tmp_path / name, *inputs)
+    assert (tmp_path / "input").read_text() == (tmp_path / "folder" / "input").read_text() == "input"
+    write(tmp_path / "folder" / "another", *inputs)
+
+
+def test_commands_name_their_inputs(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for language in ("en", "de"):
+        (tmp_path / f"test.{language}").write_text("a\n")
+    checkpoint = tmp_path / "model.json"  # pictures and numbers have these endings
+    checkpoint.write_bytes((tiny_run / "checkpoints" / "step-00000120.ckpt").read_bytes())
+    run = ["--checkpoint", str(checkpoint)]
+    scoring = [*run, "--corpus", str(tmp_path), "--cache_dir", str(tmp_path / "cache"), "--output"]
+    for main, args, output in (
+        (test_command.main, scoring, tmp_path / "test.de"),
+        (test_command.main, scoring, checkpoint),
+        (attention.main, [*run, "--text", "a", "--output"], checkpoint),
+    ):
+        former = output.read_bytes()
+        with pytest.raises(SystemExit, match="2"):
+            main([*args, str(output)])
+        assert capsys.readouterr().err.startswith(f"error: --output {output} is an input of this command ")
+        assert output.read_bytes() == former

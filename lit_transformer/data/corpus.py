@@ -58,7 +58,7 @@ def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: P
     """What `load_pairs` gives, found but not read: a large text folder takes no time if it was read before."""
     cache_dir = expanded(cache_dir)
     try:
-        folder, configuration = _as_folder(corpus)
+        folder, configuration = as_folder(corpus)
     except OSError as error:
         raise UserError(f"cannot read {corpus[:200]}: {error.strerror}; correct --data.corpus") from error
     if folder is None and corpus.partition(":")[0] in _BUILT_IN:
@@ -88,8 +88,8 @@ def sentences(pairs: Dataset) -> Iterator[str]:
             yield from pair
 
 
-def _as_folder(corpus: str) -> tuple[Path | None, str | None]:
-    """The folder and configuration that a corpus string means, (None, None) if it is no path."""
+def as_folder(corpus: str) -> tuple[Path | None, str | None]:
+    """The folder and configuration that a corpus string means; (None, None) for a built-in one and one of the Hub."""
     if not corpus:
         raise UserError(
             "--data.corpus is empty: give `demo`, `copy`, a folder, or a Hub data set such as wmt/wmt14:de-en"

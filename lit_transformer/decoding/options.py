@@ -1,13 +1,14 @@
 """How translations are searched for unless told otherwise (section 6.1), and the options that change it."""
 
 import argparse
-import math
 
 from lit_transformer.errors import UserError
 
 BEAM_SIZE = 4
 LENGTH_PENALTY = 0.6
 BATCH_TOKENS = 2048
+MAX_LENGTH_PENALTY = 10.0
+"""From 17 on float32 could not hold the penalty of the longest outputs."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -39,5 +40,5 @@ def check_search(*, beam_size: int, length_penalty: float, n_best: int, batch_to
     if not 1 <= n_best <= beam_size:
         raise UserError(f"n_best is {n_best}: it must be at least 1 and at most beam_size, {beam_size}")
     # With less than 0 the end of a sentence could not be known.
-    if not (math.isfinite(length_penalty) and length_penalty >= 0.0):
-        raise UserError(f"length_penalty is {length_penalty}: it must be a number that is at least 0")
+    if not 0.0 <= length_penalty <= MAX_LENGTH_PENALTY:
+        raise UserError(f"length_penalty is {length_penalty}: it must be from 0 to {MAX_LENGTH_PENALTY:g}")

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NoReturn, TypeVar
@@ -14,14 +15,13 @@ from typing import Any, NoReturn, TypeVar
 import lightning as L
 import torch
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, in_one_line
 from lit_transformer.training.attention_curves import AttentionCurves
 from lit_transformer.training.interruption import Interruption
 from lit_transformer.training.memory import Memory
@@ -99,23 +99,14 @@ class FitCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        try:
+        with in_one_line("the settings cannot be read"):
             super().parse_arguments(parser, args)
-        except (UnicodeDecodeError, UnicodeEncodeError) as error:
-            raise UserError(f"a value or a file of --config is not UTF-8 ({error.reason}): convert it") from error
-        except UserError:
-            raise
-        except Exception as error:  # the parser's own, where a value is of a kind that it did not expect
-            raise UserError(f"the settings cannot be read ({error!r}): correct them (--print_config)") from error
         check_settings(self.config)
 
     def instantiate_classes(self) -> None:
-        try:
+        # The parser lets nothing (`null`) pass where there must be a number.
+        with in_one_line("a setting has no value or one of another kind", TypeError):
             super().instantiate_classes()
-        except TypeError as error:  # the parser lets nothing (`null`) pass where there must be a number
-            raise UserError(
-                f"a setting has no value or one of another kind ({error}): give it (--print_config)"
-            ) from error
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """The trainer with what depends on the machine and on the run that is resumed."""
@@ -129,10 +120,8 @@ class FitCLI(LightningCLI):
             settings["logger"] = TensorBoardLogger(
                 run.parent.parent, name=run.parent.name, version=run.name, purge_step=step + 1
             )
-        try:
+        with in_one_line("trainer"):
             trainer = super().instantiate_trainer(**settings)
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            raise UserError(f"trainer: {error} (all settings: --print_config)") from error
         cores = os.cpu_count() or 1
         if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
             raise UserError(
@@ -141,9 +130,15 @@ class FitCLI(LightningCLI):
             )
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         for logger in trainer.loggers:
-            for name in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
-                setattr(logger, name, CURVES(getattr(logger, name)))
+            for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
+                setattr(logger, method, partial(_call, logger, method))
         return trainer
+
+
+@CURVES
+def _call(logger: Logger, method: str, *values: Any, **named: Any) -> None:
+    """Calls a method of a logger; a function of the module, so that loggers can still be pickled."""
+    getattr(type(logger), method)(logger, *values, **named)
 
 
 CLI = TypeVar("CLI", bound=FitCLI)
@@ -195,21 +190,29 @@ def check_settings(settings: Namespace) -> None:
             raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
     if not 0 <= int(settings.seed_everything) < 2**32:
         raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
-    trainer = settings.trainer
-    for name in ("max_steps", "val_check_interval", "log_every_n_steps"):
+    check_intervals(settings.trainer)
+    if (settings.trainer.gradient_clip_val or 0) < 0:
+        raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
+    root = settings.trainer.default_root_dir
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=root).close()
+    except (OSError, TypeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error
+
+
+def check_intervals(trainer: Namespace) -> None:
+    """Raise UserError unless what counts steps is a number of steps and no part of the data is left out."""
+    if not isinstance(trainer.val_check_interval, int | float):
+        raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps")
+    for name in ("limit_train_batches", "overfit_batches"):
+        if trainer[name]:
+            raise UserError(f"trainer.{name} is not supported: training reads every sentence; give a smaller corpus")
+    for name in ("max_steps", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"):
         endless = name == "max_steps" and trainer[name] == -1
         if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
             raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
-    if (trainer.gradient_clip_val or 0) < 0:
-        raise UserError(f"trainer.gradient_clip_val is {trainer.gradient_clip_val}: it must be at least 0")
-    try:
-        Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=trainer.default_root_dir).close()
-    except (OSError, TypeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(
-            f"trainer.default_root_dir {trainer.default_root_dir} cannot be written: {reason}; choose another"
-        ) from error
 
 
 def resume_point(ckpt_path: str | None, root: Path) -> Path | None:
