@@ -52,7 +52,7 @@ class Beams:
     def start(cls, max_length_B: Tensor, beam_size: int, ids: SpecialIds) -> Self:
         """One live hypothesis a sentence: nothing but BOS."""
         sentences, device = len(max_length_B), max_length_B.device
-        nothing_BK = torch.full((sentences, beam_size), float("-inf"), device=device)
+        nothing_BK = torch.full((sentences, beam_size), float("-inf"), dtype=torch.float32, device=device)
         score_BK = nothing_BK.clone()
         score_BK[:, 0] = 0.0
         bos_BK1 = torch.full((sentences, beam_size, 1), ids.bos, device=device)
@@ -150,7 +150,8 @@ class Beams:
 def log_probabilities(logits_NV: Tensor, ids: SpecialIds) -> Tensor:
     """The model's own log-probabilities, at least in float32, minus infinity where a piece may not be chosen."""
     log_prob_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(dim=-1)
-    log_prob_NV[:, list(ids.banned)] = float("-inf")
+    for banned in ids.banned:  # not as a list, which would be copied to the device at every step
+        log_prob_NV[:, banned] = float("-inf")
     return log_prob_NV
 
 

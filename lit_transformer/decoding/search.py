@@ -55,7 +55,7 @@ def greedy_search(
     every = STEPS_PER_CHECK.get(device.type, STEPS_PER_CHECK_ELSEWHERE)
     token_N = torch.full((sentences,), ids.bos, device=device)
     done_B = torch.zeros(sentences, dtype=torch.bool, device=device)
-    total_B = torch.zeros(sentences, device=device)
+    total_B = torch.zeros(sentences, dtype=torch.float32, device=device)
     length_B = torch.zeros_like(token_N)
     tokens: list[Tensor] = []
     for length in range(1, int(max_length_B.max()) + 1):

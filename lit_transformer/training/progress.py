@@ -140,10 +140,13 @@ class Progress(Callback):
     def _sums(self, trainer: L.Trainer, module: L.LightningModule) -> list[float]:
         """Since a report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
         assert isinstance(module, LitTransformer)
-        counts = [self._source_tokens, self._target_tokens, self._positions]
-        loss_sums = module.statistics.loss_sums
-        sums = torch.cat([loss_sums.double(), torch.tensor(counts, device=loss_sums.device).double()])
-        return trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        # Ranks add up in float32 and in integers: not every device has float64. Copied, since they add up in place.
+        losses = module.statistics.loss_sums.clone()
+        counts = torch.tensor([self._source_tokens, self._target_tokens, self._positions], device=losses.device)
+        return [
+            *trainer.strategy.reduce(losses, reduce_op="sum").tolist(),
+            *trainer.strategy.reduce(counts, reduce_op="sum").tolist(),
+        ]
 
     def _print(self, trainer: L.Trainer, values: Mapping[str, float], seconds: float) -> None:
         left = (trainer.max_steps - trainer.global_step) * seconds / (trainer.global_step - self._first_step)

@@ -1,0 +1,99 @@
+"""Training, validating, translating and exploring on a device that is not the host (tests/accelerator.py)."""
+
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from lit_transformer.batch import PAD_ID, Batch
+from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.stream import validation_batches
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.translator import Translator
+from lit_transformer.model.config import PositionScheme, TransformerConfig
+from lit_transformer.model.transformer import Transformer
+from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.progress import Progress
+from tests.accelerator import DEVICE, Accelerator
+
+PAIRS = demo_pairs("train", num_pairs=5)
+SOURCES, TARGETS = [pair.english for pair in PAIRS], [pair.german for pair in PAIRS]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(SOURCES + TARGETS, vocab_size=71, character_coverage=1.0)
+
+
+def module_of(tokenizer: Tokenizer, **changes: Any) -> LitTransformer:
+    config = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, dropout=0.3, **changes)
+    module = LitTransformer(config, vocab_size=71, validation_beam_size=2)
+    trainer = SimpleNamespace(
+        global_rank=0,
+        global_step=0,
+        world_size=1,
+        accumulate_grad_batches=1,
+        precision_plugin=SimpleNamespace(scaler=None),
+        strategy=SimpleNamespace(reduce=lambda value, reduce_op: value, root_device=DEVICE),
+        datamodule=SimpleNamespace(tokenizer=tokenizer),
+    )
+    module.trainer = trainer  # type: ignore[assignment]
+    return module.to(DEVICE)
+
+
+def on_device(batch: Batch) -> Batch:
+    return batch._replace(
+        source_BS=batch.source_BS.to(DEVICE),
+        target_input_BT=batch.target_input_BT.to(DEVICE),
+        target_output_BT=batch.target_output_BT.to(DEVICE),
+        step_target_tokens=batch.num_target_tokens,
+    )
+
+
+every_scheme = pytest.mark.parametrize("positions", get_args(PositionScheme))
+
+
+@every_scheme
+def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: Tokenizer) -> None:
+    [text_batch, *_] = validation_batches(SOURCES, TARGETS, tokenizer, 1000)
+    with Accelerator() as accelerator:
+        module = module_of(tokenizer, positions=positions)
+        batch = on_device(text_batch.batch)
+        module.on_fit_start()
+        accelerator.copies_from_host = 0
+        module.training_step(batch, 0).backward()
+        module.on_before_optimizer_step(torch.optim.SGD(module.parameters()))
+        assert accelerator.copies_from_host == 0, "a step that copies from the host waits for it"
+        assert all(weight.grad is not None for weight in module.parameters())
+        progress = Progress()
+        progress._target_tokens = batch.num_target_tokens
+        smoothed, _, _, num_tokens, _ = progress._sums(module.trainer, module)
+    assert 1.0 < smoothed / num_tokens < 20.0
+
+
+@every_scheme
+def test_validation(positions: PositionScheme, tokenizer: Tokenizer) -> None:
+    with Accelerator(), torch.no_grad():
+        module = module_of(tokenizer, positions=positions).eval()
+        for batch in validation_batches(SOURCES, TARGETS, tokenizer, 1000):
+            module.validation_step(batch._replace(batch=on_device(batch.batch)), 0)
+        assert 1.0 < module.val_loss.compute().item() < 20.0
+        assert module.val_bleu.compute().item() >= 0.0
+
+
+@every_scheme
+def test_translations_and_attention(positions: PositionScheme, tokenizer: Tokenizer) -> None:
+    config = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, positions=positions)
+    transformer = Transformer(config, vocab_size=71, pad_id=PAD_ID)
+    alone = Translator(transformer, tokenizer, device="cpu")
+    expected = alone.translate(SOURCES[:2], beam_size=2), alone.attention(SOURCES[0], TARGETS[0])
+    with Accelerator():
+        translator = Translator(transformer, tokenizer, device=str(DEVICE))
+        translations, attention = (
+            translator.translate(SOURCES[:2], beam_size=2),
+            translator.attention(SOURCES[0], TARGETS[0]),
+        )
+    assert translations == expected[0]
+    np.testing.assert_allclose(attention.cross[0], expected[1].cross[0], atol=1e-5)
