@@ -51,10 +51,11 @@ def check(cli: CheckCLI) -> None:
     parameters = sum(weight.numel() for weight in cli.model.parameters())
     embeddings = cli.model.transformer.embedding.weight.numel()
     say("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
-    say("data", *str(data.report).splitlines())
+    say("data", *str(data.report).splitlines(), *map(str, data.coverage))
     say_batches(cli, batches)
     say_costs(cli, batches, parameters)
-    for warning in preflight.warnings(settings, data.report, batches, devices=cli.devices):
+    found = [split.warning for split in data.coverage if split.warning]
+    for warning in [*preflight.warnings(settings, data.report, batches, devices=cli.devices), *found]:
         say("warning", warning)
 
 

@@ -141,6 +141,7 @@ FIT = {
     "--model.transformer.positions cosine": r"\bmodel\.transformer\.positions\b.*'rotary'",
     "--model.learning_rate_scale nan": r"\bmodel\.learning_rate_scale\b.*\bnan\b",
     "--model.bleu_tokenize moses": r"\bmodel\.bleu_tokenize\b.*'13a'",
+    "--data.normalization nfd": r"\bdata\.normalization\b.*'identity'",
     "--data.tokens_per_batch many": r"\bdata\.tokens_per_batch\b.*\bmany\b",
     "--seed_everything x": r"\bseed_everything\b",
     "--trainer.precision 17": r"\btrainer\.precision\b",

@@ -36,8 +36,8 @@ def word_text(pieces: Sequence[str]) -> str:
 def text_spans(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[range]:
     """The pieces of every word of a text, where words are what `text.split()` gives.
 
-    SentencePiece normalises text before it cuts it (NFKC, among other rules), so that one word can become two or none
-    at all: then it has the pieces of both, or an empty span.
+    Some vocabularies normalize text before they cut it, so that one word can become two or none at all: then it has the
+    pieces of both, or an empty span.
 
     Args:
         text: One sentence.

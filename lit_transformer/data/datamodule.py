@@ -12,6 +12,7 @@ from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.arrow_file import LateCheck, cached
 from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.data.corpus import find_text, sentences
+from lit_transformer.data.coverage import Coverage, measure_coverage
 from lit_transformer.data.prepare import PreparationReport, TokenizedPairs, tokenize_pairs
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import (
@@ -23,7 +24,7 @@ from lit_transformer.data.stream import (
     validation_batches,
 )
 from lit_transformer.data.text_folder import Text
-from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
 from lit_transformer.errors import UserError, expanded
 
 
@@ -38,6 +39,10 @@ class TranslationData(L.LightningDataModule):
         vocab_size: Pieces of the shared vocabulary; follows model.vocab_size.
         tokenizer: A SentencePiece model file to use; learnt from the training split when left out.
         character_coverage: Share of the training text's characters that get a piece of their own.
+        normalization: Rule by which the learnt tokenizer rewrites text. Only `identity` can write every reference;
+            `nmt_nfkc` unites variants of characters, also in translations.
+        byte_fallback: Whether the learnt tokenizer writes characters without a piece as bytes, which takes 256 of the
+            vocabulary's pieces; from a vocab_size of 8,000 on when left out.
         tokens_per_batch: Tokens of an optimizer step on each side, over all devices.
         max_tokens_per_device: Padded tokens on each side that a device takes at a time; what is more is accumulated.
             `auto` is as many as fit into a GPU's memory.
@@ -57,6 +62,8 @@ class TranslationData(L.LightningDataModule):
         vocab_size: int = 37000,
         tokenizer: str | None = None,
         character_coverage: float = 0.9999,
+        normalization: Normalization = NORMALIZATION,
+        byte_fallback: bool | None = None,
         tokens_per_batch: int = 25000,
         max_tokens_per_device: int | Literal["auto"] = 16384,
         max_length: int = 256,
@@ -86,6 +93,8 @@ class TranslationData(L.LightningDataModule):
         self.vocab_size = vocab_size
         self.tokenizer_file = tokenizer
         self.character_coverage = character_coverage
+        self.normalization: Normalization = normalization
+        self.byte_fallback = byte_fallback
         self.tokens_per_batch = tokens_per_batch
         self.max_tokens_per_device: int | Literal["auto"] = max_tokens_per_device
         self.max_length = max_length
@@ -96,6 +105,7 @@ class TranslationData(L.LightningDataModule):
         self.seed = seed
         self.tokenizer: Tokenizer
         self.report: PreparationReport
+        self.coverage: list[Coverage] = []
         self.plan: BatchPlan
         self._prepared: TokenizedPairs | None = None
         self._late_check: LateCheck
@@ -105,8 +115,10 @@ class TranslationData(L.LightningDataModule):
 
     @property
     def summary(self) -> str:
-        """What there is to train on, after `setup`."""
-        return f"{self.report}\n{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens an epoch"
+        """What there is to train on and to be tested on; after `setup`."""
+        warnings = [f"warning: {split.warning}" for split in self.coverage if split.warning]
+        epoch = f"{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens an epoch"
+        return "\n".join(map(str, [self.report, *self.coverage, *warnings, epoch]))
 
     @property
     def fingerprint(self) -> str:
@@ -135,10 +147,18 @@ class TranslationData(L.LightningDataModule):
         return [(rows[index][0], rows[index][1]) for index in range(min(number, len(rows)))]
 
     def prepare_data(self) -> None:
-        """Fills the cache, unless this process has done so already; another process that fills it is waited for."""
+        """Fills the cache, unless this process has done so already; another process that fills it is waited for.
+
+        It also measures what the vocabulary can write.
+        """
         if self._prepared is None or self._late_check.damaged:
             self._prepared = self._load()
             self._late_check = LateCheck(self._prepared.path)
+            self.coverage = [
+                measure_coverage(text.load(), self.tokenizer, split=split)
+                for split, text in (("validation", self._text("valid")), ("test", self._test_text()))
+                if text is not None
+            ]
 
     def setup(self, stage: str) -> None:
         """Opens the cache and tells the trainer how many micro-batches make a step."""
@@ -227,13 +247,26 @@ class TranslationData(L.LightningDataModule):
     def _text(self, split: str) -> Text:
         return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
 
+    def _test_text(self) -> Text | None:
+        """Training needs no test set."""
+        try:
+            return self._text("test")
+        except UserError:
+            return None
+
     def _trained_tokenizer(self, text: Text) -> Tokenizer:
-        settings = repr((text.fingerprint, self.vocab_size, self.character_coverage))
+        settings = repr(
+            (text.fingerprint, self.vocab_size, self.character_coverage, self.normalization, self.byte_fallback)
+        )
         name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
 
         def train(unfinished: Path) -> None:
             tokenizer = Tokenizer.train(
-                sentences(text.load()), vocab_size=self.vocab_size, character_coverage=self.character_coverage
+                sentences(text.load()),
+                vocab_size=self.vocab_size,
+                character_coverage=self.character_coverage,
+                normalization=self.normalization,
+                byte_fallback=self.byte_fallback,
             )
             unfinished.write_bytes(tokenizer.model_bytes)
 

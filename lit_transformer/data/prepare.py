@@ -32,7 +32,7 @@ _BATCH_SIZE = 10_000
 _MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work, which a process must be worth
 _BYTES_TOGETHER = 2**27
 _MOST_PROCESSES = 8  # 0.4 GB each: together they stay below 4 GB, whatever the machine has
-_FORMAT = "1"  # part of the cache's name: raise it when the content of the cache changes
+_FORMAT = "2"  # part of the cache's name: raise it when the content of the cache changes
 
 
 @dataclass(frozen=True, kw_only=True)

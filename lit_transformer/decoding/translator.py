@@ -124,8 +124,7 @@ class Translator:
         candidate joins the best translations of the parts. stderr says so, counting texts from `first_line`.
         """
         check_search(beam_size=beam_size, length_penalty=length_penalty, n_best=n_best, batch_tokens=batch_tokens)
-        # SentencePiece takes U+0085 and some other white space for unknown characters.
-        encoded = self.tokenizer.encode([text.strip() for text in texts])
+        encoded = self.tokenizer.encode(texts)
         parts = [list(_parts(ids, self._longest())) for ids in encoded]
         found = self._search(
             [part for text in parts for part in text],
@@ -200,7 +199,7 @@ class Translator:
         return type(self)(with_heads(self.transformer, mask), self.tokenizer, device=str(self.device))
 
     def _encode(self, texts: Sequence[str], first_line: int) -> list[list[int]]:
-        encoded = self.tokenizer.encode([text.strip() for text in texts])
+        encoded = self.tokenizer.encode(texts)
         for number, ids in enumerate(encoded, start=first_line):
             if len(ids) >= self._longest():
                 raise UserError(

@@ -1,5 +1,7 @@
 import io
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_transformer import Translator
+from lit_transformer.analysis.page import Page
 from lit_transformer.analysis.words import in_words, merge, text_spans, word_spans, word_text
+from lit_transformer.batch import PAD_ID
 from lit_transformer.data.demo import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
 
 PAIRS = demo_pairs("train", num_pairs=31)
 ENGLISH = [pair.english for pair in PAIRS]
@@ -28,9 +34,14 @@ def learn(**options: object) -> Tokenizer:
     return Tokenizer(model.getvalue())
 
 
+@cache
+def trained(**options: Any) -> Tokenizer:
+    return Tokenizer.train(ENGLISH, **{"vocab_size": 80, "character_coverage": 1.0} | options)
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.train(ENGLISH, vocab_size=80, character_coverage=1.0)
+    return trained()
 
 
 def pieces_of(tokenizer: Tokenizer, text: str) -> list[str]:
@@ -58,6 +69,7 @@ def test_pieces_for_single_bytes() -> None:
     pieces = pieces_of(tokenizer, text)
     assert "<0xE2>" in pieces
     assert texts(pieces, word_spans(pieces)) == text.split()
+    assert texts(pieces, text_spans(text, pieces, tokenizer)) == text.split()
     # Half a character.
     assert word_text(["▁a", "<0xE2>", "<0x98>", "b"]) == "a\ufffdb"
 
@@ -69,9 +81,13 @@ def test_words_join_to_the_text(tokenizer: Tokenizer, words: list[str]) -> None:
     assert texts(pieces, text_spans(" ".join(words), pieces, tokenizer)) == words
 
 
-@given(st.text(max_size=19))
-@settings(max_examples=300)
-def test_every_word_of_any_text_has_its_pieces(tokenizer: Tokenizer, text: str) -> None:
+@pytest.mark.parametrize(
+    "settings_of_vocabulary", [{}, {"normalization": "nmt_nfkc"}, {"vocab_size": 336, "byte_fallback": True}]
+)
+@given(text=st.text(max_size=19))
+@settings(max_examples=200)
+def test_every_word_of_any_text_has_its_pieces(settings_of_vocabulary: dict[str, Any], text: str) -> None:
+    tokenizer = trained(**settings_of_vocabulary)
     pieces = pieces_of(tokenizer, text)
     spans = text_spans(text, pieces, tokenizer)
     assert len(spans) == len(text.split())
@@ -92,8 +108,9 @@ def test_every_word_of_any_text_has_its_pieces(tokenizer: Tokenizer, text: str) 
         ("", []),
     ],
 )
-def test_words_that_normalisation_changes(tokenizer: Tokenizer, text: str, expected: list[int]) -> None:
-    """How many marked words each word of the text has become."""
+def test_words_that_normalisation_changes(text: str, expected: list[int]) -> None:
+    """How many marked words each word of the text has become with the rule of old checkpoints."""
+    tokenizer = trained(normalization="nmt_nfkc")
     pieces = pieces_of(tokenizer, text)
     spans = text_spans(text, pieces, tokenizer)
     assert [len(word_spans([pieces[index] for index in span])) for span in spans] == expected
@@ -133,6 +150,18 @@ def test_columns_are_summed_and_rows_averaged() -> None:
     expected = (weights_HTS[1, 2, 1:4].sum() + weights_HTS[1, 3, 1:4].sum() + weights_HTS[1, 4, 1:4].sum()) / 3
     assert merged[1, 2, 1] == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(merged.sum(axis=-1), [[1, 0, 1]] * H, rtol=1e-6)
+
+
+def test_attention_and_page_of_pieces_for_single_bytes() -> None:
+    tokenizer = trained(vocab_size=336, byte_fallback=True)
+    config = TransformerConfig(d_model=8, d_ff=16, num_heads=2, num_layers=1)
+    translator = Translator(Transformer(config, vocab_size=336, pad_id=PAD_ID), tokenizer)
+    attention = translator.attention("The ☃é dog", "Der ☃ Hund")
+    words = in_words(attention)
+    assert words.source == ["The", "☃é", "dog", "</s>"]
+    assert words.target_output == ["Der", "☃", "Hund", "</s>"]
+    np.testing.assert_allclose(words.cross[0].sum(axis=-1), 1.0, rtol=1e-5)
+    assert r"\u003c0xE2\u003e" in Page([attention]).html
 
 
 def test_attention_between_words(tiny_run: Path) -> None:

@@ -1,5 +1,7 @@
 import hashlib
+import itertools
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.data.tokenizer import Tokenizer, _evenly_spread
+from lit_transformer.data import tokenizer as tokenizers
+from lit_transformer.data.tokenizer import Normalization, Tokenizer, _evenly_spread
 from lit_transformer.errors import UserError
 
 TEXT = [
@@ -19,6 +22,20 @@ TEXT = [
         f"Der kleine Hund sieht {number} Katzen, größer </ s>",
     )
 ]
+# Written for these tests: what NFKC and its relatives would change.
+LANGUAGES = [
+    "我们明天去北京，你呢？“好的！”（共１２３人）",
+    "これは「テスト」です！　ＡＢＣとｶﾅ、５０％～６０％。",
+    "오늘은 날씨가 참 좋네요… 그렇죠?",
+    "او می\u200cرود و کتاب\u200cها را می\u200cخواند؛ نمی\u200cدانم.",
+    "قال المدير: مرحبًا بكم\u200f.",
+    "क़लम मेज़ पर है। क्\u200dया?",
+    "น้ำทำให้คนงานจำได้",
+    "Tiếng Việt rất đẹp, phải không?",
+    "Où va-t-il\u202f? «\u00a0À l’école\u00a0», dit-elle\u202f!",
+    "100 m² à 20 °C, ½ l, Nº 5, ﬁn… ™ x₂",
+    "cafe\u0301 and café are two spellings of one word",
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +43,13 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(TEXT, vocab_size=131, character_coverage=1.0)
 
 
-def normalised(tokenizer: Tokenizer, text: str) -> str:
-    """SentencePiece's own normalisation, by a second processor of the same model."""
-    processor = spm.SentencePieceProcessor(model_proto=tokenizer.model_bytes)
-    return processor.normalize(text).replace("\u2581", " ").strip()
+@pytest.fixture(scope="module")
+def byte_tokenizer() -> Tokenizer:
+    return Tokenizer.train(TEXT, vocab_size=131 + 256, character_coverage=1.0, byte_fallback=True)
+
+
+def round_trip(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
+    return tokenizer.decode(tokenizer.encode(texts))
 
 
 def test_vocabulary_and_special_ids(tokenizer: Tokenizer) -> None:
@@ -56,8 +76,87 @@ def test_sample_of_a_long_text_is_spread_over_it_and_over_both_languages(num_sen
 
 @given(st.text(alphabet=sorted(set("".join(TEXT))) + [" ", "\t", "\u2028", "\u00a0"], max_size=29))
 def test_decode_inverts_encode(tokenizer: Tokenizer, text: str) -> None:
-    ids = tokenizer.encode([text])[0]
-    assert tokenizer.decode([ids]) == [normalised(tokenizer, text)]
+    """No other white space than the space is in the training text: it is one."""
+    assert round_trip(tokenizer, [text]) == [" ".join(text.split())]
+
+
+@given(st.text(st.characters(exclude_characters="\u2581", exclude_categories=["Cs"]), max_size=23))
+def test_with_bytes_nothing_is_unknown(byte_tokenizer: Tokenizer, text: str) -> None:
+    [ids] = byte_tokenizer.encode([text])
+    assert UNK_ID not in ids
+    assert byte_tokenizer.decode([ids]) == [re.sub(" +", " ", text.strip())]
+
+
+def test_half_a_character_in_bytes_does_not_fail(byte_tokenizer: Tokenizer) -> None:
+    ids = byte_tokenizer.encode(["☃"])[0]
+    assert byte_tokenizer.decode([ids[:-1]])[0].strip("\ufffd") == ""
+
+
+def test_large_vocabularies_have_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizers, "BYTE_FALLBACK_FROM", 387)
+    for vocab_size, byte_fallback, known in ((387, None, True), (210, None, False), (210, False, False)):
+        small = Tokenizer.train(TEXT, vocab_size=vocab_size, character_coverage=1.0, byte_fallback=byte_fallback)
+        assert (UNK_ID not in small.encode(["☃"])[0]) == known
+
+
+def test_every_language_comes_back_as_it_was() -> None:
+    tokenizer = Tokenizer.train(LANGUAGES, vocab_size=330, character_coverage=1.0)
+    assert round_trip(tokenizer, LANGUAGES) == LANGUAGES
+
+
+def test_every_language_comes_back_in_bytes(byte_tokenizer: Tokenizer) -> None:
+    assert round_trip(byte_tokenizer, LANGUAGES) == LANGUAGES
+
+
+def test_news_comes_back_as_it_was(shared_data: Path) -> None:
+    news = [
+        line
+        for name in (
+            "newstest_en_de/newstest2014.de",
+            "newstest_en_fr/newstest2014.fr",
+            "newstest_en_fr/newstest2014.en",
+        )
+        for line in (shared_data / name).read_text(encoding="utf-8").split("\n")[:-1:3]
+    ]
+    assert len(news) == 3003
+    assert round_trip(Tokenizer.train(news, vocab_size=600, character_coverage=1.0), news) == news
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("identity", "Ｅ，m²\u202f? می\u200cرود"),
+        ("nfkc", "E,m2 ? می\u200cرود"),
+        ("nmt_nfkc", "E,m2 ? می رود"),
+        ("nfkc_cf", "e,m2 ? می\u200cرود"),
+        ("nmt_nfkc_cf", "e,m2 ? می رود"),
+    ],
+)
+def test_a_vocabulary_carries_its_rule(rule: Normalization, expected: str) -> None:
+    """So do the vocabularies of old checkpoints, which have nmt_nfkc."""
+    text = "Ｅ，m²\u202f? می\u200cرود"
+    trained = Tokenizer.train([text], vocab_size=24, character_coverage=1.0, normalization=rule)
+    assert round_trip(pickle.loads(pickle.dumps(trained)), [text]) == [expected]
+
+
+def test_what_cannot_be_seen_does_not_make_a_word_unknown(tokenizer: Tokenizer) -> None:
+    expected = tokenizer.encode(["The little dog"])
+    for text in (
+        "\ufeffThe\u00a0little\u3000dog",
+        "\u200bThe lit\u00adtle\tdog\u200e",
+        "The \x01little\u2028\u2066dog\u2069",
+    ):
+        assert tokenizer.encode([text]) == expected
+
+    known = Tokenizer.train(["The\u200clittle\u00a0dog"], vocab_size=20, character_coverage=1.0)
+    assert round_trip(known, ["The\u200clittle\u00a0dog"]) == ["The\u200clittle\u00a0dog"]
+
+
+def test_white_space_around_a_text_is_no_part_of_it(tokenizer: Tokenizer) -> None:
+    around = "\u3000 {}\u0085\r\u00a0"
+    spaced = Tokenizer.train([around.format("a b")], vocab_size=12, character_coverage=1.0)
+    for each, text in itertools.product((tokenizer, spaced), ("a b", "")):
+        assert each.encode([around.format(text)]) == each.encode([text])
 
 
 @given(st.text(max_size=23))
@@ -68,7 +167,7 @@ def test_no_text_gives_a_control_id_or_fails(tokenizer: Tokenizer, text: str) ->
     assert "\n" not in tokenizer.decode([ids])[0]
 
 
-@pytest.mark.parametrize("text", ["</s>", "<s> a </s> b", "<pad><pad>", "<unk>", "\x00", "x" * 100_000])
+@pytest.mark.parametrize("text", ["</s>", "<s> a </s> b", "<pad><pad>", "<unk>", "x" * 100_000])
 def test_special_pieces_written_out_are_text(tokenizer: Tokenizer, text: str) -> None:
     [ids] = tokenizer.encode([text])
     assert ids
