@@ -90,13 +90,16 @@ def report(cli: FitCLI, run: Path, seconds: float) -> None:
     if saved.best_step is None:
         print("It was never validated (trainer.val_check_interval), so nobody knows how good it is.")
     else:
+        how = f"sacreBLEU, {model.val_bleu.tokenize}, beam {model.validation_beam_size}"
+        if saved.best_bleu < 1.0:
+            how += "; the validation loss decided"
         print(
-            f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 "
-            f"(sacreBLEU, beam {model.validation_beam_size}): {in_words(saved.best_bleu)}."
+            f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 ({how}): "
+            f"{in_words(saved.best_bleu)}."
         )
     print(f"Checkpoint: {checkpoints.find(run)}\nCurves:     {run}\n\nNext:")
     quoted, corpus = shlex.quote(str(run)), shlex.quote(cli.datamodule.corpus)
-    tokenize = "" if model.bleu_tokenize == "13a" else f" --tokenize {model.bleu_tokenize}"
+    tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
     print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {corpus} --split test{tokenize}")
     print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
     print(f"  tensorboard --logdir {quoted}")

@@ -22,7 +22,9 @@ def main(args: list[str] | None = None) -> None:
         parser.add_argument("--split", default="test", help="default %(default)s")
         parser.add_argument("--source", help="language as the corpus names it; the checkpoint's when left out")
         parser.add_argument("--target", help="the same of the language to translate into")
-        parser.add_argument("--tokenize", default="13a", help="sacreBLEU's tokenization; `none` for tokenized text")
+        parser.add_argument(
+            "--tokenize", help="sacreBLEU's tokenizer, `none` for tokenized text; by the target language when left out"
+        )
         parser.add_argument("--lowercase", action="store_true", help="score without regard to case")
         parser.add_argument("--output", help="file for the translations; beside the run's checkpoints when left out")
         parser.add_argument("--cache_dir", default=CACHE_DIR, help="where prepared corpora are kept")
@@ -36,9 +38,10 @@ def run(options: argparse.Namespace) -> None:
     from lit_transformer import checkpoint
     from lit_transformer.data.corpus import as_folder, load_pairs
     from lit_transformer.decoding.translator import Translator, default_device
-    from lit_transformer.evaluation.bleu import check_tokenization, score_translations
+    from lit_transformer.evaluation.bleu import check_tokenization, score_translations, tokenization_of
 
-    tokenize = check_tokenization(options.tokenize)
+    if options.tokenize is not None:
+        check_tokenization(options.tokenize)
     check_search(
         beam_size=options.beam_size,
         length_penalty=options.length_penalty,
@@ -46,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
         batch_tokens=options.batch_tokens,
     )
     trained = checkpoint.load(options.checkpoint)
+    tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
     try:
         pairs = load_pairs(
             options.corpus,

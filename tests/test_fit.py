@@ -111,7 +111,7 @@ def test_curves(run: Run) -> None:
         *("train/loss", "train/perplexity", "train/learning_rate", "train/gradient_norm"),
         *("train/source_tokens_per_second", "train/target_tokens_per_second"),
         *("train/padding_share", "train/data_wait_share"),
-        *("val/loss", "val/perplexity", "val/bleu"),
+        *("val/loss", "val/perplexity", "val/bleu", "val/selection"),
     }
     for tag in ("train/padding_share", "train/data_wait_share"):
         assert all(0 <= value < 1 for value in run.curve(tag).values())

@@ -346,6 +346,35 @@ def test_scores_are_those_of_sacrebleu(
     assert str(output) in out
 
 
+def test_the_checkpoint_s_target_language_chooses_the_tokenizer(
+    tiny_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    content = checkpoint.read(checkpoint.find(tiny_run))
+    base = [
+        "--corpus",
+        corpus,
+        "--source",
+        "en",
+        "--target",
+        "de",
+        "--cache_dir",
+        tmp_path,
+        "--output",
+        tmp_path / "out",
+    ]
+    for language, options, tokenizer in (("zh_Hans", [], "zh"), ("ja", ["--tokenize", "intl"], "intl")):
+        content["lit_transformer"]["target"] = language
+        checkpoint.save(content, tmp_path / f"{language}.ckpt")
+        out, _ = run_test([*base, "--checkpoint", tmp_path / f"{language}.ckpt", *options], capsys)
+        assert f"|tok:{tokenizer}|" in out
+    (tmp_path / "out").unlink()
+    with pytest.raises(SystemExit):
+        run_test([*base, "--checkpoint", tmp_path / "ja.ckpt"], capsys)
+    assert "tokenize ja-mecab needs the extra japanese: pip install -e '.[japanese]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "it is known before anything is translated"
+
+
 def test_translations_are_kept_in_the_run(
     tiny_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

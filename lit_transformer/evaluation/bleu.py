@@ -6,7 +6,7 @@ processes, because its own BLEU metrics differ from sacrebleu where an n-gram or
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from sacrebleu.metrics.bleu import BLEU, MAX_NGRAM_ORDER
@@ -16,8 +16,20 @@ from torchmetrics import Metric
 
 from lit_transformer.errors import UserError
 
-Tokenization = Literal["13a", "none", "intl", "char", "zh"]
-"""sacrebleu's tokenizers that need neither a download nor another package."""
+Tokenization = Literal[
+    "13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K"
+]
+"""sacrebleu's tokenizers. Those with `mecab` need another package, the last four a download."""
+_BY_LANGUAGE: dict[str, Tokenization] = {
+    # Chinese: the macrolanguage, Mandarin, Cantonese, Wu.
+    **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue", "wuu"), "zh"),
+    **dict.fromkeys(("ja", "jpn"), "ja-mecab"),
+    **dict.fromkeys(("ko", "kor"), "ko-mecab"),
+    # No spaces between words, and no tokenizer of their own: Thai, Lao, Khmer, Burmese, Tibetan, Dzongkha.
+    **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bur"), "char"),
+    **dict.fromkeys(("bo", "bod", "tib", "dz", "dzo"), "char"),
+}
+_EXTRAS = {"ja-mecab": "japanese", "ko-mecab": "korean"}
 
 
 class TranslationScores(NamedTuple):
@@ -77,6 +89,7 @@ class CorpusBLEU(Metric):
 
     def __init__(self, *, tokenize: Tokenization = "13a", lowercase: bool = False) -> None:
         super().__init__()
+        self.tokenize = tokenize
         self.bleu = _sacrebleu(tokenize, lowercase=lowercase)
         # A tensor of its own for each state: `update` adds in place.
         self.add_state("matches", torch.zeros(MAX_NGRAM_ORDER, dtype=torch.long), dist_reduce_fx="sum")
@@ -130,17 +143,35 @@ def _split_compounds(sentence: str) -> str:
 
 
 def check_tokenization(name: str) -> Tokenization:
-    """The name of a tokenizer, if there is one of that name."""
-    for known in get_args(Tokenization):
-        if name == known:
-            return known
-    raise UserError(f"tokenize is {name!r}; choose one of {', '.join(get_args(Tokenization))}")
+    """The tokenizer of that name, if there is one and it can be loaded here."""
+    _sacrebleu(name, lowercase=False)
+    return cast(Tokenization, name)
+
+
+def tokenization_of(language: str) -> Tokenization:
+    """The tokenizer that sacrebleu's BLEU needs for a language.
+
+    13a cuts at spaces and punctuation. Without spaces a whole clause would be one token, and BLEU would be 0 until
+    whole sentences match.
+
+    Args:
+        language: Code of the target language, with or without a script or region: `zh`, `zh-CN`, `zho_Hans`.
+    """
+    return _BY_LANGUAGE.get(re.split("[-_]", language.lower())[0], "13a")
 
 
 def _sacrebleu(tokenize: str, *, lowercase: bool) -> BLEU:
-    check_tokenization(tokenize)
-    # `force` only silences a warning about text that looks tokenized, which `none` expects.
-    return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
+    if tokenize not in get_args(Tokenization):
+        raise UserError(f"tokenize is {tokenize!r}; choose one of {', '.join(get_args(Tokenization))}")
+    try:
+        # `force` only silences a warning about text that looks tokenized, which `none` expects.
+        return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
+    except Exception as error:  # sacrebleu's own for a package, those of the network for a download
+        if extra := _EXTRAS.get(tokenize):
+            reason = f"needs the extra {extra}: pip install -e '.[{extra}]'"
+        else:
+            reason = f"cannot be loaded ({error}): connect to the network once"
+        raise UserError(f"tokenize {tokenize} {reason}, or choose another, for example char") from error
 
 
 def _check_pairs(hypotheses: Sequence[str], references: Sequence[str]) -> None:

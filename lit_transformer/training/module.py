@@ -26,6 +26,7 @@ from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.resume import check_training_state
 from lit_transformer.training.schedule import learning_rate
+from lit_transformer.training.selection import available_tokenization, selection_score
 from lit_transformer.training.step_statistics import StepStatistics
 
 NUM_SAMPLES = 4
@@ -67,7 +68,8 @@ class LitTransformer(L.LightningModule):
         warmup_steps: Optimizer steps of rising learning rate (section 5.3).
         learning_rate_scale: Factor on the paper's learning rate; small models stand more than the paper's 1.
         validation_beam_size: Beam that validation BLEU is decoded with; 1, greedy, is fast.
-        bleu_tokenize: sacreBLEU's tokenization for validation BLEU; `none` for a corpus that is tokenized already.
+        bleu_tokenize: sacreBLEU's tokenizer for validation BLEU; by the target language when left out, `none` for a
+            corpus that is tokenized already.
         seed: Dropout's randomness is a function of it, the step and the rank; follows seed_everything.
     """
 
@@ -79,7 +81,7 @@ class LitTransformer(L.LightningModule):
         warmup_steps: int = 4000,
         learning_rate_scale: float = 1.0,
         validation_beam_size: int = 1,
-        bleu_tokenize: Tokenization = "13a",
+        bleu_tokenize: Tokenization | None = None,
         seed: int = 1,
     ) -> None:
         super().__init__()
@@ -114,7 +116,7 @@ class LitTransformer(L.LightningModule):
         # The default leaves out what is not a number: a run that diverges must show it.
         self.val_loss = MeanMetric(nan_strategy=math.nan)
         self.val_nll = MeanMetric(nan_strategy=math.nan)
-        self.val_bleu = CorpusBLEU(tokenize=bleu_tokenize)
+        self.val_bleu = CorpusBLEU(tokenize=bleu_tokenize or "13a")  # `setup` knows the target language
         self.statistics: StepStatistics
         """Of the training steps since `on_fit_start`."""
 
@@ -182,6 +184,8 @@ class LitTransformer(L.LightningModule):
         # For the callbacks, which log them under the right step: Lightning's own logging is one behind.
         self.log("val/loss", self.val_loss, logger=False)
         self.log("val/bleu", self.val_bleu, logger=False)
+        selection = selection_score(bleu=float(self.val_bleu.compute()), loss=float(self.val_loss.compute()))
+        self.log("val/selection", selection, logger=False, sync_dist=True)
         self.log("val/perplexity", nll.exp(), logger=False, sync_dist=True)
         self.val_nll.reset()
 
@@ -206,6 +210,8 @@ class LitTransformer(L.LightningModule):
         )
 
     def setup(self, stage: str) -> None:
+        if self.bleu_tokenize is None:
+            self.val_bleu = CorpusBLEU(tokenize=available_tokenization(self.text.target))
         # Some strategies load weights and moments by themselves, into parts of them, and before they ask anybody.
         if self.resumed is not None:
             self._check_resumed(self.resumed)
@@ -216,7 +222,8 @@ class LitTransformer(L.LightningModule):
         if entry.get("tokenizer") != self.text.tokenizer.model_bytes:
             raise UserError(
                 "the checkpoint of --ckpt_path was trained with another vocabulary: resume with the same corpus and "
-                "--model.vocab_size, or start afresh without --ckpt_path"
+                "--model.vocab_size (and --data.normalization nmt_nfkc --data.byte_fallback false if its config.yaml "
+                "has no data.normalization), or start afresh without --ckpt_path"
             )
         mine = asdict(self.transformer.config)
         # Dropout may change on the way; everything else is what the weights mean.

@@ -94,7 +94,8 @@ class Progress(Callback):
             trainer.logger.log_metrics(metrics, step=trainer.global_step)
         print(
             f"step {trainer.global_step:>7,}  validation loss {metrics['val/loss']:.3f}  "
-            f"perplexity {metrics['val/perplexity']:.2f}  BLEU {metrics['val/bleu']:.2f}"
+            f"perplexity {metrics['val/perplexity']:.2f}  "
+            f"BLEU ({pl_module.val_bleu.tokenize}) {metrics['val/bleu']:.2f}"
         )
         for sample in pl_module.samples:
             print(f"    {sample.source}\n      -> {sample.translation}\n      reference: {sample.reference}")

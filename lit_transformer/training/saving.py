@@ -27,7 +27,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(CheckpointCallback):
-    """Keeps the latest checkpoints, for resuming and averaging, and the one with the best validation BLEU.
+    """Keeps the latest checkpoints, for resuming and averaging, and the best one by `val/selection`.
 
     They lie in `checkpoints/` of the run's folder. There is always one of the last step.
 
@@ -41,7 +41,7 @@ class Checkpoints(CheckpointCallback):
             raise UserError("checkpoints.every_n_steps and checkpoints.keep must be at least 1")
         self.every_n_steps = every_n_steps
         self.keep = keep
-        self.best_bleu = -math.inf
+        self.best_selection = self.best_bleu = -math.inf
         self.best_step: int | None = None
         self.last_saved = Path()
         """The regular checkpoint that was written last."""
@@ -49,13 +49,18 @@ class Checkpoints(CheckpointCallback):
         self._due = False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_bleu": self.best_bleu, "best_step": self.best_step}
+        return {"best_selection": self.best_selection, "best_bleu": self.best_bleu, "best_step": self.best_step}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        check_like(checkpoint["callbacks"].get(self.state_key), self.state_dict(), self.state_key)
+        state = checkpoint["callbacks"].get(self.state_key)
+        if isinstance(state, dict) and state.keys() == {"best_bleu", "best_step"}:
+            # Written when BLEU alone chose the best: below 1 that choice meant nothing.
+            state["best_selection"] = state["best_bleu"] if state["best_bleu"] >= 1.0 else -math.inf
+        check_like(state, self.state_dict(), self.state_key)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
+        self.best_selection, self.best_bleu = state_dict["best_selection"], state_dict["best_bleu"]
+        self.best_step = state_dict["best_step"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -70,9 +75,10 @@ class Checkpoints(CheckpointCallback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        bleu = trainer.callback_metrics.get("val/bleu")
-        if bleu is not None and float(bleu) > self.best_bleu:
-            self._save_best(trainer, float(bleu))
+        metrics = trainer.callback_metrics
+        if "val/selection" in metrics and float(metrics["val/selection"]) > self.best_selection:
+            self.best_selection, self.best_bleu = float(metrics["val/selection"]), float(metrics["val/bleu"])
+            self._save_best(trainer)
         if self._due:
             self._due = False
             self._save_step(trainer)
@@ -86,9 +92,9 @@ class Checkpoints(CheckpointCallback):
         if not self._due:
             self._save_step(trainer)
 
-    def _save_best(self, trainer: L.Trainer, bleu: float) -> None:
+    def _save_best(self, trainer: L.Trainer) -> None:
         folder, former = self._folder(trainer), self.best_step
-        self.best_bleu, self.best_step = bleu, trainer.global_step
+        self.best_step = trainer.global_step
         trainer.save_checkpoint(checkpoints.best_path(folder, self.best_step))
         if trainer.is_global_zero and former is not None and former != self.best_step:
             checkpoints.best_path(folder, former).unlink(missing_ok=True)

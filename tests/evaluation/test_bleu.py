@@ -1,7 +1,11 @@
 """BLEU is sacrebleu's to the digit, however the sentences are split over batches and processes."""
 
 import pickle
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
+from urllib.error import URLError
 
 import pytest
 import sacrebleu
@@ -11,7 +15,14 @@ from hypothesis import strategies as st
 from torch import distributed, multiprocessing
 
 from lit_transformer.errors import UserError
-from lit_transformer.evaluation.bleu import CorpusBLEU, compound_split_bleu, score_translations
+from lit_transformer.evaluation.bleu import (
+    CorpusBLEU,
+    Tokenization,
+    check_tokenization,
+    compound_split_bleu,
+    score_translations,
+    tokenization_of,
+)
 
 REFERENCES = [
     "Der alte Hund schläft heute unter dem großen Tisch.",
@@ -83,6 +94,80 @@ def test_corpus_bleu_has_the_same_digits_on_several_processes(world_size: int, t
     assert scores == [sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score] * world_size
 
 
+needs_mecab = pytest.mark.skipif(find_spec("MeCab") is None, reason="the extra `japanese` is not installed")
+needs_mecab_ko = pytest.mark.skipif(find_spec("mecab_ko") is None, reason="the extra `korean` is not installed")
+
+
+@pytest.mark.parametrize(
+    ("tokenize", "target"),
+    [
+        *[("zh", code) for code in ("zh", "zh-CN", "zh_Hans", "ZHO", "zho_Hant", "cmn")],
+        *[("ja-mecab", code) for code in ("ja", "jpn", "ja_JP", "jpn_Jpan")],
+        *[("ko-mecab", code) for code in ("ko", "kor", "ko-KR")],
+        *[("char", code) for code in ("th", "tha_Thai", "lo", "km", "my", "mya_Mymr", "bo")],
+        *[("13a", code) for code in ("en", "de", "fr_FR", "vi", "fa", "ar", "hi", "", "zhx", "copy")],
+    ],
+)
+def test_the_target_language_chooses_the_tokenizer(tokenize: str, target: str) -> None:
+    assert tokenization_of(target) == tokenize
+
+
+CHINESE = ["我们明天去北京，你呢？", "今天天气很好，我想去公园走一走。"]
+JAPANESE = ["私は明日東京へ行きます。", "猫が庭で寝ています。"]
+KOREAN = ["나는 내일 서울에 갑니다.", "고양이가 마당에서 자고 있습니다."]
+THAI = ["พรุ่งนี้ฉันจะไปกรุงเทพ", "แมวนอนอยู่ในสวน"]
+
+
+@pytest.mark.parametrize(
+    ("target", "texts"),
+    [
+        ("zh", CHINESE),
+        pytest.param("ja", JAPANESE, marks=needs_mecab),
+        pytest.param("ko", KOREAN, marks=needs_mecab_ko),
+        ("th", THAI),
+    ],
+)
+def test_nearly_right_sentences_without_spaces_have_a_score(target: str, texts: list[str]) -> None:
+    """One character is missing in each. With 13a they have next to nothing."""
+    nearly = [text[:3] + text[4:] for text in texts]
+    scores = score_translations(nearly, texts, tokenize=check_tokenization(tokenization_of(target)))
+    assert f"tok:{tokenization_of(target)}" in scores.signature
+    assert scores.bleu > 40
+    assert score_translations(texts, texts, tokenize=tokenization_of(target)).bleu == pytest.approx(100)
+    metric = CorpusBLEU(tokenize=tokenization_of(target))
+    metric.update(nearly, texts)
+    assert metric.compute().item() == scores.bleu
+
+
+@pytest.mark.parametrize(
+    ("tokenize", "module", "extra"),
+    [("ja-mecab", "tokenizer_ja_mecab", "japanese"), ("ko-mecab", "tokenizer_ko_mecab", "korean")],
+)
+def test_the_extra_that_a_tokenizer_needs_is_named(
+    tokenize: Tokenization, module: str, extra: str, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"sacrebleu.tokenizers.{module}.MeCab", None)
+    with pytest.raises(UserError, match=rf"tokenize {tokenize} needs the extra {extra}: .*\.\[{extra}\].* char$"):
+        check_tokenization(tokenize)
+    extras = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert extra in extras["optional-dependencies"]
+
+
+def test_a_tokenizer_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.download_file", refuse)
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.SACREBLEU_DIR", "/nowhere")
+    for tokenize in ("flores101", "flores200", "spBLEU-1K"):
+        with pytest.raises(UserError, match=rf"tokenize {tokenize} cannot be loaded \(.*no network.*network once"):
+            check_tokenization(tokenize)
+
+
+def test_every_tokenizer_of_sacrebleu_can_be_named() -> None:
+    assert set(get_args(Tokenization)) == set(sacrebleu.BLEU.TOKENIZERS)
+
+
 @pytest.mark.parametrize("tokenize", ["13a", "none", "intl", "char", "zh"])
 @pytest.mark.parametrize("lowercase", [False, True])
 def test_scores_and_signatures_are_sacrebleus(tokenize: str, lowercase: bool) -> None:
@@ -113,7 +198,7 @@ def test_compounds_are_split_on_both_sides_and_nothing_is_smoothed() -> None:
     [
         (["a"], ["a", "b"], "13a", "1 translations cannot be scored against 2 references"),
         ([], [], "13a", "no sentences to score"),
-        (["a"], ["a"], "spm", "choose one of 13a, none"),
+        (["a"], ["a"], "moses", "choose one of 13a, none"),
     ],
 )
 def test_mistakes_are_named(hypotheses: list[str], references: list[str], tokenize: str, message: str) -> None:
