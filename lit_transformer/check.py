@@ -54,8 +54,7 @@ def check(cli: CheckCLI) -> None:
     say("data", *str(data.report).splitlines(), *map(str, data.coverage))
     say_batches(cli, batches)
     say_costs(cli, batches, parameters)
-    found = [split.warning for split in data.coverage if split.warning]
-    for warning in [*preflight.warnings(settings, data.report, batches, devices=cli.devices), *found]:
+    for warning in [*preflight.warnings(settings, data.report, batches, devices=cli.devices), *data.warnings]:
         say("warning", warning)
 
 

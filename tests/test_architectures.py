@@ -1,5 +1,6 @@
 """Every architecture is trained, saved, resumed, averaged and translated with, as commands do it."""
 
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -68,3 +69,14 @@ def test_checkpoints_with_a_copy_of_the_positions_in_every_layer(corpus: Path, t
     old = with_copies(run.checkpoint(2), tmp_path / "old")
     mine, theirs = (checkpoints.load(path).transformer.state_dict() for path in (run.checkpoint(2), old))
     assert same(dict(mine), dict(theirs))
+
+
+def test_long_validation_sentences_do_not_end_a_run_with_learned_positions(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    for language, word in (("en", "cat "), ("de", "Katze ")):
+        with (tmp_path / "corpus" / f"valid.{language}").open("a", encoding="utf-8") as file:
+            file.write(word * 300 + "\n")
+    changes = SIZES | {"model__transformer__positions": "learned", "model__transformer__max_positions": 64}
+    run = fit(tmp_path / "corpus", tmp_path / "runs", **changes, trainer__max_steps=2, attention__sentences=2)
+    assert "1 validation sentences have more than transformer.max_positions 64 tokens on a side" in run.output
+    assert run.output.index("are cut there") < run.output.index("step       2")

@@ -8,6 +8,7 @@ Lengths count pieces with the final EOS; N pairs.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -159,3 +160,15 @@ def batch_borders(
 def share(rows: Integers, index: int, count: int) -> Integers:
     """Micro-batch `index` of `count` of a global batch; empty where the batch has fewer pairs."""
     return rows[index::count]
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of sentences of similar length, longest first, each batch within its padded size."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -48,10 +48,12 @@ class TranslationData(L.LightningDataModule):
             `auto` is as many as fit into a GPU's memory.
         max_length: Training pairs with more pieces than this on a side are dropped.
         max_length_ratio: Training pairs whose one side has more than this many times the pieces of the other too.
-        validation_batch_tokens: Padded source tokens of a validation batch.
+        validation_batch_tokens: Padded tokens on each side of a validation batch.
         cache_dir: Where prepared data is kept.
         num_workers: Processes that assemble batches; one beside a GPU and none beside a CPU when left out.
         seed: Order of the training pairs; follows seed_everything.
+        max_positions: Longest sequence that the model takes, beyond which validation sentences are cut; follows
+            model.transformer.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class TranslationData(L.LightningDataModule):
         cache_dir: str = CACHE_DIR,
         num_workers: int | None = None,
         seed: int = 1,
+        max_positions: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -103,6 +106,7 @@ class TranslationData(L.LightningDataModule):
         self.cache_dir = expanded(cache_dir)
         self.num_workers = num_workers
         self.seed = seed
+        self.max_positions = max_positions
         self.tokenizer: Tokenizer
         self.report: PreparationReport
         self.coverage: list[Coverage] = []
@@ -112,13 +116,25 @@ class TranslationData(L.LightningDataModule):
         self._opened: TokenizedPairs | None = None
         self._store: TokenStore
         self._validation: list[TextBatch]
+        self._num_cut: int
 
     @property
     def summary(self) -> str:
         """What there is to train on and to be tested on; after `setup`."""
-        warnings = [f"warning: {split.warning}" for split in self.coverage if split.warning]
         epoch = f"{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens an epoch"
+        warnings = [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(map(str, [self.report, *self.coverage, *warnings, epoch]))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What validation and test will miss; after `setup`."""
+        warnings = [split.warning for split in self.coverage if split.warning]
+        if self._num_cut:
+            warnings.append(
+                f"{self._num_cut:,} validation sentences have more than transformer.max_positions {self.max_positions} "
+                "tokens on a side: they are cut there"
+            )
+        return warnings
 
     @property
     def fingerprint(self) -> str:
@@ -172,8 +188,12 @@ class TranslationData(L.LightningDataModule):
             self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
         )
         rows = self._text("valid").load()
-        self._validation = validation_batches(
-            list(rows["source"]), list(rows["target"]), self.tokenizer, self.validation_batch_tokens
+        self._validation, self._num_cut = validation_batches(
+            list(rows["source"]),
+            list(rows["target"]),
+            self.tokenizer,
+            self.validation_batch_tokens,
+            longest=self.max_positions,
         )
         if self.trainer is not None:
             if self.trainer.accumulate_grad_batches != 1:

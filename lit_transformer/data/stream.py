@@ -1,6 +1,7 @@
 """From rows to batches: the endless stream of one rank, the validation set, and the clock on both."""
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch, TextBatch
-from lit_transformer.data.batching import BatchPlan, Integers, share
+from lit_transformer.data.batching import BatchPlan, Integers, batches_by_length, share
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.tokenizer import Tokenizer
 
@@ -108,23 +109,33 @@ class TimedLoader:
 
 
 def validation_batches(
-    sources: Sequence[str], references: Sequence[str], tokenizer: Tokenizer, batch_tokens: int
-) -> list[TextBatch]:
-    """All sentences, longest sources first, in batches of at most `batch_tokens` padded source pieces."""
-    source_ids = [ids + [EOS_ID] for ids in tokenizer.encode(list(sources))]
-    target_ids = [ids + [EOS_ID] for ids in tokenizer.encode(list(references))]
-    order = sorted(range(len(sources)), key=lambda index: (-len(source_ids[index]), index))
-    batches, begin = [], 0
-    while begin < len(order):
-        size = max(1, batch_tokens // len(source_ids[order[begin]]))
-        picked = order[begin : begin + size]
+    sources: Sequence[str],
+    references: Sequence[str],
+    tokenizer: Tokenizer,
+    batch_tokens: int,
+    *,
+    longest: int | None = None,
+) -> tuple[list[TextBatch], int]:
+    """All sentences, the longest first, in batches of at most `batch_tokens` padded tokens on either side.
+
+    Sentences of more than `longest` tokens are cut: a source keeps its EOS, and a target ends without one, so that
+    nothing is asked that is not in the text. The references of BLEU stay whole.
+
+    Returns:
+        The batches, and the number of sentence pairs that were cut.
+    """
+    most = sys.maxsize if longest is None else longest
+    source_ids, target_ids = tokenizer.encode(list(sources)), tokenizer.encode(list(references))
+    lengths = [1 + max(map(len, pair)) for pair in zip(source_ids, target_ids, strict=True)]
+    batches = []
+    for picked in batches_by_length([min(length, most) for length in lengths], batch_tokens):
         batch = make_batch(
-            _padded([source_ids[index] for index in picked]), _padded([target_ids[index] for index in picked])
+            _padded([[*source_ids[index][: most - 1], EOS_ID] for index in picked]),
+            _padded([[*target_ids[index], EOS_ID][:most] for index in picked]),
         )
         texts = (tuple(texts[index] for index in picked) for texts in (sources, references))
         batches.append(TextBatch(batch, tuple(picked), *texts))
-        begin += size
-    return batches
+    return batches, sum(length > most for length in lengths)
 
 
 class ValidationBatches:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_transformer.batch import BOS_ID
+from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.batches import batches_by_length, padded, too_many
+from lit_transformer.decoding.batches import padded, too_many
 from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -73,8 +74,7 @@ def look(
     """
     config = transformer.config
     # What search has cut off at the last learned position was never read to its end.
-    limit = config.max_positions if config.positions == "learned" else None
-    inputs = [[BOS_ID, *ids][:limit] for ids in targets]
+    inputs = [[BOS_ID, *ids][: config.longest] for ids in targets]
     device = transformer.embedding.weight.device
     found: dict[int, Attention] = {}
     lengths = [max(len(source), len(target)) for source, target in zip(sources, inputs, strict=True)]

@@ -1,23 +1,11 @@
-"""Sentences of similar length, padded side by side."""
+"""Sentences padded side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lit_transformer.batch import PAD_ID
-
-
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of sentences of similar length, longest first, each batch within its padded size."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> Tensor:

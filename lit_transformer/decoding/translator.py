@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lit_transformer import checkpoint
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, check_layers, look
-from lit_transformer.decoding.batches import batches_by_length, padded, too_many
+from lit_transformer.decoding.batches import padded, too_many
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
 from lit_transformer.decoding.search import beam_search
@@ -40,8 +41,8 @@ def search(
 ) -> list[list[Hypothesis]]:
     """Beam search (greedy for `beam_size` 1) for a padded batch of sources, output at most input + 50 pieces."""
     max_length_B = (source_BS != PAD_ID).sum(dim=1) + OUTPUT_MARGIN
-    if transformer.config.positions == "learned":
-        max_length_B = max_length_B.clamp(max=transformer.config.max_positions)
+    if transformer.config.longest is not None:
+        max_length_B = max_length_B.clamp(max=transformer.config.longest)
     return beam_search(
         transformer.step,
         transformer.start(transformer.encode(source_BS), beam_size=beam_size),
@@ -236,9 +237,8 @@ class Translator:
         ]
 
     def _longest(self) -> int:
-        if self.transformer.config.positions == "learned":
-            return min(MAX_SOURCE_PIECES, self.transformer.config.max_positions)
-        return MAX_SOURCE_PIECES
+        longest = self.transformer.config.longest
+        return MAX_SOURCE_PIECES if longest is None else min(MAX_SOURCE_PIECES, longest)
 
 
 def default_device() -> str:

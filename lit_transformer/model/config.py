@@ -11,6 +11,11 @@ MAX_LAYERS = 1000
 """Layers are made one by one: a slip of the hand would make them until the memory is full, for hours."""
 
 
+def longest_sequence(positions: PositionScheme, max_positions: int) -> int | None:
+    """Tokens of the longest sequence that a position scheme allows; None if there is no limit."""
+    return max_positions if positions == "learned" else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
     """Hyper-parameters of the encoder-decoder (Table 3); the defaults are the paper's base model.
@@ -25,7 +30,8 @@ class TransformerConfig:
         dropout: Rate on every sub-layer's output and on embeddings plus positions (section 5.4).
         norm: Layer normalisation after the residual sum (`post`, the paper) or before the sub-layer (`pre`).
         positions: How the model learns of order; `none` leaves it out, for study.
-        max_positions: Longest sequence in pieces, for learned positions only; the other schemes have no limit.
+        max_positions: Longest sequence in tokens, for learned positions only; the other schemes have no limit.
+            Validation sentences beyond it are cut there.
     """
 
     d_model: int = 512
@@ -62,6 +68,11 @@ class TransformerConfig:
             raise UserError(f"transformer.d_model is {self.d_model}: sinusoidal positions need an even number")
         if self.positions == "rotary" and self.key_size % 2:
             raise UserError(f"transformer.d_k is {self.key_size}: rotary positions need an even number")
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest sequence that the positions allow; None if there is no limit."""
+        return longest_sequence(self.positions, self.max_positions)
 
     @property
     def key_size(self) -> int:

@@ -81,7 +81,8 @@ class AttentionCurves(Callback):
     def _attentions(self, module: LitTransformer, data: SentenceSource) -> list[Attention]:
         pairs = data.validation_pairs(self.sentences)
         sources, targets = (data.tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
-        short = [(a, b) for a, b in zip(sources, targets, strict=True) if max(len(a), len(b)) < LONGEST]
+        longest = min(LONGEST, module.transformer.config.longest or LONGEST)
+        short = [(a, b) for a, b in zip(sources, targets, strict=True) if max(len(a), len(b)) < longest]
         return look(
             module.transformer,
             data.tokenizer,

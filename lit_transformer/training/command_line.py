@@ -22,6 +22,7 @@ from torch.utils.tensorboard.summary import hparams
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError, in_one_line
+from lit_transformer.model.config import longest_sequence
 from lit_transformer.training.attention_curves import AttentionCurves
 from lit_transformer.training.interruption import Interruption
 from lit_transformer.training.memory import Memory
@@ -95,6 +96,11 @@ class FitCLI(LightningCLI):
             "`auto` the same if there is one.",
         )
         parser.link_arguments("model.vocab_size", "data.vocab_size")
+        parser.link_arguments(
+            ("model.transformer.positions", "model.transformer.max_positions"),
+            "data.max_positions",
+            compute_fn=longest_sequence,
+        )
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 

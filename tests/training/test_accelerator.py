@@ -57,7 +57,7 @@ every_scheme = pytest.mark.parametrize("positions", get_args(PositionScheme))
 
 @every_scheme
 def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: Tokenizer) -> None:
-    [text_batch, *_] = validation_batches(SOURCES, TARGETS, tokenizer, 1000)
+    [text_batch], _ = validation_batches(SOURCES, TARGETS, tokenizer, 1000)
     with Accelerator() as accelerator:
         module = module_of(tokenizer, positions=positions)
         batch = on_device(text_batch.batch)
@@ -77,8 +77,8 @@ def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: To
 def test_validation(positions: PositionScheme, tokenizer: Tokenizer) -> None:
     with Accelerator(), torch.no_grad():
         module = module_of(tokenizer, positions=positions).eval()
-        for batch in validation_batches(SOURCES, TARGETS, tokenizer, 1000):
-            module.validation_step(batch._replace(batch=on_device(batch.batch)), 0)
+        [batch], _ = validation_batches(SOURCES, TARGETS, tokenizer, 1000)
+        module.validation_step(batch._replace(batch=on_device(batch.batch)), 0)
         assert 1.0 < module.val_loss.compute().item() < 20.0
         assert module.val_bleu.compute().item() >= 0.0
 

@@ -140,7 +140,7 @@ def samples_of_ranks(world_size: int, limit: int | None, monkeypatch: pytest.Mon
         encode=lambda texts: [[ord(text) - ord("a") + EOS_ID] * (5 * ord(text) % 7 + 1) for text in texts],
         decode=lambda translations: [""] * len(translations),
     )
-    batches = validation_batches(texts, texts, tokenizer, batch_tokens=7)  # type: ignore[arg-type]
+    batches, _ = validation_batches(texts, texts, tokenizer, batch_tokens=7)  # type: ignore[arg-type]
     modules = []
     for rank in range(world_size):
         module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
