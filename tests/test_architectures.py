@@ -64,7 +64,7 @@ def with_copies(path: Path, folder: Path) -> Path:
 
 
 def test_checkpoints_with_a_copy_of_the_positions_in_every_layer(corpus: Path, tmp_path: Path) -> None:
-    changes = SIZES | {"model__transformer__positions": "learned"}
+    changes = SIZES | {"model__transformer__positions": "learned", "model__transformer__max_positions": 512}
     run = fit(corpus, tmp_path / "new", **changes, trainer__max_steps=2)
     old = with_copies(run.checkpoint(2), tmp_path / "old")
     mine, theirs = (checkpoints.load(path).transformer.state_dict() for path in (run.checkpoint(2), old))
