@@ -81,8 +81,8 @@ class Training:
 
     def newest(self) -> int:
         """The step that the next start goes on from."""
-        path = checkpoints.newest_readable(self.root)[0]
-        return (checkpoints.step_of(path) or 0) if path else 0
+        found = checkpoints.newest_readable(self.root)[0]
+        return (checkpoints.step_of(found.path) or 0) if found else 0
 
     def final(self) -> dict[str, Any]:
         return checkpoints.read(next(self.root.rglob(f"step-{STEPS:08}.ckpt")))
@@ -259,9 +259,9 @@ def dead_rank(folder: Path) -> None:
 
 def newest(run: Training) -> Path:
     """Its newest readable checkpoint."""
-    path = checkpoints.newest_readable(run.root)[0]
-    assert path is not None
-    return path
+    found = checkpoints.newest_readable(run.root)[0]
+    assert found is not None
+    return found.path
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """`python -m lit_transformer.check`: what a run of `fit` with the same options will be, without training."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,6 +12,7 @@ from lit_transformer.errors import user_errors_to_exit
 from lit_transformer.training import preflight
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.memory import Trial
+from lit_transformer.training.start import find_start
 
 MEASURED_TOKENS = 2048
 """Padded tokens on a side that are enough to measure with, and little enough for a laptop."""
@@ -44,6 +46,7 @@ def main(args: list[str] | None = None) -> None:
 def check(cli: CheckCLI) -> None:
     """Print what the run will be."""
     settings, data = cli.config, cli.datamodule
+    find_start(settings.ckpt_path, Path(cli.trainer.default_root_dir))
     data.prepare_data()
     data.setup("fit")
     accumulation = micro_batches(cli)

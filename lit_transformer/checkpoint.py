@@ -2,7 +2,8 @@
 
 It is Lightning's checkpoint (weights under `state_dict`, the training state beside them) with one more entry,
 `lit_transformer`: the architecture, the SentencePiece model's bytes, the languages and the step. A run keeps its
-checkpoints in `checkpoints/`: `step-STEP.ckpt` regularly and at the end, `best-step-STEP.ckpt` for the best BLEU.
+checkpoints in `checkpoints/`: `step-STEP.ckpt` regularly and at the end, `best-step-STEP.ckpt` for the best BLEU, and
+`interrupted-step-STEP.ckpt` where a signal stopped the run. Training can be resumed from each of them.
 
 It does not know Lightning.
 """
@@ -14,7 +15,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ FIELDS = {"format": int, "transformer": dict, "tokenizer": bytes, "source": str,
 """What the entry holds (`describe`)."""
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """What weights are made of; torch has more floating-point types, with which it hardly computes."""
-_STEP_NAME = re.compile(r"(best-)?step-(\d+)\.ckpt")
+_STEP_NAME = re.compile(r"(best-|interrupted-)?step-(\d+)\.ckpt")
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,21 @@ class TrainedModel:
     path: Path
 
 
+class Found(NamedTuple):
+    """A checkpoint and what `read` gives of it."""
+
+    path: Path
+    content: dict[str, Any]
+
+
 def step_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of an optimizer step lies."""
+    """Where the regular checkpoint of an optimizer step lies."""
     return folder / f"step-{step:08d}.ckpt"
+
+
+def interrupted_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint lies that a signal asked for after `step`; it is never averaged."""
+    return folder / f"interrupted-step-{step:08d}.ckpt"
 
 
 def best_path(folder: Path, step: int) -> Path:
@@ -208,8 +221,7 @@ def find(run_or_file: str | Path) -> Path:
     if not path.is_dir():
         return path
     files = _named(newest_folder(path))
-    best = [file for file in files if file.name.startswith("best-")]
-    return max(best or files, key=lambda file: (step_of(file), file))
+    return max([file for file in files if _kind(file) == "best-"] or files, key=_age)
 
 
 def newest_folder(root: str | Path) -> Path:
@@ -217,31 +229,33 @@ def newest_folder(root: str | Path) -> Path:
     path = _existing(root)
     if not path.is_dir():
         raise UserError(f"{path} is a file: give a run folder or a folder above runs")
-    folders = {file.parent for file in path.rglob("*.ckpt") if step_of(file) is not None}
-    if not folders:
-        raise UserError(
-            f"there is no checkpoint in {path} or below it: give a file, a run folder or a folder above runs"
-        )
-    return max(folders, key=lambda folder: (max(map(_time, _named(folder)), default=0), folder))
+    for folder in _folders(path):
+        return folder
+    raise UserError(f"there is no checkpoint in {path} or below it: give a file, a run folder or a folder above runs")
 
 
 def recent_steps(folder: Path) -> list[Path]:
     """The regular checkpoints in a folder, oldest step first."""
-    files = [file for file in _named(folder) if not file.name.startswith("best-")]
-    return sorted(files, key=lambda file: (step_of(file), file))
+    return sorted((file for file in _named(folder) if _kind(file) is None), key=_age)
 
 
-def newest_readable(root: Path) -> tuple[Path | None, list[Path]]:
-    """The last written readable checkpoint below `root`, and those newer ones that are damaged."""
-    files = [file for file in root.rglob("step-*.ckpt") if step_of(file) is not None]
+def interrupted_steps(folder: Path) -> list[Path]:
+    """The checkpoints in a folder that signals asked for, oldest step first."""
+    return sorted((file for file in _named(folder) if _kind(file) == "interrupted-"), key=_age)
+
+
+def newest_readable(root: Path) -> tuple[Found | None, list[Path]]:
+    """The latest readable checkpoint below `root`, and the later ones that are damaged.
+
+    Runs count by the time of their last checkpoint, checkpoints of a run by their step: copying a run changes times.
+    """
     damaged: list[Path] = []
-    for file in sorted(files, key=lambda file: (_time(file), step_of(file)), reverse=True):
-        try:
-            read(file)
-        except UserError:
-            damaged.append(file)
-        else:
-            return file, damaged
+    for folder in _folders(root):
+        for file in sorted(_named(folder), key=_age, reverse=True):
+            try:
+                return Found(file, read(file)), damaged
+            except UserError:
+                damaged.append(file)
     return None, damaged
 
 
@@ -289,8 +303,33 @@ def _existing(run_or_file: str | Path) -> Path:
     return path
 
 
+def _folders(root: Path) -> list[Path]:
+    """The folders with checkpoints at `root` and below, the one written to last first; links to folders count."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:  # a link that leads back
+            subfolders.clear()
+        elif any(_STEP_NAME.fullmatch(name) for name in [*files, *subfolders]):
+            found.append(Path(folder))
+        seen.add(place)
+    return sorted(found, key=lambda folder: (max(map(_time, _named(folder)), default=0), folder), reverse=True)
+
+
 def _named(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if step_of(file) is not None]
+
+
+def _kind(path: Path) -> str | None:
+    """What a checkpoint's name begins with; None for a regular one."""
+    match = _STEP_NAME.fullmatch(path.name)
+    return match.group(1) if match else None
+
+
+def _age(path: Path) -> tuple[int, str]:
+    """A key that sorts the checkpoints of a run by step; of one step the regular one comes last."""
+    return step_of(path) or 0, path.name
 
 
 def _time(path: Path) -> int:

@@ -14,7 +14,8 @@ from lit_transformer import checkpoint as checkpoints
 from lit_transformer.errors import Dispensable, UserError, enough_memory, in_one_line, user_errors_to_exit
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.interruption import Interrupted
-from lit_transformer.training.saving import CURVES, checkpoints_of, run_folder
+from lit_transformer.training.saving import CURVES, WholeCheckpointIO, checkpoints_of, run_folder
+from lit_transformer.training.start import check_settings_of_ranks, claimed_folder, resume_point, start_processes
 
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
 """How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""
@@ -41,24 +42,44 @@ def main(args: list[str] | None = None) -> None:
 
 
 def fit(cli: FitCLI) -> None:
-    """Prepare the data, train, report."""
+    """Start all ranks alike, train, report."""
     begin = time.perf_counter()
-    trainer, data = cli.trainer, cli.datamodule
-    parameters = sum(weight.numel() for weight in cli.model.parameters())
-    if trainer.is_global_zero:
-        resumed = f"; resuming from {cli.resumed}" if cli.resumed else ""
-        print(
-            f"{parameters / 1e6:.1f} million parameters, {data.source} to {data.target}, corpus {data.corpus}, "
-            f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}{resumed}",
-            flush=True,
-        )
-    cli.model.resumed = checkpoints.read(cli.resumed) if cli.resumed else None
-    remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
-    with enough_memory(remedy), in_one_line("trainer", MisconfigurationException), CURVES.in_threads():
-        trainer.fit(cli.model, data, ckpt_path=cli.resumed, weights_only=True)
-    run = run_folder(trainer)
+    trainer = cli.trainer
+    start_processes(trainer)
+    check_settings_of_ranks(trainer, cli.config)
+    resumed = load_start(cli)
+    with claimed_folder(trainer, cli.config, resumed):
+        if trainer.is_global_zero:
+            introduce(cli, resumed)
+        remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
+        with enough_memory(remedy), in_one_line("trainer", MisconfigurationException), CURVES.in_threads():
+            trainer.fit(cli.model, cli.datamodule, ckpt_path=resumed, weights_only=True)
+        run = run_folder(trainer)
     if trainer.is_global_zero:
         report(cli, run, time.perf_counter() - begin)
+
+
+def load_start(cli: FitCLI) -> Path | None:
+    """Hand what is in the checkpoint of --ckpt_path to those who need it; its path, if there is one."""
+    trainer = cli.trainer
+    found = resume_point(trainer, cli.config.ckpt_path)
+    cli.model.resumed = found.content if found else None
+    # A strategy that restores after its setup reads parts of the file by itself.
+    kept = found.content if found and not trainer.strategy.restore_checkpoint_after_setup else None
+    trainer.strategy.checkpoint_io = WholeCheckpointIO(kept)
+    return found.path if found else None
+
+
+def introduce(cli: FitCLI, resumed: Path | None) -> None:
+    """One line on what is about to be trained."""
+    trainer, data = cli.trainer, cli.datamodule
+    parameters = sum(weight.numel() for weight in cli.model.parameters())
+    print(
+        f"{parameters / 1e6:.1f} million parameters, {data.source} to {data.target}, corpus {data.corpus}, "
+        f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}"
+        + (f"; resuming from {resumed}" if resumed else ""),
+        flush=True,
+    )
 
 
 def stop(cli: FitCLI, interrupted: Interrupted) -> NoReturn:
@@ -86,6 +107,11 @@ def report(cli: FitCLI, run: Path, seconds: float) -> None:
     """In plain words: how good it is, where it lies, what to type next."""
     trainer, model = cli.trainer, cli.model
     saved = checkpoints_of(trainer)
+    if not (run / checkpoints.FOLDER).exists():
+        raise UserError(
+            f"there was no optimizer step to take after step {trainer.global_step}: raise trainer.max_steps, "
+            "trainer.max_epochs or trainer.limit_train_batches"
+        )
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
     if saved.best_step is None:
         print("It was never validated (trainer.val_check_interval), so nobody knows how good it is.")

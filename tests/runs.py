@@ -41,6 +41,8 @@ RECIPE = {
     "checkpoints.keep": 4,
     "attention.sentences": 0,  # pictures take longer than these runs' validation
 }
+SHORT = {"trainer__max_steps": 4, "trainer__val_check_interval": 4, "checkpoints__every_n_steps": 4}
+"""Changes that make the run as short as it can be, with a validation and a checkpoint at its end."""
 
 
 class Run(NamedTuple):

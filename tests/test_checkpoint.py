@@ -119,15 +119,58 @@ def test_nothing_there(tmp_path: Path, place: str, file: Path) -> None:
 
 
 def test_resuming_passes_over_what_is_damaged(tmp_path: Path, file: Path) -> None:
-    run = write_run(tmp_path / "run", file, 10, 20, 30, 40, best=20)
+    run = write_run(tmp_path / "run", file, 10, 20, 30, 40, best=25)
     paths = checkpoint.recent_steps(run / "checkpoints")
+    best = checkpoint.best_path(run / "checkpoints", 25)
     data = file.read_bytes()
     for path, damaged in ((paths[3], data[:-100]), (paths[2], data[:9999] + b"\0\0\0\0" + data[10_003:])):
         times = path.stat()
         path.write_bytes(damaged)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert checkpoint.newest_readable(tmp_path) == (paths[1], [paths[3], paths[2]])
-    assert checkpoint.newest_readable(tmp_path / "nowhere") == (None, [])
+    assert newest(tmp_path) == (best, [paths[3], paths[2]])
+    best.unlink()
+    assert newest(tmp_path) == (paths[1], [paths[3], paths[2]])
+    assert newest(tmp_path / "nowhere") == (None, [])
+
+
+def newest(root: Path) -> tuple[Path | None, list[Path]]:
+    found, damaged = checkpoint.newest_readable(root)
+    return found.path if found else None, damaged
+
+
+def test_resuming_takes_the_newest_run_and_there_the_highest_step(tmp_path: Path, file: Path) -> None:
+    """Copying changes the times of files, and reading a folder shuffles them."""
+    copied = write_run(tmp_path / "logs" / "version_9", file, 40, 30, 10, time=2_000_000)
+    write_run(tmp_path / "logs" / "version_10", file, 900, time=1_000_000)
+    assert newest(tmp_path) == (checkpoint.step_path(copied / "checkpoints", 40), [])
+    interrupted = checkpoint.interrupted_path(copied / "checkpoints", 47)
+    shutil.copy(file, interrupted)
+    assert newest(tmp_path) == (interrupted, [])
+    best = checkpoint.best_path(copied / "checkpoints", 50)
+    shutil.copy(file, best)
+    assert newest(tmp_path) == (best, [])
+
+
+@pytest.mark.parametrize("linked", ["logs", "logs/version_0/checkpoints"])
+def test_links_to_folders_are_followed(tmp_path: Path, file: Path, linked: str) -> None:
+    """A larger disk holds the runs, or the checkpoints of one; a link that leads back does no harm."""
+    root, disk = tmp_path / "runs", tmp_path / "disk"
+    folder = write_run(root / "logs" / "version_0", file, 10, 20) / "checkpoints"
+    (root / linked).rename(disk)
+    (root / linked).symlink_to(disk)
+    (root / "logs" / "again").symlink_to(root)
+    assert newest(root) == (folder / "step-00000020.ckpt", [])
+    assert checkpoint.find(root) == folder / "step-00000020.ckpt"
+
+
+def test_checkpoints_of_interruptions_are_no_regular_ones(tmp_path: Path, file: Path) -> None:
+    folder = write_run(tmp_path, file, 10, 20) / "checkpoints"
+    interrupted = checkpoint.interrupted_path(folder, 15)
+    shutil.copy(file, interrupted)
+    assert checkpoint.recent_steps(folder) == [checkpoint.step_path(folder, step) for step in (10, 20)]
+    assert checkpoint.interrupted_steps(folder) == [interrupted]
+    assert checkpoint.find(interrupted) == interrupted
+    assert checkpoint.load(interrupted).path == interrupted
 
 
 # What is no checkpoint, or not a whole one.

@@ -210,6 +210,7 @@ MISTAKES = {
     "warm-up": ({"model__warmup_steps": 0}, r"model\.warmup_steps is 0"),
     "smoothing": ({"model__label_smoothing": 1.0}, r"model\.label_smoothing is 1\.0"),
     "checkpoints": ({"checkpoints__keep": 0}, r"checkpoints\.keep must be at least 1"),
+    "no epoch": ({"trainer__max_epochs": 0}, r"no optimizer step to take after step 0: raise .*trainer\.max_epochs"),
     "long sentences": ({"data__max_tokens_per_device": 5}, r"data\.max_tokens_per_device 5 is less than the longest"),
     "misspelt": ({"model__warmup": 5}, r"model\.warmup"),
 }
@@ -377,9 +378,9 @@ def test_processes_change_nothing(
     assert all(process.returncode == 0 for process in processes), errors
     assert f"on {world_size} x cpu" in outputs[0][0]
     was = "note: the checkpoint was made with"
-    said = [f"{was} devices 1, this run has {world_size}"]
+    said = [f"{was} devices 1, this run has {world_size}", f"{was} precision 32-true, this run has 64-true"]
     if world_size == 4:
-        said.append(f"{was} micro_batches 2, this run has 1")
+        said.insert(1, f"{was} micro_batches 2, this run has 1")
     assert [":".join(line.split(":")[:2]) for line in own_lines(errors)] == said, errors
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4 // world_size)
 

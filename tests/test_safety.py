@@ -208,18 +208,6 @@ def test_links_in_a_run_do_not_lead_out_of_it(home: Path, worker: Worker) -> Non
     assert not [path for path in (home / "second").rglob("*") if path.is_symlink()]
 
 
-@pytest.mark.parametrize("name", ["starts.jsonl", "config.yaml", "hparams.yaml", "checkpoints/x"])
-def test_a_run_with_links_is_not_gone_on_with(home: Path, worker: Worker, name: str) -> None:
-    assert worker.run(*fit(home)).check() == ""
-    run = home / "runs" / "lightning_logs" / "version_0"
-    (run / name).unlink(missing_ok=True)
-    (run / name).symlink_to(home / "private" / "new")
-    former = files(home, "cache")
-    message = worker.run(*fit(home, "--ckpt_path=auto", "--trainer.max_steps=3")).check()
-    assert f"{run / name} is a link that leads out of the run" in message
-    assert files(home, "cache") == former
-
-
 def test_nothing_is_written_into_a_data_set(home: Path, worker: Worker) -> None:
     """Rows that are no text have to be made anew, and `datasets` likes to put such things beside the data."""
     table = Dataset.from_dict({"en": [None, *TABLE["en"][1:]], "de": TABLE["de"]})

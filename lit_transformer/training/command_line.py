@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NoReturn, TypeVar
@@ -16,10 +15,9 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from lit_transformer import checkpoint as checkpoints
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError, in_one_line
 from lit_transformer.model.config import longest_sequence
@@ -28,9 +26,8 @@ from lit_transformer.training.interruption import Interruption
 from lit_transformer.training.memory import Memory
 from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.progress import Progress
-from lit_transformer.training.record import RunRecord, note
-from lit_transformer.training.resume import check_start
-from lit_transformer.training.saving import CURVES, Checkpoints, WholeCheckpointIO, run_folder
+from lit_transformer.training.record import RunRecord
+from lit_transformer.training.saving import CURVES, Checkpoints, run_folder
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
@@ -44,10 +41,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-
-
-SEARCHED = ("last", "auto")
-"""Values of --ckpt_path that look for a checkpoint and go on in its run's folder."""
 
 
 class Parser(LightningArgumentParser):
@@ -115,17 +108,9 @@ class FitCLI(LightningCLI):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
-        """The trainer with what depends on the machine and on the run that is resumed."""
-        self.resumed = resume_point(self.config.ckpt_path, Path(self.config.trainer.default_root_dir))
+        """The trainer with what depends on the machine."""
         if self.config.trainer.precision is None:
             settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
-        if self.config.ckpt_path in SEARCHED and self.resumed and self.config.trainer.logger in (None, True):
-            run, step = self.resumed.parent.parent, checkpoints.step_of(self.resumed)
-            assert step is not None, "found by its name"
-            # What the interrupted run drew after the checkpoint is drawn anew.
-            settings["logger"] = TensorBoardLogger(
-                run.parent.parent, name=run.parent.name, version=run.name, purge_step=step + 1
-            )
         with in_one_line("trainer"):
             trainer = super().instantiate_trainer(**settings)
         cores = os.cpu_count() or 1
@@ -134,17 +119,7 @@ class FitCLI(LightningCLI):
                 f"trainer.devices is {trainer.num_devices}, and this machine has no GPU and {cores} cores: "
                 f"give at most {cores}"
             )
-        trainer.strategy.checkpoint_io = WholeCheckpointIO()
-        for logger in trainer.loggers:
-            for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
-                setattr(logger, method, partial(_call, logger, method))
         return trainer
-
-
-@CURVES
-def _call(logger: Logger, method: str, *values: Any, **named: Any) -> None:
-    """Calls a method of a logger; a function of the module, so that loggers can still be pickled."""
-    getattr(type(logger), method)(logger, *values, **named)
 
 
 CLI = TypeVar("CLI", bound=FitCLI)
@@ -170,7 +145,7 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
         TranslationData,
         parser_class=Parser,
         parser_kwargs={"description": description, "allow_abbrev": False},
-        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [Memory(), RunRecord(), Progress(), Interruption()]},
+        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), Memory(), Progress(), Interruption()]},
         save_config_callback=Settings,
         save_config_kwargs={"save_to_log_dir": False},  # `Settings` writes it
         seed_everything_default=1,
@@ -219,41 +194,6 @@ def check_intervals(trainer: Namespace) -> None:
         endless = name == "max_steps" and trainer[name] == -1
         if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
             raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
-
-
-def resume_point(ckpt_path: str | None, root: Path) -> Path | None:
-    """The checkpoint that is meant by `--ckpt_path`; damaged ones are named and passed over."""
-    if ckpt_path is None:
-        return None
-    if ckpt_path in SEARCHED:
-        return newest_readable(root, needed=ckpt_path == "last")
-    path = checkpoints.find(ckpt_path)
-    # Lightning would load it with less to say about what is wrong with it.
-    check_start(checkpoints.read(path), path)
-    return path
-
-
-def newest_readable(root: Path, *, needed: bool) -> Path | None:
-    """What `--ckpt_path last` (needed) and `auto` mean."""
-    path, damaged = checkpoints.newest_readable(root)
-    for file in damaged:
-        note(f"passed over {file}: it is damaged")
-    if path is None and needed:
-        raise UserError(
-            f"--ckpt_path last: there is no readable checkpoint below {root} (trainer.default_root_dir): "
-            "leave --ckpt_path out or give --ckpt_path auto to start afresh"
-        )
-    if path is not None:
-        check_start(checkpoints.read(path), path)
-        check_links(path.parent.parent)
-    return path
-
-
-def check_links(run: Path) -> None:
-    """Raises where what a run writes into its folder would land outside of it."""
-    for path in run.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(run.resolve()):
-            raise UserError(f"{path} is a link that leads out of the run: put the file itself there, or remove it")
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

@@ -14,12 +14,11 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
-from torch import distributed
 
-from lit_transformer.errors import UserError, printable
+from lit_transformer.errors import printable
 from lit_transformer.training.module import LitTransformer
-from lit_transformer.training.resume import check_like
-from lit_transformer.training.saving import CURVES, run_folder
+from lit_transformer.training.ranks import check_ranks
+from lit_transformer.training.saving import CURVES, checkpoints_of, run_folder
 
 FILE = "starts.jsonl"
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")
@@ -34,19 +33,24 @@ class RunRecord(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Of any run: what it says is compared when this one starts.
-        facts = {"devices": 1, "micro_batches": 1, "data": "", "code": ""}
-        check_like(checkpoint.get(self.state_key), facts, self.state_key)
         self._former = checkpoint[self.state_key]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[self.state_key] = self._facts(trainer, pl_module)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Before ranks with other data try how much of it fits into memory.
+        check_ranks({**self._facts(trainer, pl_module), "rank": trainer.global_rank})
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        facts = self._facts(trainer, pl_module)
-        check_ranks({**facts, "rank": trainer.global_rank})
-        for name, value in self._former.items():
-            if value != facts[name]:
-                note(f"the checkpoint was made with {name} {value}, this run has {facts[name]}: {CONSEQUENCES[name]}")
+        facts, saved = self._facts(trainer, pl_module), checkpoints_of(trainer)
+        position = {"step": trainer.global_step, "best step": saved.best_step, "best score": saved.best_selection}
+        check_ranks({**facts, **position, "rank": trainer.global_rank})
+        for name, consequence in CONSEQUENCES.items():
+            # A checkpoint of an earlier version has fewer facts.
+            former = self._former.get(name, facts[name])
+            if former != facts[name]:
+                note(f"the checkpoint was made with {name} {former}, this run has {facts[name]}: {consequence}")
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             line = {
@@ -66,32 +70,22 @@ class RunRecord(Callback):
 
     def _facts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, LitTransformer)
-        shares = {"devices": trainer.world_size, "micro_batches": trainer.accumulate_grad_batches}
-        return {**shares, "data": pl_module.text.fingerprint, "code": code_version()}
+        return {
+            "devices": trainer.world_size,
+            "micro_batches": trainer.accumulate_grad_batches,
+            "precision": trainer.precision,
+            "data": pl_module.text.fingerprint,
+            "code": code_version(),
+        }
 
 
 CONSEQUENCES = {
     "devices": "the same sentences step by step, with other dropout",
     "micro_batches": "the same sentences step by step, with other dropout",
+    "precision": "it computes with other rounding",
     "data": "it goes on with other sentences than it would have had",
     "code": "it may compute something else",
 }
-
-
-def check_ranks(mine: dict[str, Any]) -> None:
-    """Raises where a rank differs from the first, or two are the same one; nothing to do without other ranks."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    everybody: list[dict[str, Any]] = [{} for _ in range(distributed.get_world_size())]
-    distributed.all_gather_object(everybody, mine)
-    for index, facts in enumerate(everybody):
-        if facts["rank"] != index:
-            raise UserError(f"process {index} takes itself for rank {facts['rank']}: two ranks would see the same data")
-        for name, value in facts.items():
-            if name != "rank" and value != everybody[0][name]:
-                raise UserError(
-                    f"rank {index} has {name} {value}, rank 0 has {everybody[0][name]}: give all of them the same"
-                )
 
 
 @cache

@@ -20,7 +20,19 @@ CURVES = Dispensable("curves or settings")
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`)."""
+    """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`).
+
+    Args:
+        read: The content of the checkpoint that training resumes from, if it has been read already.
+    """
+
+    def __init__(self, read: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self._read = read
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        read, self._read = self._read, None  # as large as the run's whole state
+        return checkpoints.read(Path(path)) if read is None else read
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoints.save(checkpoint, Path(path))
@@ -44,8 +56,7 @@ class Checkpoints(CheckpointCallback):
         self.best_selection = self.best_bleu = -math.inf
         self.best_step: int | None = None
         self.last_saved = Path()
-        """The regular checkpoint that was written last."""
-        self._saved_step: int | None = None
+        """The checkpoint that was written last, other than for its score."""
         self._due = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,16 +92,16 @@ class Checkpoints(CheckpointCallback):
             self._save_best(trainer)
         if self._due:
             self._due = False
-            self._save_step(trainer)
+            self._save_requested(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save_step(trainer)
+        self._save(trainer, checkpoints.step_path(self._folder(trainer), trainer.global_step))
 
     def request(self, trainer: L.Trainer) -> None:
         """Saves this step: at its end, or after the validation that is due there, which a resumed run does not make."""
         self._due = _validates_now(trainer)
         if not self._due:
-            self._save_step(trainer)
+            self._save_requested(trainer)
 
     def _save_best(self, trainer: L.Trainer) -> None:
         folder, former = self._folder(trainer), self.best_step
@@ -99,22 +110,26 @@ class Checkpoints(CheckpointCallback):
         if trainer.is_global_zero and former is not None and former != self.best_step:
             checkpoints.best_path(folder, former).unlink(missing_ok=True)
 
-    def _save_step(self, trainer: L.Trainer) -> None:
+    def _save_requested(self, trainer: L.Trainer) -> None:
+        regular = trainer.global_step % self.every_n_steps == 0
+        path = checkpoints.step_path if regular else checkpoints.interrupted_path
+        self._save(trainer, path(self._folder(trainer), trainer.global_step))
+
+    def _save(self, trainer: L.Trainer, path: Path) -> None:
         # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
-        if self._saved_step == trainer.global_step:
+        if self.last_saved == path:
             return
         _check_numbers(trainer.lightning_module)
-        self._saved_step = trainer.global_step
-        folder = self._folder(trainer)
         # A kill must not take curves that the resumed run will not draw again.
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 with CURVES:
                     logger.experiment.flush()
-        self.last_saved = checkpoints.step_path(folder, trainer.global_step)
-        trainer.save_checkpoint(self.last_saved)
+        trainer.save_checkpoint(path)
+        self.last_saved = path
         if trainer.is_global_zero:
-            for old in checkpoints.recent_steps(folder)[: -self.keep]:
+            former = [old for old in checkpoints.interrupted_steps(path.parent) if old != path]
+            for old in [*checkpoints.recent_steps(path.parent)[: -self.keep], *former]:
                 old.unlink(missing_ok=True)
 
     @staticmethod

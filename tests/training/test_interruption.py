@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.training.interruption import Interruption
-from tests.runs import MAX_STEPS, Run, arguments, fit, load, make_corpus, own_lines, same
+from lit_transformer.training.start import LOCK
+from tests.runs import EVERY, MAX_STEPS, Run, arguments, fit, load, make_corpus, own_lines, same
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 
@@ -76,13 +77,17 @@ def test_a_run_that_is_stopped_again_and_again_is_the_uninterrupted_one(
         assert process.returncode == 128 + number
         assert f"Stopped by {number.name} after step" in output
         saved = Path(output.split("Checkpoint: ")[1].splitlines()[0])
-        assert checkpoints.step_of(saved) >= step
-        assert load(saved)["global_step"] == checkpoints.step_of(saved)
+        stopped = load(saved)["global_step"]
+        assert stopped >= step
+        path = checkpoints.interrupted_path if stopped % EVERY else checkpoints.step_path
+        assert saved == path(saved.parent, stopped)
     resumed = fit(corpus, tmp_path, ckpt_path="auto")
     mine, theirs = (load(run.checkpoint(MAX_STEPS)) for run in (resumed, uninterrupted))
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert same(mine[part], theirs[part]), part
     assert [path.name for path in resumed.folder.parent.iterdir()] == ["version_0"]
+    assert resumed.names() == uninterrupted.names()
+    assert not (resumed.folder / LOCK).exists()
     assert resumed.curve("val/bleu") == uninterrupted.curve("val/bleu")
     assert resumed.curve("train/loss") == pytest.approx(uninterrupted.curve("train/loss"), rel=1e-5)
     assert drawn(resumed) == drawn(uninterrupted)
