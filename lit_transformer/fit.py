@@ -45,7 +45,8 @@ def fit(cli: FitCLI) -> None:
     """Start all ranks alike, train, report."""
     begin = time.perf_counter()
     trainer = cli.trainer
-    start_processes(trainer)
+    with in_one_line("trainer", ValueError):  # what a cluster's environment says does not fit the settings
+        start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
     resumed = load_start(cli)
     with claimed_folder(trainer, cli.config, resumed):
@@ -109,8 +110,8 @@ def report(cli: FitCLI, run: Path, seconds: float) -> None:
     saved = checkpoints_of(trainer)
     if not (run / checkpoints.FOLDER).exists():
         raise UserError(
-            f"there was no optimizer step to take after step {trainer.global_step}: raise trainer.max_steps, "
-            "trainer.max_epochs or trainer.limit_train_batches"
+            f"there was no optimizer step to take after step {trainer.global_step}: raise trainer.max_steps or "
+            "trainer.max_epochs"
         )
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
     if saved.best_step is None:
