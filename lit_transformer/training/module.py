@@ -177,6 +177,8 @@ class LitTransformer(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.samples = []
+        for mean in (self.val_loss, self.val_nll):  # a module in bfloat16 has its metrics converted, too
+            mean.set_dtype(torch.promote_types(mean.dtype, torch.float32))
 
     def on_validation_epoch_end(self) -> None:
         self.samples = _first_samples(_from_all_ranks(self.samples))
@@ -191,6 +193,10 @@ class LitTransformer(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam as in section 5.3, the learning rate set at every optimizer step."""
+        if self.dtype == torch.float16:
+            raise UserError(
+                "trainer.precision is 16-true, in which Adam's squared gradients are 0: give 16-mixed, or bf16-true"
+            )
         schedule = self._schedule()
         return {"optimizer": schedule.optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
