@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import sentencepiece as spm
 
@@ -103,6 +103,8 @@ class Tokenizer:
         """
         model = io.BytesIO()
         has_bytes = vocab_size >= BYTE_FALLBACK_FROM if byte_fallback is None else byte_fallback
+        # The model would record False, too, and differ from those of older versions.
+        byte_option: dict[str, Any] = {"byte_fallback": True} if has_bytes else {}
         try:
             spm.SentencePieceTrainer.train(
                 sentence_iterator=iter(_evenly_spread(sentences, max_sentences)),
@@ -111,7 +113,7 @@ class Tokenizer:
                 vocab_size=vocab_size,
                 character_coverage=character_coverage,
                 normalization_rule_name=normalization,
-                byte_fallback=has_bytes,
+                **byte_option,
                 hard_vocab_limit=True,
                 num_threads=16,  # the model records this number: the same everywhere keeps the bytes the same
                 minloglevel=2,

@@ -229,7 +229,7 @@ class LitTransformer(L.LightningModule):
             raise UserError(
                 "the checkpoint of --ckpt_path was trained with another vocabulary: resume with the same corpus and "
                 "--model.vocab_size (and --data.normalization nmt_nfkc --data.byte_fallback false if its config.yaml "
-                "has no data.normalization), or start afresh without --ckpt_path"
+                "names no data.normalization), or start afresh without --ckpt_path"
             )
         mine = asdict(self.transformer.config)
         # Dropout may change on the way; everything else is what the weights mean.

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import itertools
 import pickle
 import re
@@ -61,6 +62,28 @@ def test_vocabulary_and_special_ids(tokenizer: Tokenizer) -> None:
 
 def test_training_is_deterministic(tokenizer: Tokenizer) -> None:
     assert Tokenizer.train(TEXT, vocab_size=131, character_coverage=1.0).model_bytes == tokenizer.model_bytes
+
+
+def test_vocabularies_of_older_versions_can_be_learnt_again() -> None:
+    """To the byte, so that their runs can be resumed."""
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=131,
+        character_coverage=1.0,
+        normalization_rule_name="nmt_nfkc",
+        hard_vocab_limit=True,
+        num_threads=16,
+        minloglevel=2,
+        pad_id=PAD_ID,
+        unk_id=UNK_ID,
+        bos_id=BOS_ID,
+        eos_id=EOS_ID,
+    )
+    again = Tokenizer.train(TEXT, vocab_size=131, character_coverage=1.0, normalization="nmt_nfkc", byte_fallback=False)
+    assert again.model_bytes == model.getvalue()
 
 
 @pytest.mark.parametrize("num_sentences", [0, 1, 10, 11, 12, 30, 31, 95, 1000])
