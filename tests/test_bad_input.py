@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -77,6 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
     (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     (place / "text").write_text("no checkpoint\n")
     (place / "links").write_text("0-0 1p1\n")
+    os.mkfifo(place / "pipe")  # nobody writes into it: opening it would wait for ever
     (place / "cut.ckpt").write_bytes(checkpoint.find(tiny_run).read_bytes()[:-1000])
     torch.save({"model": torch.ones(2)}, place / "other.ckpt")
     (place / "run").symlink_to(tiny_run)
@@ -322,6 +324,10 @@ OTHERS = {
     "align --gold PLACE/links": r"/links has 1 lines for 18 sentence pairs: give one line a pair",
     "align --gold PLACE/links --gold_first 1": r"/links:1: '0-0' has a word 0, but here words count from 1",
     "align --gold PLACE/links --gold_first 2": r"--gold_first.*\b2\b",
+    "align --layer 1 --source PLACE/pipe": r"/pipe is a device or a pipe: give a file",
+    "align --layer 1 --target PLACE/pipe": r"/pipe is a device or a pipe: give a file",
+    "align --gold PLACE/pipe": r"/pipe is a device or a pipe: give a file",
+    "align --gold /dev/zero": r"/dev/zero is a device or a pipe: give a file",
     "align --demo dev": r"the demo corpus has no split 'dev': choose one of train, valid",
     "align --demo test --gold PLACE/links": r"--demo has sentences and gold .* its own: leave out --gold",
 }

@@ -159,6 +159,7 @@ def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatc
 def _line_blocks(path: Path) -> Iterator[pa.StringArray]:
     num_lines = 0
     rest = b""
+    check_regular(path)
     with _readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         block = file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
         while block:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -25,6 +26,8 @@ from lit_transformer.model.transformer import Transformer
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
 OUTPUT_MARGIN = 50
 """An output has at most this many pieces more than its input (section 6.1)."""
+NOTE_SECONDS = 60.0
+"""How long a translator works without a word."""
 MAX_SOURCE_PIECES = 1024
 """Longer lines are translated in parts: attention's memory grows with the square of the length."""
 
@@ -127,6 +130,12 @@ class Translator:
         check_search(beam_size=beam_size, length_penalty=length_penalty, n_best=n_best, batch_tokens=batch_tokens)
         encoded = self.tokenizer.encode(texts)
         parts = [list(_parts(ids, self._longest())) for ids in encoded]
+        for number, text_parts in enumerate(parts, start=first_line):
+            if len(text_parts) > 1:
+                print(
+                    f"note: line {number} is too long for one piece of work: translated in {len(text_parts):,} parts",
+                    file=sys.stderr,
+                )
         found = self._search(
             [part for text in parts for part in text],
             beam_size=beam_size,
@@ -135,7 +144,7 @@ class Translator:
             batch_tokens=batch_tokens,
         )
         rest = map(self._in_words, found)
-        return [_joined(number, [next(rest) for _ in text]) for number, text in enumerate(parts, start=first_line)]
+        return [_joined([next(rest) for _ in text]) for text in parts]
 
     def attention(
         self,
@@ -214,6 +223,7 @@ class Translator:
     ) -> list[list[Hypothesis]]:
         """The hypotheses of every source, which ends with EOS."""
         found: list[list[Hypothesis]] = [[] for _ in sources]
+        done, noted = 0, time.monotonic()
         for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
             source_BS = padded([sources[index] for index in batch]).to(self.device)
             with torch.inference_mode(), enough_memory(f"lower beam_size {beam_size} or {too_many(source_BS)}"):
@@ -226,6 +236,10 @@ class Translator:
                         "the model's scores are not numbers: its training diverged; take an earlier checkpoint"
                     )
                 found[index] = candidates
+            done += len(batch)
+            if done < len(sources) and time.monotonic() - noted > NOTE_SECONDS:
+                noted = time.monotonic()
+                print(f"note: {done:,} of {len(sources):,} sentences or parts are translated", file=sys.stderr)
         return found
 
     def _in_words(self, candidates: list[Hypothesis]) -> list[Translation]:
@@ -253,11 +267,7 @@ def _parts(ids: list[int], longest: int) -> Iterator[list[int]]:
         yield [*ids[begin : begin + size], EOS_ID]
 
 
-def _joined(number: int, parts: list[list[Translation]]) -> list[Translation]:
+def _joined(parts: list[list[Translation]]) -> list[Translation]:
     if len(parts) == 1:
         return parts[0]
-    if parts:
-        print(
-            f"note: line {number} is too long for one piece of work: translated in {len(parts)} parts", file=sys.stderr
-        )
     return [Translation(" ".join(part[0].text for part in parts), sum(part[0].score for part in parts))]

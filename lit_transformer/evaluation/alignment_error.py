@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, check_regular
 
 Links = frozenset[tuple[int, int]]
 _LINK = re.compile("([0-9]+)([-p])([0-9]+)")
@@ -93,6 +93,7 @@ def read_gold(path: str | Path, *, first_word: int = 0) -> list[GoldLinks]:
         path: A UTF-8 file; an empty line is a pair without links.
         first_word: The number that the file gives to the first word: 0 in Pharaoh's format, 1 in NAACL's (`.talp`).
     """
+    check_regular(Path(path))
     try:
         # As bytes: line ends are line feeds and nothing else.
         lines = Path(path).read_bytes().removesuffix(b"\n").split(b"\n")

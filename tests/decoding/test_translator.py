@@ -91,6 +91,28 @@ def test_a_long_text_is_translated_in_parts(
     assert capsys.readouterr().err == "note: line 102 is too long for one piece of work: translated in 3 parts\n"
 
 
+def test_long_work_is_announced(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it begins, and then from time to time: a line of two megabytes takes minutes."""
+    monkeypatch.setattr(translator_module, "MAX_SOURCE_PIECES", 5)
+    monkeypatch.setattr(translator_module, "NOTE_SECONDS", -1.0)
+    searched = 0
+
+    def search(*_: object, **__: object) -> None:
+        nonlocal searched
+        searched += 1
+        assert capsys.readouterr().err.startswith("note: line 1 is too long" if searched == 1 else "note: 2 of ")
+        if searched == 2:
+            raise KeyboardInterrupt
+
+    original = translator_module.search
+    monkeypatch.setattr(translator_module, "search", lambda *a, **k: (search(), original(*a, **k))[1])
+    with pytest.raises(KeyboardInterrupt):
+        translator.translate([STRANGE[0]], batch_tokens=10)
+    assert searched == 2
+
+
 def test_learned_positions_limit_the_parts_and_the_output() -> None:
     tokenizer = Tokenizer.train([pair.english for pair in KNOWN], vocab_size=61, character_coverage=1.0)
     config = TransformerConfig(
