@@ -12,14 +12,15 @@ def main(args: list[str] | None = None) -> None:
         parser = Parser("average", __doc__)
         parser.add_argument("--run", required=True, help="a run folder, or a folder above runs")
         parser.add_argument("--last", type=int, default=5, help="how many (default %(default)s; the paper: 5, big 20)")
-        parser.add_argument("--output", help="file to write; average-LAST.ckpt beside the checkpoints when left out")
+        parser.add_argument("--output", help="folder to write; average-LAST beside the checkpoints when left out")
         run(parser.parse_args(args))
 
 
 def run(options: argparse.Namespace) -> None:
     """Average as the options say."""
     # After parsing, so that --help and a misspelt option answer at once.
-    from lit_transformer import checkpoint
+    from lit_transformer import checkpoint, model_folder
+    from lit_transformer.files import new_folder
 
     folder = checkpoint.newest_folder(options.run)
     steps = checkpoint.recent_steps(folder)
@@ -29,8 +30,12 @@ def run(options: argparse.Namespace) -> None:
             "or train with a larger --checkpoints.keep"
         )
     chosen = steps[-options.last :]
-    output = Path(options.output) if options.output else folder / f"average-{options.last}.ckpt"
-    checkpoint.save(checkpoint.average(chosen), output)
+    output = Path(options.output) if options.output else folder / f"average-{options.last}"
+    with new_folder(output) as unfinished:
+        mean = checkpoint.average(chosen)
+        model_folder.write(
+            unfinished, mean.transformer, mean.tokenizer, source=mean.source, target=mean.target, step=mean.step
+        )
     names = ", ".join(path.name for path in chosen)
     print(f"averaged {names}\nwritten: {output}")
 

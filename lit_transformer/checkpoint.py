@@ -1,4 +1,6 @@
-"""What a checkpoint is: a complete translator in one file, of plain types alone, so that loading runs no code.
+"""A checkpoint: a complete translator and its training state in one file, for the run that wrote it.
+
+What is handed on to others is a model folder (`model_folder`).
 
 It is Lightning's checkpoint (weights under `state_dict`, the training state beside them) with one more entry,
 `lit_transformer`: the architecture, the SentencePiece model's bytes, the languages and the step. A run keeps its
@@ -13,19 +15,19 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lit_transformer.batch import PAD_ID
+from lit_transformer import model_folder
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, check_regular
 from lit_transformer.files import whole_file
-from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.model_folder import TrainedModel
 
 FOLDER = "checkpoints"
 ENTRY = "lit_transformer"
@@ -33,23 +35,7 @@ WEIGHTS = "state_dict"
 WEIGHTS_PREFIX = "transformer."
 """The LightningModule's attribute that holds the model."""
 FORMAT = 1
-FIELDS = {"format": int, "transformer": dict, "tokenizer": bytes, "source": str, "target": str, "step": int}
-"""What the entry holds (`describe`)."""
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-"""What weights are made of; torch has more floating-point types, with which it hardly computes."""
 _STEP_NAME = re.compile(r"(best-|interrupted-)?step-(\d+)\.ckpt")
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """What translating needs, from one file."""
-
-    transformer: Transformer
-    tokenizer: Tokenizer
-    source: str
-    target: str
-    step: int
-    path: Path
 
 
 class Found(NamedTuple):
@@ -111,14 +97,17 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint of this project as plain data, every byte as it was written; no code in it can run."""
+    """A checkpoint of one's own run as plain data, every byte as it was written; no code in it can run."""
     try:
-        _check_archive(path)
+        check_regular(path)
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("a checksum is wrong")  # torch does not look at them
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: give a file, a run folder or a folder above runs") from error
     except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder, not a checkpoint") from error
+        raise UserError(f"{path} is a folder, not the file of a checkpoint: give a step-STEP.ckpt") from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds something other than weights and plain values, or is not a checkpoint: it was not loaded"
@@ -128,97 +117,48 @@ def read(path: Path) -> dict[str, Any]:
     # torch raises whatever its reader meets: RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError, ...
     except Exception as error:
         raise UserError(f"{path} is damaged, truncated or not a checkpoint: take another one") from error
-    _check_content(checkpoint, path)
-    return checkpoint
-
-
-def load(run_or_file: str | Path) -> TrainedModel:
-    """The model and the tokenizer of a checkpoint file, or of the best one of a run (`find`)."""
-    path = find(run_or_file)
-    checkpoint = read(path)
-    entry = checkpoint[ENTRY]
-    weights = {name.removeprefix(WEIGHTS_PREFIX): value for name, value in checkpoint[WEIGHTS].items()}
-    try:
-        tokenizer = Tokenizer(entry["tokenizer"])
-        config = TransformerConfig(**entry["transformer"])
-        sizes = (config.d_model, config.d_ff, config.num_heads, config.key_size, config.value_size)
-        if config.num_layers > len(weights) or max(sizes) > max(value.numel() for value in weights.values()):
-            raise ValueError("the architecture has sizes that the weights do not have")
-        # On the meta device nothing is allocated: sizes that a file claims cost nothing until its weights fit them.
-        with torch.device("meta"):
-            transformer = Transformer(config, vocab_size=tokenizer.vocab_size, pad_id=PAD_ID)
-        transformer.load_state_dict(weights, assign=True)
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} does not hold what a checkpoint of lit_transformer holds: {reason}") from error
-    if not all(bool(weight.isfinite().all()) for weight in transformer.parameters()):
-        raise UserError(f"{path} has weights that are not finite: its training diverged; take an earlier checkpoint")
-    transformer = transformer.float().requires_grad_(False).eval()
-    return TrainedModel(transformer, tokenizer, entry["source"], entry["target"], entry["step"], path)
-
-
-def _check_archive(path: Path) -> None:
-    """Raises where a byte is not as it was written, or a member of the archive would unpack to more than its place."""
-    check_regular(path)
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        # Members that lie on top of each other can be more than the file.
-        large = sum(member.file_size for member in members) > path.stat().st_size
-        if packed or large or archive.testzip() is not None:
-            raise ValueError("packed or damaged")
-
-
-def _check_content(checkpoint: object, path: Path) -> None:
-    """Types and sizes, so that whoever reads a checkpoint can rely on them."""
-    entry = checkpoint.get(ENTRY) if isinstance(checkpoint, dict) else None
-    weights = checkpoint.get(WEIGHTS) if isinstance(checkpoint, dict) else None
-    if not isinstance(entry, dict) or not isinstance(weights, dict):
+    if not isinstance(checkpoint, dict) or ENTRY not in checkpoint:
         raise UserError(
             f"{path} is not a checkpoint of lit_transformer: train one with `python -m lit_transformer.fit`"
         )
-    wrong = [name for name, kind in FIELDS.items() if not is_value(entry.get(name), kind)]
-    written = entry.get("format")
-    if "format" not in wrong and written != FORMAT:
+    if (written := checkpoint[ENTRY].get("format")) != FORMAT:
         raise UserError(f"{path} has format {written}, this version reads {FORMAT}: take the version that wrote it")
-    if not wrong and not all(
-        isinstance(name, str) and isinstance(value, str | int | float | None)
-        for name, value in entry["transformer"].items()
-    ):
-        wrong = ["transformer"]
-    plain = all(isinstance(name, str) and is_weight(value) for name, value in weights.items())
-    # A tensor can claim any size by repeating the few numbers that it has.
-    if not weights or not plain or sum(value.nbytes for value in weights.values()) > path.stat().st_size:
-        wrong.append(WEIGHTS)
-    if wrong:
-        raise UserError(
-            f"{path} does not hold what a checkpoint of lit_transformer holds ({', '.join(wrong)}): take another one"
-        )
+    return checkpoint
 
 
-def is_value(value: object, kind: type) -> bool:
-    """Whether a value is of a type and, if it is a number, a count that 63 bits hold."""
-    return isinstance(value, kind) and (not isinstance(value, int) or 0 <= value < 2**63)
+def load(place: str | Path) -> TrainedModel:
+    """A trained model to translate with.
+
+    Args:
+        place: A model folder, `hf:NAME` for one of the Hugging Face Hub, a checkpoint file, or a run or a folder above
+            runs, whose best checkpoint it is (`find`).
+    """
+    if str(place).startswith(model_folder.HUB_PREFIX):
+        return model_folder.download(str(place).removeprefix(model_folder.HUB_PREFIX))
+    path = find(place)
+    if model_folder.is_model_folder(path):
+        return model_folder.load(path)
+    checkpoint = read(path)
+    return _model(checkpoint[ENTRY], checkpoint[WEIGHTS], path)
 
 
-def is_weight(value: object) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor that weights and what training keeps of them can be."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and value.dtype in DTYPES
-    )
+def _model(entry: Mapping[str, Any], prefixed: Mapping[str, Tensor], path: Path) -> TrainedModel:
+    weights = {name.removeprefix(WEIGHTS_PREFIX): value for name, value in prefixed.items()}
+    tokenizer = Tokenizer(entry["tokenizer"])
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    transformer = model_folder.empty_model(entry["transformer"], tokenizer.vocab_size, shapes, path)
+    transformer = model_folder.filled(transformer, weights, path)
+    return TrainedModel(transformer, tokenizer, entry["source"], entry["target"], entry["step"], path)
 
 
 def find(run_or_file: str | Path) -> Path:
     """The checkpoint that is meant.
 
-    A file is itself. In a run folder it is the best by BLEU, else the latest step; above several runs, that of the
-    run that was written to last.
+    A file is itself, and so is a model folder. In a run folder it is the best by BLEU, else the latest step; above
+    several runs, that of the run that was written to last.
     """
     path = _existing(run_or_file)
-    if not path.is_dir():
+    if not path.is_dir() or model_folder.is_model_folder(path):
         return path
     files = _named(newest_folder(path))
     return max([file for file in files if _kind(file) == "best-"] or files, key=_age)
@@ -259,11 +199,10 @@ def newest_readable(root: Path) -> tuple[Found | None, list[Path]]:
     return None, damaged
 
 
-def average(paths: Sequence[Path]) -> dict[str, Any]:
-    """The mean of the weights of several checkpoints (section 6.1), as a checkpoint to translate with.
+def average(paths: Sequence[Path]) -> TrainedModel:
+    """The mean of the weights of several checkpoints (section 6.1), to translate with.
 
-    Summed in float64, so that the mean of copies is the copy to the bit. Everything else is the last one's, but the
-    training state, which belongs to no single trajectory any more.
+    Summed in float64, so that the mean of copies is the copy to the bit. Everything else is the last one's.
     """
     first = last = read(paths[0])
     total = {name: value.double() for name, value in first[WEIGHTS].items()}
@@ -277,7 +216,7 @@ def average(paths: Sequence[Path]) -> dict[str, Any]:
         for name, value in last[WEIGHTS].items():
             total[name] += value
     weights = {name: (value / len(paths)).to(last[WEIGHTS][name].dtype) for name, value in total.items()}
-    return {WEIGHTS: weights, ENTRY: {name: last[ENTRY][name] for name in FIELDS}}
+    return _model(last[ENTRY], weights, paths[-1])
 
 
 def _kept(checkpoint: Mapping[str, Any], field: str) -> object:

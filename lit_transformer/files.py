@@ -5,12 +5,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from errno import EACCES, EISDIR
+from errno import EACCES, EISDIR, ENOTEMPTY
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
 
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, expanded
 
 ANYBODY_WRITES = 0o222
 """Permissions, of which a file has at least one if it is to be changed; an administrator needs none."""
@@ -87,3 +87,29 @@ def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
         for file in place.iterdir() if place.is_dir() else [place]:
             if file.exists() and file.samefile(path):
                 raise UserError(f"--output {path} is an input of this command ({file}): choose another file")
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder to fill; it becomes `path` when all went well, else it is removed.
+
+    Nothing is ever replaced: only an empty folder may be there already. Enter it before the work whose result it is
+    to hold, so that a place where nothing can be written is known.
+    """
+    path = expanded(path).resolve()
+    unfinished = path.with_name(f"{path.name}.{token_hex(8)}{UNFINISHED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and any(path.iterdir()):
+            raise OSError(ENOTEMPTY, os.strerror(ENOTEMPTY))
+        unfinished.mkdir()
+        yield unfinished
+        if path.exists():
+            path.rmdir()
+        unfinished.rename(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the folder {path}: {error.strerror or error}; remove what is there or choose another place"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -95,18 +95,17 @@ def run(options: argparse.Namespace) -> None:
 
 
 def default_output(checkpoint: Path, target: str, options: argparse.Namespace) -> Path:
-    """A file in the run's folder, else beside the checkpoint, that names all that the translations depend on."""
+    """A file that names all that the translations depend on.
+
+    It lies in the run's folder, else beside the checkpoint; for a model of the Hub in the working directory.
+    """
     settings = f"beam{options.beam_size}-alpha{options.length_penalty:g}"
-    # The language is what the checkpoint says: it must not name another folder.
+    # The language is what the model says: it must not name another folder.
     corpus, split, language = (re.sub(r"\W+", "-", part).strip("-") for part in (options.corpus, options.split, target))
     folder = checkpoint.parent
     run = folder.parent if folder.name == "checkpoints" else folder
-    translations = run / "translations"
-    if not translations.resolve().is_relative_to(run.resolve()):
-        raise UserError(
-            f"{translations} is a link that leads out of the run: remove it, or choose a file with --output"
-        )
-    return translations / f"{corpus}.{split}.{checkpoint.stem}.{settings}.{language}"
+    name = checkpoint.name.removesuffix(".ckpt")
+    return run / "translations" / f"{corpus}.{split}.{name}.{settings}.{language}"
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ SEARCH = {
     "--checkpoint PLACE/text": r"/text is damaged, truncated or not a checkpoint: take another",
     "--checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint: take another",
     "--checkpoint PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
-    "--checkpoint PLACE/mixed/step-00000120.ckpt": r"/step-00000120\.ckpt does not hold what .*size mismatch",
+    "--checkpoint PLACE/mixed/step-00000120.ckpt": r"/step-00000120\.ckpt has weights of another arch.*size mismatch",
 }
 
 
@@ -304,8 +304,8 @@ OTHERS = {
     "average --run PLACE/good": r"there is no checkpoint in .*/good or below it",
     "average --run PLACE/cut.ckpt": r"/cut\.ckpt is a file: give a run folder",
     "average --run PLACE/mixed --last 2": r"120\.ckpt has another tokenizer than .*: average checkpoints of one run",
-    "average --last 2 --output PLACE/text/x": r"cannot write the checkpoint .*/text/x: .*choose another place",
-    "average --last 2 --output PLACE/good": r"cannot write the checkpoint .*/good: .*choose another place",
+    "average --last 2 --output PLACE/text/x": r"cannot write the folder .*/text/x: .*choose another place",
+    "average --last 2 --output PLACE/good": r"cannot write the folder .*/good: .*remove what is there or",
     "align": r"give --layer, or --gold and right links",
     "align --layer 2": r"--layer 2: the model has layers 1 to 1",
     "align --layer 0": r"--layer 0: the model has layers 1 to 1",

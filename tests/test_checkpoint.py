@@ -1,7 +1,6 @@
-"""What may lie where a checkpoint is looked for: the right thing, half of it, something else, something hostile."""
+"""What may lie where a checkpoint is looked for: the right thing, half of it, something else."""
 
 import errno
-import io
 import json
 import os
 import pickle
@@ -10,7 +9,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -248,26 +246,11 @@ def test_of_another_kind(tmp_path: Path, kind: str) -> None:
     refused(path)
 
 
-def repacked(file: Path, path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
-    """The archive with members replaced, all its checksums right."""
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(path, "w", compression) as new:
-        for name in old.namelist():
-            new.writestr(name, members.get(name.partition("/")[2], old.read(name)))
-
-
-def test_another_zip(tmp_path: Path, file: Path) -> None:
+def test_another_zip(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "<xml/>")
     refused(path)
-    # A member that is packed could unpack to any size.
-    repacked(file, path, {}, zipfile.ZIP_DEFLATED)
-    refused(path)
-    repacked(file, path, {})
-    assert same(checkpoint.load(path), checkpoint.load(file))
-
-
-# What a hostile file tries.
 
 
 class Payload:
@@ -280,149 +263,61 @@ class Payload:
         return os.system, (f"touch {self.marker}",)
 
 
-class Built(Payload):
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
-        return eval, (f"open({self.marker!r}, 'w').close()",)
-
-
-@pytest.mark.parametrize("payload_type", [Payload, Built])
-def test_pickled_code_never_runs(
-    tmp_path: Path, file: Path, content: dict[str, Any], payload_type: type[Payload]
-) -> None:
+def test_pickled_code_never_runs(tmp_path: Path, content: dict[str, Any]) -> None:
     marker, path = tmp_path / "touched", tmp_path / "step-00000001.ckpt"
-    payload = payload_type(marker)
-    plain, pickled = io.BytesIO(), pickle.dumps(payload)
-    torch.save(payload, plain)
-
-    def tarred(path: Path) -> None:  # torch's format of long ago
-        with tarfile.open(path, "w") as archive:
-            for name in ("sys_info", "pickle", "storages", "tensors"):
-                info = tarfile.TarInfo(name)
-                info.size = len(pickled)
-                archive.addfile(info, io.BytesIO(pickled))
-
+    payload = Payload(marker)
     ways: list[Callable[[Path], object]] = [
         lambda path: torch.save(payload, path),
         lambda path: torch.save(payload, path, _use_new_zipfile_serialization=False),
-        lambda path: path.write_bytes(pickled),
-        lambda path: repacked(file, path, {"data.pkl": pickled}),
+        lambda path: path.write_bytes(pickle.dumps(payload)),
         lambda path: torch.save({**content, "optimizer_states": [payload]}, path),
         lambda path: torch.save({**content, "lit_transformer": payload}, path),
-        lambda path: torch.save({**content, payload: 1}, path),
-        tarred,
     ]
     for way in ways:
-        path.unlink(missing_ok=True)
         way(path)
         refused(path)
         assert checkpoint.newest_readable(tmp_path) == (None, [path])
         assert not marker.exists()
     # The payload is sharp.
-    pickle.loads(pickled)
+    pickle.loads(pickle.dumps(payload))
     assert marker.exists()
 
 
-def changes() -> dict[str, Callable[[dict[str, Any]], object]]:
-    """Ways to spoil a checkpoint that is whole: each changes its content in place."""
-
-    def entry(name: str, value: object) -> Callable[[dict[str, Any]], object]:
-        return lambda content: content["lit_transformer"].update({name: value})
-
-    def config(name: str, value: object) -> Callable[[dict[str, Any]], object]:
-        return lambda content: content["lit_transformer"]["transformer"].update({name: value})
-
-    def weight(value: object) -> Callable[[dict[str, Any]], object]:
-        return lambda content: content["state_dict"].update({"transformer.embedding.weight": value})
-
-    spoilt: dict[str, Callable[[dict[str, Any]], object]] = {
-        f"no {name}": lambda content, name=name: content["lit_transformer"].pop(name) for name in checkpoint.FIELDS
-    }
-    for name, wrong in {
-        "format": [2, "1", torch.ones(2), None, 2**64],
-        "transformer": [None, [], "base", {}, {1: 2}, {"d_model": torch.ones(2)}, {"unknown": 1}],
-        "tokenizer": [None, "text", b"", b"no model", bytearray(b"x")],
-        "source": [None, 5, b"en"],
-        "step": ["120", None, 1.5, -1, 2**63],
-    }.items():
-        spoilt |= {f"{name} {number}": entry(name, value) for number, value in enumerate(wrong)}
-    numbers = [0, -1, 2**20, 2**62, 2**200, 1.5, "32", None, float("inf"), float("nan")]
-    for name in ("d_model", "d_ff", "num_heads", "num_layers"):
-        spoilt |= {f"{name} {value!r}": config(name, value) for value in numbers}
-    spoilt |= {
-        "d_k": config("d_k", 2**40),
-        "d_v": config("d_v", -5),
-        "dropout": config("dropout", "much"),
-        "norm": config("norm", "batch"),
-        "positions": config("positions", "learned"),
-        "max_positions": lambda content: content["lit_transformer"]["transformer"].update(
-            positions="learned", max_positions=2**62
-        ),
-        "alibi": lambda content: content["lit_transformer"]["transformer"].update(
-            positions="alibi", num_heads=2**50, d_k=1, d_v=1
-        ),
-        "no weights": lambda content: content.pop("state_dict"),
-        "empty weights": lambda content: content["state_dict"].clear(),
-        "weights in a list": lambda content: content.update(state_dict=[1]),
-        "weight missing": lambda content: content["state_dict"].popitem(),
-        "weight too many": lambda content: content["state_dict"].update({"transformer.more": torch.ones(1)}),
-        "weight without name": lambda content: content["state_dict"].update({5: torch.ones(1)}),
-        "weight of another shape": weight(torch.ones(131, 31)),
-        "weight of integers": weight(torch.ones(131, 32, dtype=torch.int64)),
-        "weight of eight bits": weight(torch.ones(131, 32).to(torch.float8_e4m3fn)),
-        "weight sparse": weight(torch.ones(131, 32).to_sparse()),
-        "weight on meta": weight(torch.ones(131, 32, device="meta")),
-        "weight of text": weight("heavy"),
-        "weight repeated": weight(torch.ones(1, 1).expand(131, 2**40)),
-        "weight repeated in shape": weight(torch.ones(1, 1).expand(2**31, 32)),
-        "weight not a number": weight(torch.full((131, 32), float("nan"))),
-        "weight infinite": weight(torch.full((131, 32), float("inf"))),
-    }
-    return spoilt
+def entry(name: str, value: object) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content["lit_transformer"].update({name: value})
 
 
-SPOILT = changes()
+def weight(value: torch.Tensor) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content["state_dict"].update({"transformer.embedding.weight": value})
 
 
-@pytest.fixture
-def little_memory() -> Iterator[None]:
-    """Memory for what is there and not much more, so that a size that is believed ends in a MemoryError."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("the limit on address space is Linux's")
-    resource = pytest.importorskip("resource")
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**28, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, limits)
+ACCIDENTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "another version": (entry("format", 2), r"has format 2, this version reads 1: take the version that wrote it"),
+    "another program": (lambda content: content.pop("lit_transformer"), r"is not a checkpoint of lit_transformer"),
+    "another architecture": (
+        lambda content: content["lit_transformer"]["transformer"].update(d_ff=65),
+        r"has weights of another architecture: .*size mismatch",
+    ),
+    "another vocabulary": (weight(torch.ones(130, 32)), r"has weights of another architecture: .*size mismatch"),
+    "a weight is missing": (lambda content: content["state_dict"].popitem(), r"another architecture: .*Missing"),
+    "a weight too many": (
+        lambda content: content["state_dict"].update({"transformer.more": torch.ones(1)}),
+        r"another architecture: .*Unexpected",
+    ),
+    "diverged": (weight(torch.full((131, 32), float("nan"))), r"has weights that are not finite: its training"),
+}
 
 
-@pytest.mark.usefixtures("little_memory")
-@pytest.mark.parametrize("change", SPOILT)
-def test_whole_but_hostile(tmp_path: Path, content: dict[str, Any], change: str) -> None:
-    SPOILT[change](content)
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_whole_but_not_to_be_used(tmp_path: Path, content: dict[str, Any], accident: str) -> None:
+    change, message = ACCIDENTS[accident]
+    change(content)
     path = tmp_path / "x.ckpt"
     checkpoint.save(content, path)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=message) as error:
         checkpoint.load(path)
     assert str(path) in str(error.value)
-    assert len(str(error.value)) < 600 + 2 * len(str(path))
-
-
-def test_a_vocabulary_with_flipped_bits(tmp_path: Path, content: dict[str, Any]) -> None:
-    """The archive is whole, and SentencePiece reads what it is given in C++: it may refuse, it must not crash."""
-    model = content["lit_transformer"]["tokenizer"]
-    generator = random.Random(1)
-    for _ in range(50):
-        place = generator.randrange(3000)
-        changed = bytearray(model)
-        changed[place] ^= 1 << generator.randrange(8)
-        content["lit_transformer"]["tokenizer"] = bytes(changed)
-        checkpoint.save(content, tmp_path / "x.ckpt")
-        try:
-            translator = Translator.load(tmp_path / "x.ckpt")
-        except UserError:
-            continue
-        assert len(translator.translate(["The cat sleeps.", ""], beam_size=1)) == 2
+    assert "\n" not in str(error.value)
 
 
 # Writing.
@@ -482,11 +377,11 @@ def test_places_where_nothing_can_be_written(tmp_path: Path, content: dict[str, 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 7])
 def test_the_mean_of_copies_is_the_copy_to_the_bit(file: Path, content: dict[str, Any], number: int) -> None:
-    mean = checkpoint.average([file] * number)["state_dict"]
-    assert mean.keys() == content["state_dict"].keys()
+    mean = checkpoint.average([file] * number).transformer.state_dict()
+    assert {f"transformer.{name}" for name in mean} == content["state_dict"].keys()
     for name, value in mean.items():
-        assert value.dtype == content["state_dict"][name].dtype
-        assert torch.equal(value.view(torch.int32), content["state_dict"][name].view(torch.int32)), name
+        former = content["state_dict"][f"transformer.{name}"]
+        assert torch.equal(value.view(torch.int32), former.view(torch.int32)), name
 
 
 def test_the_mean_is_that_of_float64(tiny_run: Path) -> None:
@@ -494,16 +389,24 @@ def test_the_mean_is_that_of_float64(tiny_run: Path) -> None:
     assert len(paths) == 3
     mean = checkpoint.average(paths)
     weights = [checkpoint.read(path)["state_dict"] for path in paths]
-    for name, value in mean["state_dict"].items():
-        expected = torch.stack([each[name].double() for each in weights]).mean(dim=0)
+    for name, value in mean.transformer.state_dict().items():
+        expected = torch.stack([each[f"transformer.{name}"].double() for each in weights]).mean(dim=0)
         assert torch.equal(value, expected.float()), name
-        assert not torch.equal(value, weights[-1][name])
-    assert mean["lit_transformer"] == checkpoint.read(paths[-1])["lit_transformer"]
-    # No optimizer's state, and each weight once: the embedding is tied three ways.
-    assert set(mean) == {"state_dict", "lit_transformer"}
-    assert [name for name, value in mean["state_dict"].items() if value.shape[0] == 131] == [
-        "transformer.embedding.weight"
+        assert not torch.equal(value, weights[-1][f"transformer.{name}"])
+    last = checkpoint.load(paths[-1])
+    assert mean.tokenizer.model_bytes == last.tokenizer.model_bytes
+    assert (mean.source, mean.target, mean.step) == (last.source, last.target, last.step)
+    # The embedding is tied three ways.
+    assert [name for name, value in mean.transformer.state_dict().items() if value.shape[0] == 131] == [
+        "embedding.weight"
     ]
+
+
+def test_an_average_of_former_versions(tmp_path: Path, file: Path, content: dict[str, Any]) -> None:
+    """They wrote a checkpoint without a training state."""
+    path = tmp_path / "average-1.ckpt"
+    checkpoint.save({name: content[name] for name in ("state_dict", "lit_transformer")}, path)
+    assert same(checkpoint.load(path), checkpoint.load(file))
 
 
 def test_only_checkpoints_of_one_run_are_averaged(tmp_path: Path, file: Path, content: dict[str, Any]) -> None:
@@ -530,4 +433,4 @@ def test_only_checkpoints_of_one_run_are_averaged(tmp_path: Path, file: Path, co
     # Dropout may change on the way; it is no part of what the weights mean.
     content["lit_transformer"]["transformer"]["dropout"] = 0.3
     checkpoint.save(content, other)
-    assert checkpoint.average([file, other])["lit_transformer"]["transformer"]["dropout"] == 0.3
+    assert checkpoint.average([file, other]).transformer.config.dropout == 0.3

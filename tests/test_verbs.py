@@ -396,6 +396,12 @@ def test_translations_are_kept_in_the_run(
         saved.add(path)
     assert saved == set((run / "translations").iterdir())
     assert len(saved) == 4
+    # An average in a run: with the others.
+    Translator.load(run).save_pretrained(run / "checkpoints" / "average-1.5")
+    out, _ = run_test(["--checkpoint", run / "checkpoints" / "average-1.5", *base, "--json"], capsys)
+    path = Path(json.loads(out)["translations"])
+    assert path.parent == run / "translations"
+    assert "average-1.5" in path.name
     # A checkpoint outside a run: beside it.
     alone = tmp_path / "alone" / "mine.ckpt"
     alone.parent.mkdir()
@@ -444,7 +450,7 @@ def test_an_average_is_a_checkpoint(tiny_run: Path, tmp_path: Path, capsys: pyte
     # Written later than the others, but of an earlier step.
     os.utime(run / "checkpoints" / "step-00000040.ckpt")
     average.main(["--run", str(tmp_path / "logs"), "--last", "2"])
-    written = run / "checkpoints" / "average-2.ckpt"
+    written = run / "checkpoints" / "average-2"
     assert capsys.readouterr().out == f"averaged step-00000080.ckpt, step-00000120.ckpt\nwritten: {written}\n"
     weights = [checkpoint.read(run / "checkpoints" / f"step-{step:08}.ckpt")["state_dict"] for step in (80, 120)]
     mean = checkpoint.load(written).transformer.state_dict()
@@ -453,5 +459,5 @@ def test_an_average_is_a_checkpoint(tiny_run: Path, tmp_path: Path, capsys: pyte
         assert torch.equal(value, expected.float()), name
     # The run still stands for its best checkpoint.
     assert checkpoint.find(run).name == "best-step-00000120.ckpt"
-    average.main(["--run", str(run), "--last", "1", "--output", str(tmp_path / "one.ckpt")])
-    assert Translator.load(tmp_path / "one.ckpt").translate(ENGLISH) == GERMAN
+    average.main(["--run", str(run), "--last", "1", "--output", str(tmp_path / "one")])
+    assert Translator.load(tmp_path / "one").translate(ENGLISH) == GERMAN

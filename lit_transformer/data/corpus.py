@@ -4,7 +4,6 @@ Whatever it is, `load_pairs` gives a memory-mapped dataset of raw text with the 
 `find_text` the same by its fingerprint, for those who may not have to read it. This module knows nothing about tokens.
 """
 
-import glob
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.naming import camelcase_to_snakecase
-from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
 from lit_transformer.data.arrow_file import cached, open_arrow, write_arrow
 from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
 from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
+from lit_transformer.data.table_folder import innermost_reason, is_table_folder, load_tables
 from lit_transformer.data.text_folder import PAIR_SCHEMA, Text, find_text_folder, is_text_folder, split_names
-from lit_transformer.errors import UserError, check_regular, expanded
+from lit_transformer.errors import UserError, expanded
 
 _BUILT_IN = ("demo", "copy")
 _HUB_TIMEOUT_SECONDS = 10.0
-_DATA_SUFFIXES = {".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv"}
 _OTHER_WAYS = (
     "without network use `demo` or `copy`, a folder of SPLIT.LANG text files, or a folder with a copy of the data set "
     "(`hf download NAME --repo-type dataset --local-dir FOLDER` where there is network)"
@@ -66,8 +65,9 @@ def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: P
         return Text(pairs._fingerprint, lambda: pairs)
     elif folder is None:
         pairs = _load_hub(corpus, split, source, target)
-    elif _holds_hub_copy(folder, source, target):
-        pairs = _load_hub_copy(corpus, folder, configuration, split, source, target, cache_dir)
+    elif not is_text_folder(folder, (source, target)) and is_table_folder(folder):
+        tables = load_tables(folder, configuration=configuration, split=split, cache_dir=cache_dir)
+        pairs = _columns(tables, corpus, source, target)
     elif configuration is not None:
         raise UserError(f"{folder} has no data set with configurations: leave out `:{configuration}`")
     else:
@@ -144,78 +144,15 @@ def _demo_texts(split: str, num_pairs: int | None, source: str, target: str) -> 
     return [(pair.english, pair.german) if source == "en" else (pair.german, pair.english) for pair in pairs]
 
 
-def _holds_hub_copy(folder: Path, source: str, target: str) -> bool:
-    if is_text_folder(folder, (source, target)):
-        return False
-    return any(path.suffix in _DATA_SUFFIXES for path in folder.rglob("*"))
-
-
-def _load_hub_copy(
-    corpus: str,
-    folder: Path,
-    configuration: str | None,
-    split: str,
-    source: str,
-    target: str,
-    cache_dir: Path,
-) -> Dataset:
-    """A folder downloaded from the Hub, or one of `DatasetDict.save_to_disk`."""
-    _check_cards(folder)
-    # Absolute: `datasets` takes names like `json` for its own readers, and one of them has read pickles.
-    folder = folder.absolute()
-    try:
-        if (folder / "dataset_dict.json").is_file():
-            # Only the data: what the files beside it say (other files, fingerprints) is not to be relied on.
-            parts = {path.parent for path in folder.glob("*/*.arrow")}
-            files = {part.name: glob.escape(str(part)) + "/*.arrow" for part in sorted(parts)}
-            splits = datasets.load_dataset("arrow", data_files=files, cache_dir=str(cache_dir / "hub"))
-        else:
-            splits = datasets.load_dataset(str(folder), configuration, cache_dir=str(cache_dir / "hub"))
-    except Exception as error:  # whatever `datasets` meets in the files; its kinds of errors are many
-        raise UserError(f"{folder} cannot be read as a copy of a Hub data set: {_reason(error)}") from error
-    return _columns(_split(splits, corpus, split), corpus, source, target)
-
-
-def _check_cards(folder: Path) -> None:
-    """Raises where a copy's cards name files outside of it, which `datasets` would read or fetch."""
-    for name in (datasets.config.REPOCARD_FILENAME, datasets.config.REPOYAML_FILENAME):
-        path = folder / name
-        check_regular(path)
-        if not path.is_file():
-            continue
-        try:
-            text = path.read_text(encoding="utf-8")
-            card = DatasetCard(text if name == datasets.config.REPOCARD_FILENAME else f"---\n{text}\n---\n")
-            configurations = card.data.get("configs") or []
-            patterns = [
-                pattern
-                for configuration in configurations
-                for key in ("data_files", "data_dir")
-                for pattern in _strings(configuration.get(key))
-            ]
-        except Exception as error:  # of YAML and of what a card may hold there are many kinds
-            raise UserError(f"cannot read the card {path}: {_reason(error)}; correct or remove it") from error
-        for pattern in patterns:
-            if pattern.startswith(("/", "~")) or ".." in pattern.split("/") or "://" in pattern or "::" in pattern:
-                raise UserError(f"{path} names data outside of its folder ({pattern}): remove that, or the card")
-
-
-def _strings(value: object) -> Iterator[str]:
-    """Those in nested lists and dictionaries."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
-
-
 def _load_hub(corpus: str, split: str, source: str, target: str) -> Dataset:
     name, _, configuration = corpus.partition(":")
     _check_hub(name)
     try:
         splits = datasets.load_dataset(name, configuration or None)
     except Exception as error:  # network, disk, unknown configuration, broken data: each has kinds of its own
-        raise UserError(f"cannot load {corpus!r} from the Hugging Face Hub: {_reason(error)}; {_OTHER_WAYS}") from error
+        raise UserError(
+            f"cannot load {corpus!r} from the Hugging Face Hub: {innermost_reason(error)}; {_OTHER_WAYS}"
+        ) from error
     return _columns(_split(splits, corpus, split), corpus, source, target)
 
 
@@ -243,18 +180,11 @@ def _check_hub(name: str) -> None:
             "correct --data.corpus (or run `hf auth login` if it is private)"
         ) from error
     except Exception as error:  # which ones depends on the HTTP library below huggingface_hub
-        reason = _reason(error)
+        reason = innermost_reason(error)
     namespace, _, base = name.rpartition("/")
     folder = "___".join(filter(None, (namespace, camelcase_to_snakecase(base))))
     if not (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir():
         raise UserError(f"cannot reach the Hugging Face Hub for corpus {name!r} ({reason}): {_OTHER_WAYS}")
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the innermost message."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _split(splits: DatasetDict, corpus: str, split: str) -> Dataset:
@@ -301,7 +231,7 @@ def _damage_to_user_error(corpus: str) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
-        raise UserError(f"corpus {corpus!r} is damaged ({_reason(error)}): copy it again") from error
+        raise UserError(f"corpus {corpus!r} is damaged ({innermost_reason(error)}): copy it again") from error
 
 
 def _plain_strings(dataset: Dataset) -> Dataset:

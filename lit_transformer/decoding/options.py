@@ -13,7 +13,11 @@ MAX_LENGTH_PENALTY = 10.0
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options that all verbs which use a trained model have in common."""
-    parser.add_argument("--checkpoint", required=True, help="a checkpoint, a run folder, or a folder above runs")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="a checkpoint, a run folder, a folder above runs, a model folder, or hf:NAME of the Hugging Face Hub",
+    )
     parser.add_argument(
         "--batch_tokens",
         type=int,

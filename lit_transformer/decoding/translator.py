@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from lit_transformer import checkpoint
+from lit_transformer import checkpoint, model_folder
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
@@ -19,7 +19,8 @@ from lit_transformer.decoding.batches import padded, too_many
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.errors import UserError, enough_memory, expanded
+from lit_transformer.files import new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
 
@@ -64,9 +65,21 @@ class Translator:
         transformer: The model.
         tokenizer: Its vocabulary.
         device: Where to compute, as in `torch.device`.
+        source: Language that it translates from; `save_pretrained` needs both.
+        target: Language that it translates into.
+        step: Optimizer steps that it was trained for.
     """
 
-    def __init__(self, transformer: Transformer, tokenizer: Tokenizer, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        transformer: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        device: str = "cpu",
+        source: str = "",
+        target: str = "",
+        step: int = 0,
+    ) -> None:
         try:
             self.device = torch.device(device)
             # Some kinds of device have a name and cannot compute.
@@ -79,17 +92,50 @@ class Translator:
                 f"device {device!r} cannot be used here: {reason}; give cpu, or a GPU that is there"
             ) from error
         self.tokenizer = tokenizer
+        self.source, self.target, self.step = source, target, step
 
     @classmethod
-    def load(cls, run_or_file: str | Path, *, device: str | None = None) -> Self:
-        """Read a checkpoint file, or the best one of a run.
+    def load(cls, place: str | Path, *, device: str | None = None) -> Self:
+        """Read a trained model.
 
         Args:
-            run_or_file: A checkpoint, a run folder, or a folder above runs.
+            place: A checkpoint, a run folder, a folder above runs, a model folder, or `hf:NAME` on the Hugging Face
+                Hub.
             device: Where to compute; the first GPU if there is one when left out.
         """
-        trained = checkpoint.load(run_or_file)
-        return cls(trained.transformer, trained.tokenizer, device=default_device() if device is None else device)
+        trained = checkpoint.load(place)
+        return cls(
+            trained.transformer,
+            trained.tokenizer,
+            device=default_device() if device is None else device,
+            source=trained.source,
+            target=trained.target,
+            step=trained.step,
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder_or_name: str | Path, *, device: str | None = None) -> Self:
+        """Read what `save_pretrained` wrote, from a folder or, if there is none, from the Hugging Face Hub.
+
+        Args:
+            folder_or_name: A model folder, or the name of a model on the Hub.
+            device: Where to compute; the first GPU if there is one when left out.
+        """
+        is_here = expanded(folder_or_name).exists()
+        return cls.load(folder_or_name if is_here else f"{model_folder.HUB_PREFIX}{folder_or_name}", device=device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model as a folder in Hugging Face's layout, to hand on or to upload (`hf upload NAME FOLDER`).
+
+        Raises:
+            UserError: If the folder is there and not empty, or the languages are not known.
+        """
+        if not self.source or not self.target:
+            raise UserError("save_pretrained needs the languages: make the Translator with source= and target=")
+        with new_folder(folder) as unfinished:
+            model_folder.write(
+                unfinished, self.transformer, self.tokenizer, source=self.source, target=self.target, step=self.step
+            )
 
     def translate(
         self,
@@ -206,7 +252,14 @@ class Translator:
 
     def with_heads(self, mask: HeadMask) -> Self:
         """The same translator without the heads outside of the mask (`HeadMask`), to see what they are for."""
-        return type(self)(with_heads(self.transformer, mask), self.tokenizer, device=str(self.device))
+        return type(self)(
+            with_heads(self.transformer, mask),
+            self.tokenizer,
+            device=str(self.device),
+            source=self.source,
+            target=self.target,
+            step=self.step,
+        )
 
     def _encode(self, texts: Sequence[str], first_line: int) -> list[list[int]]:
         encoded = self.tokenizer.encode(texts)

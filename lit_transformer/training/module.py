@@ -24,7 +24,7 @@ from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
-from lit_transformer.training.resume import check_training_state
+from lit_transformer.training.resume import check_moments
 from lit_transformer.training.schedule import learning_rate
 from lit_transformer.training.selection import available_tokenization, selection_score
 from lit_transformer.training.step_statistics import StepStatistics
@@ -239,12 +239,7 @@ class LitTransformer(L.LightningModule):
                 "the checkpoint of --ckpt_path is of another architecture: resume with its "
                 + ", ".join(f"--model.transformer.{name} {entry['transformer'].get(name)}" for name in other)
             )
-        check_training_state(
-            checkpoint,
-            weights=self.state_dict(),
-            loop=self.trainer.fit_loop.state_dict(),
-            schedule=self._schedule(),
-        )
+        check_moments(checkpoint, self._schedule().optimizer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Lightning counts micro-batches, and on other devices a step may have another number of them.

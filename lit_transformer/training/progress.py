@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from lit_transformer.batch import Batch
 from lit_transformer.errors import UserError
 from lit_transformer.training.module import LitTransformer
-from lit_transformer.training.resume import check_like
 from lit_transformer.training.saving import CURVES, ends_step
 
 DIVERGED_BY = 1.0
@@ -54,8 +53,6 @@ class Progress(Callback):
         ]
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        check_like(checkpoint["callbacks"].get(self.state_key), self.state_dict(), self.state_key)
-        check_like(checkpoint.get(self.state_key), self._carried, self.state_key)
         self._carried = checkpoint[self.state_key]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -13,7 +13,6 @@ from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import Batch
 from lit_transformer.errors import Dispensable, UserError
 from lit_transformer.training.module import LitTransformer
-from lit_transformer.training.resume import check_like
 
 CURVES = Dispensable("curves or settings")
 """Encloses whatever writes them into a run's folder."""
@@ -62,16 +61,11 @@ class Checkpoints(CheckpointCallback):
     def state_dict(self) -> dict[str, Any]:
         return {"best_selection": self.best_selection, "best_bleu": self.best_bleu, "best_step": self.best_step}
 
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["callbacks"].get(self.state_key)
-        if isinstance(state, dict) and state.keys() == {"best_bleu", "best_step"}:
-            # Written when BLEU alone chose the best: below 1 that choice meant nothing.
-            state["best_selection"] = state["best_bleu"] if state["best_bleu"] >= 1.0 else -math.inf
-        check_like(state, self.state_dict(), self.state_key)
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_selection, self.best_bleu = state_dict["best_selection"], state_dict["best_bleu"]
-        self.best_step = state_dict["best_step"]
+        self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
+        # Before there was a selection BLEU alone chose the best: below 1 that choice meant nothing.
+        by_bleu = self.best_bleu if self.best_bleu >= 1.0 else -math.inf
+        self.best_selection = state_dict.get("best_selection", by_bleu)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int

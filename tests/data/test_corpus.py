@@ -1,5 +1,6 @@
 import gzip
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -222,7 +223,7 @@ def test_copy_of_a_hub_data_set(tmp_path: Path, layout: str) -> None:
         load(tmp_path / "copy", tmp_path / "cache", languages="en-fr")
     with pytest.raises(UserError, match=r"no split 'test': there are train, validation"):
         load(tmp_path / "copy", tmp_path / "cache", split="test")
-    with pytest.raises(UserError, match=r"cannot be read as a copy of a Hub data set: .*xx-yy"):
+    with pytest.raises(UserError, match=r"has no configuration 'xx-yy': what follows the colon"):
         load(f"{tmp_path / 'copy'}:xx-yy", tmp_path / "cache")
 
 
@@ -254,6 +255,60 @@ def test_copies_with_configurations_and_from_save_to_disk(tmp_path: Path) -> Non
     (tmp_path / "saved" / ".cache" / "huggingface").mkdir(parents=True)  # what `hf download` leaves
     for corpus in (f"{tmp_path}/wmt:de-en", f"{tmp_path}/saved"):
         assert load(corpus, tmp_path / "cache")[:] == {"source": ["Hello"], "target": ["Hallo"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "corpus"),
+    [
+        (["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"], ""),
+        (["train-00000-of-00002-0a1b2c3d.parquet", "train-00001-of-00002-4e5f6a7b.parquet"], ""),
+        (["train/0000.parquet", "train/0001.parquet"], ""),
+        (["de-en/train/0000.parquet", "de-en/train/0001.parquet", "fr-en/train/0000.parquet"], ":de-en"),
+        (["de-en/train.jsonl", "fr-en/train.jsonl", "fr-en/test.jsonl"], ":de-en"),
+        (["a [b]*/train.csv", "a [b]*/test.csv", ".cache/huggingface/train.csv"], ""),
+        (["train.tsv", "state.json"], ""),
+    ],
+)
+def test_layouts_of_copies(tmp_path: Path, names: list[str], corpus: str) -> None:
+    data = Dataset.from_dict({"en": ["a\tb"], "de": ["b"]})
+    for name in names:
+        path = tmp_path / "copy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match path.suffix:
+            case ".parquet":
+                data.to_parquet(path)
+            case ".csv" | ".tsv":
+                data.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+            case _:
+                data.to_json(path)
+    pairs = load(f"{tmp_path / 'copy'}{corpus}", tmp_path / "cache")
+    shards = sum("train" in name and (not corpus or corpus[1:] in name) and name[0] != "." for name in names)
+    assert pairs[:] == {"source": ["a\tb"] * shards, "target": ["b"] * shards}
+
+
+def test_a_split_is_never_chosen_among_several(tmp_path: Path) -> None:
+    data = Dataset.from_dict({"en": ["a"], "de": ["b"]})
+    for name in ("v1/train.parquet", "v2/train.parquet"):
+        data.to_parquet(tmp_path / "copy" / name)
+    with pytest.raises(UserError, match=r"'train' more than once \(v1/\*\.parquet, v2/\*\.parquet\): give a folder"):
+        load(tmp_path / "copy", tmp_path / "cache")
+    data.to_csv(tmp_path / "copy/v1/train.csv")
+    with pytest.raises(UserError, match=r"more than once \(\./\*\.csv, \./\*\.parquet\): .* keep one kind"):
+        load(f"{tmp_path}/copy:v1", tmp_path / "cache")
+
+
+LAUGHS = "a: &a [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{former}'] * 9)}]\n" for former, name in pairwise("abcdefghijkl")
+)
+"""A few hundred bytes of YAML that stand for 9^12 words."""
+
+
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml", "dataset_infos.json"])
+@pytest.mark.parametrize("text", [LAUGHS + "configs: *l\n", "configs: [" * 9999, "configs: {", "a: 1\n" * 9])
+def test_cards_are_not_read(tmp_path: Path, card: str, text: str) -> None:
+    Dataset.from_dict({"en": ["a"], "de": ["b"]}).to_parquet(tmp_path / "copy/train.parquet")
+    (tmp_path / "copy" / card).write_text(text if card.endswith(".yaml") else f"---\n{text}---\n")
+    assert load(tmp_path / "copy", tmp_path / "cache")["source"][:] == ["a"]
 
 
 def test_damaged_copy_and_configuration_of_a_text_folder(tmp_path: Path) -> None:
