@@ -5,10 +5,9 @@ Never another exception, a crash, a hang, memory without end, or a file that was
 
 import copy
 import gzip
-import io
+import json
 import math
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
-import torch
 import yaml
 from datasets import Dataset, DatasetDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lit_transformer import checkpoint
+from lit_transformer import Translator, model_folder
 from lit_transformer.fit import FitCLI
 from lit_transformer.training.command_line import parse
 from tests.worker import Worker
@@ -51,10 +49,8 @@ class Place(NamedTuple):
 
     worker: Worker
     folder: Path
-    model: bytes
-    """A checkpoint that translates."""
-    training: bytes
-    """One to go on from."""
+    model: dict[str, bytes]
+    """The files of a model folder that translates."""
     settings: list[str]
     """Everything that `fit` can be told."""
 
@@ -87,12 +83,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, worker: Worker, tiny_run: Pa
     folder = tmp_path_factory.mktemp("fuzz")
     write(folder, {f"corpus/{name}": data for name, data in TEXTS.items()})
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    model = checkpoint.find(tiny_run).read_bytes()
-    done = Place(worker, folder, model, b"", [])
+    Translator.load(tiny_run).save_pretrained(folder / "model")
+    model = {path.name: path.read_bytes() for path in (folder / "model").iterdir()}
+    done = Place(worker, folder, model, [])
     worker.run("fit", *done.fit(f"--trainer.default_root_dir={folder / 'trained'}")).check()
     cli = parse([str(arg) for arg in done.fit()], description=None, cli=FitCLI)
     return done._replace(
-        training=checkpoint.find(folder / "trained").read_bytes(),
         settings=[name for name in cli.config.keys(branches=True) if not name.endswith(LEFT_OUT)],
     )
 
@@ -148,29 +144,9 @@ def damaged(data: bytes, cuts: list[tuple[str, float, float, bytes]]) -> bytes:
 
 
 NUMBERS = [0, 1, -1, 7, 2**31, 2**63 - 1, 2**63, -(2**64), 10**400, 0.5, -1e308, 1e-320, math.inf, math.nan]
-TENSORS = [
-    torch.tensor(0.0),
-    torch.ones(0),
-    torch.ones(3),
-    torch.ones(16, 16),
-    torch.ones(1).expand(40, 16),
-    torch.ones(1).expand(2**40),
-    torch.ones(40, 16).t(),
-    torch.ones(40, 16, dtype=torch.float16),
-    torch.ones(40, 16).to(torch.float8_e4m3fn),
-    torch.ones(40, 16, dtype=torch.complex64),
-    torch.ones(40, 16, dtype=torch.int64),
-    torch.ones(40, 16).to_sparse(),
-    torch.ones(40, 16, device="meta"),
-    torch.full((40, 16), math.nan),
-]
 WORDS = ["", " ", "x", "../../x", "/etc/passwd", "a\nb", "\x1b[31m", "\0", "\u2028", "\udc80", "9" * 999, "%s", "1.0.0"]
 PLAIN = [*NUMBERS, *WORDS, None, True, [], {}, [1], {"x": 1}, {1: {}}]
-JUNK = [*PLAIN, *TENSORS, *map(str.encode, WORDS[:3]), (), "DEEP"]
-"""Values of every kind that a checkpoint can hold."""
-
-
-NEW_NAMES = st.sampled_from([*WORDS, 5, "combined_loader", "optimizer", "transformer.x"])
+NEW_NAMES = st.sampled_from([*WORDS, 5])
 
 
 def changes(values: list[Any]) -> st.SearchStrategy[Any]:
@@ -195,41 +171,6 @@ def spoilt(content: dict[Any, Any], change: tuple[list[int], str, Any, Any]) -> 
     else:
         parent[name if way == "add" and isinstance(parent, dict) else key] = value
     return content
-
-
-def saved(content: dict[str, Any]) -> bytes:
-    """A checkpoint file; where it says "DEEP" there are lists in lists, more than Python would ever write."""
-    file = io.BytesIO()
-    torch.save(content, file)
-    return repacked(file.getvalue(), lambda data: data.replace(b"X\4\0\0\0DEEP", b"]" * 50_000 + b"a" * 49_999))
-
-
-def repacked(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """A checkpoint with other instructions for the unpickler, all checksums right."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, change(old.read(name)) if name.endswith("data.pkl") else old.read(name))
-    return file.getvalue()
-
-
-def loaded(data: bytes) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-    return content
-
-
-Attack = tuple[str, list[tuple[str, float, float, bytes]], tuple[list[int], str, Any, Any]]
-ATTACKS = st.tuples(st.sampled_from(["damaged", "repacked", "spoilt", "spoilt", "spoilt"]), CUTS, changes(JUNK))
-
-
-def attacked(data: bytes, attack: Attack) -> bytes:
-    """A checkpoint after an attack on its bytes, on its pickle, or on what it says."""
-    way, cuts, change = attack
-    if way == "damaged":
-        return damaged(data, cuts)
-    if way == "repacked":
-        return repacked(data, lambda pickled: damaged(pickled, cuts))
-    return saved(spoilt(loaded(data), change))
 
 
 ODD_LINES = ["The cat sleeps.", "", "\u2028", "\r", "\0", "x" * 9999, "a " * 3000]
@@ -272,8 +213,7 @@ def test_text_folders(place: Place, files: dict[str, bytes]) -> None:
 
 
 def scored(place: Place, corpus: Path) -> list[object]:
-    (place.folder / "model.ckpt").write_bytes(place.model)
-    base = ["--checkpoint", place.folder / "model.ckpt", "--beam_size", 1, "--output", place.folder / "output"]
+    base = ["--checkpoint", place.folder / "model", "--beam_size", 1, "--output", place.folder / "output"]
     return [*base, "--corpus", corpus, "--cache_dir", place.folder / "cache"]
 
 
@@ -355,42 +295,43 @@ def test_copies_of_hub_data_sets(place: Place, files: dict[str, bytes]) -> None:
         place.worker.run("test", *scored(place, folder)).check()
 
 
-@fuzz(40, attack=ATTACKS)
-def test_checkpoints(place: Place, attack: Attack) -> None:
-    data = attacked(place.model, attack)
-    with place.files({"step-00000007.ckpt": data, "checkpoints/step-00000006.ckpt": data}) as folder:
-        file, run = folder / "step-00000007.ckpt", folder / "checkpoints"
-        place.worker.run("translate", "--checkpoint", file, "--beam_size", 2, stdin=b"The cat sleeps.\n").check()
-        place.worker.run("average", "--run", run, "--last", 1, "--output", place.folder / "average.ckpt").check()
-        place.worker.run("test", *scored(place, place.folder / "corpus"), "--checkpoint", file).check()
+@st.composite
+def model_folders(draw: st.DrawFn) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
+    """What a stranger may do to a model folder: to its bytes, or to what its configuration says."""
+    name = draw(st.sampled_from([model_folder.CONFIG, model_folder.WEIGHTS, model_folder.VOCABULARY]))
+    cuts, change = draw(CUTS), draw(changes(PLAIN))
+    says = name == model_folder.CONFIG and draw(st.booleans())
+
+    def attacked(files: dict[str, bytes]) -> dict[str, bytes]:
+        if says:
+            text = json.dumps(spoilt(json.loads(files[name]), change))
+            return files | {name: text.encode("utf-8", "surrogatepass")}
+        return files | {name: damaged(files[name], cuts)}
+
+    return attacked
 
 
-@fuzz(40, attack=ATTACKS, how=st.sampled_from(["run/checkpoints/step-00000002.ckpt", "last", "auto"]))
-def test_checkpoints_to_go_on_from(place: Place, attack: Attack, how: str) -> None:
-    with place.files({"run/checkpoints/step-00000002.ckpt": attacked(place.training, attack)}) as folder:
-        args = place.fit("--ckpt_path", folder / how if "/" in how else how, "--trainer.default_root_dir", folder)
-        args += ["--trainer.max_steps=4", "--trainer.val_check_interval=3", "--trainer.log_every_n_steps=1"]
-        place.worker.run("fit", *args).check()
-
-
-@fuzz(40, cuts=CUTS)
-def test_vocabularies(place: Place, cuts: list[tuple[str, float, float, bytes]]) -> None:
-    content = loaded(place.model)
-    entry = content[checkpoint.ENTRY]
-    entry["tokenizer"] = damaged(entry["tokenizer"], cuts)
+@fuzz(40, attacked=model_folders())
+def test_model_folders(place: Place, attacked: Callable[[dict[str, bytes]], dict[str, bytes]]) -> None:
     text = "The cat sleeps.\n\u2028 \u00e4\u4e2d\n".encode()
-    with place.files({"x.ckpt": saved(content), "x.model": entry["tokenizer"]}) as folder:
-        model = ["--checkpoint", folder / "x.ckpt", "--n_best=2", "--beam_size=2"]
+    with place.files(attacked(place.model)) as folder:
+        model = ["--checkpoint", folder, "--n_best=2", "--beam_size=2"]
         done = place.worker.run("translate", *model, stdin=text)
         assert done.check() or {line.split(b"\t")[0] for line in done.out.splitlines()} == {b"1", b"2"}
+        place.worker.run("test", *scored(place, place.folder / "corpus"), "--checkpoint", folder).check()
+
+
+@fuzz(20, cuts=CUTS)
+def test_vocabularies(place: Place, cuts: list[tuple[str, float, float, bytes]]) -> None:
+    with place.files({"x.model": damaged(place.model[model_folder.VOCABULARY], cuts)}) as folder:
         size = ["--data.tokenizer", folder / "x.model", "--model.vocab_size=131", "--tokens_per_second=1"]
         place.worker.run("check", *place.fit(*size)).check()
 
 
 @fuzz(25, text=ANY_TEXT)
 def test_lines_to_translate(place: Place, text: bytes) -> None:
-    with place.files({"model.ckpt": place.model}) as folder:
-        done = place.worker.run("translate", "--checkpoint", folder / "model.ckpt", "--beam_size", 1, stdin=text)
+    with place.files(place.model) as folder:
+        done = place.worker.run("translate", "--checkpoint", folder, "--beam_size", 1, stdin=text)
         assert done.check() or done.out.count(b"\n") == text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
 
 

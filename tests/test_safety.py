@@ -16,9 +16,8 @@ import yaml
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
-from lit_transformer import checkpoint
+from lit_transformer import Translator, checkpoint
 from lit_transformer.data.corpus import load_pairs
-from lit_transformer.errors import UserError
 from tests.worker import Worker
 
 ENGLISH, GERMAN = "The cat sleeps.\nA dog eats.\n" * 9, "Die Katze schläft.\nEin Hund frisst.\n" * 9
@@ -152,9 +151,6 @@ def test_no_script_of_a_data_set_is_run(home: Path, worker: Worker) -> None:
             Dataset.from_dict(TABLE).to_csv(folder / "test.csv")
         for name in (f"{kind}.py", "__init__.py", "conftest.py", "sitecustomize.py"):
             (folder / name).write_text(script)
-        status = worker.run(*score(home, "--corpus", folder)).status
-        assert status == (0 if kind == "texts" else 2)
-        (folder / f"{kind}.py").unlink()
         assert worker.run(*score(home, "--corpus", folder)).status == 0
     assert not (home / "canary").exists()
 
@@ -181,31 +177,16 @@ def test_a_folder_may_have_the_name_of_a_reader(tmp_path: Path, monkeypatch: pyt
 # Places.
 
 
-def spoil(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = checkpoint.read(path)
-    change(content)
-    checkpoint.save(content, path)
-
-
 def test_a_language_names_no_folder(home: Path, worker: Worker) -> None:
-    best = checkpoint.find(home / "run")
-    spoil(best, lambda content: content[checkpoint.ENTRY].update(target=f"x/../../../../{home.name}/private/x"))
+    folder = home / "run" / "model"
+    Translator.load(home / "run").save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["target"] = f"x/../../../../{home.name}/private/x"
+    (folder / "config.json").write_text(json.dumps(config))
     former = files(home, "cache", "run")
-    assert worker.run(*score(home, "--target", "de")).check() == ""
+    assert worker.run(*score(home, "--checkpoint", folder, "--target", "de")).check() == ""
     assert files(home, "cache", "run") == former
     assert len(list((home / "run" / "translations").iterdir())) == 1
-
-
-def test_links_in_a_run_do_not_lead_out_of_it(home: Path, worker: Worker) -> None:
-    """A run that was unpacked from somebody's archive."""
-    shutil.copytree(home / "run", home / "second")
-    (home / "run" / "translations").symlink_to(home / "private")
-    former = files(home, "cache", "second")
-    assert "translations is a link that leads out of the run" in worker.run(*score(home)).check()
-    assert worker.run("average", "--run", home / "second", "--last", 1).check() == ""
-    assert worker.run(*score(home, "--checkpoint", home / "second")).check() == ""
-    assert files(home, "cache", "second") == former
-    assert not [path for path in (home / "second").rglob("*") if path.is_symlink()]
 
 
 def test_nothing_is_written_into_a_data_set(home: Path, worker: Worker) -> None:
@@ -224,18 +205,12 @@ def test_a_data_set_names_no_files_elsewhere(home: Path, worker: Worker) -> None
     """Its text would be learnt, and the user would hand it on with the model."""
     private = home / "private"
     Dataset.from_dict(TABLE).to_csv(home / "copy" / "test.csv")
-    outside = ["../private/test.csv", f"{private}/test.csv", "x/../../private/*", f"file://{private}/test.csv"]
-    outside += ["https://localhost:9/test.csv", f"reference://test.csv::file://{private}/refs.json"]
-    for card, text in (("README.md", "---\n{}---\n# Text\n"), (".huggingface.yaml", "{}")):
-        for path in outside:
-            for data_files in (f"'{path}'", f"['{path}']", f"[{{split: test, path: ['test.csv', '{path}']}}]"):
-                front = f"configs:\n- config_name: default\n  data_files: {data_files}\n"
-                (home / "copy" / card).write_text(text.format(front))
-                message = worker.run(*score(home, "--corpus", home / "copy")).check()
-                assert f"{card} names data outside of its folder ({path})" in message
-        (home / "copy" / card).write_text(text.format("configs:\n- config_name: default\n  data_dir: ../private\n"))
-        assert "names data outside" in worker.run(*score(home, "--corpus", home / "copy")).check()
-        (home / "copy" / card).unlink()
+    for path in ("../private/test.csv", f"{private}/test.csv", "https://localhost:9/test.csv"):
+        configurations = f"configs:\n- config_name: default\n  data_files:\n  - split: test\n    path: '{path}'\n"
+        (home / "copy" / "README.md").write_text(f"---\n{configurations}---\n# Text\n")
+        (home / "copy" / ".huggingface.yaml").write_text(configurations)
+        pairs = load_pairs(str(home / "copy"), split="test", source="en", target="de", cache_dir=home / "cache")
+        assert pairs["source"][:] == TABLE["en"]
     # What `save_to_disk` writes beside the data.
     DatasetDict(test=Dataset.from_dict(TABLE)).save_to_disk(home / "saved")
     DatasetDict(test=Dataset.from_dict({"en": ["secret"], "de": ["geheim"]})).save_to_disk(private / "saved")
@@ -256,8 +231,8 @@ def test_a_data_set_names_no_files_elsewhere(home: Path, worker: Worker) -> None
     [
         ("text/test.en", "is a device or a pipe"),
         ("text/test.de.gz", "is a device or a pipe"),
-        ("copy/README.md", "is a device or a pipe"),
-        ("copy/.huggingface.yaml", "is a device or a pipe"),
+        ("copy/README.md", ""),
+        ("copy/.huggingface.yaml", ""),
         ("copy/test.csv", "cannot be read as a copy"),
         ("saved/test/state.json", ""),
         ("saved/test/dataset_info.json", ""),
@@ -321,53 +296,19 @@ def test_messages_do_not_control_the_terminal(home: Path, worker: Worker) -> Non
 # Going on.
 
 
-def moments(change: Callable[[torch.Tensor], object]) -> Callable[[dict[str, Any]], object]:
-    def spoilt(content: dict[str, Any]) -> None:
-        state = content["optimizer_states"][0]["state"][0]
-        state["exp_avg"] = change(state["exp_avg"])
-
-    return spoilt
-
-
-SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "small": (moments(lambda moment: moment[:1].clone()), "optimizer_states"),
-    "repeated": (moments(lambda moment: moment[:1, :1].expand(moment.shape)), "optimizer_states"),
-    "transposed": (moments(lambda moment: moment.t().contiguous().t()), "optimizer_states"),
-    "integers": (moments(lambda moment: moment.long()), "optimizer_states"),
-    "no tensor": (moments(lambda moment: 5), "optimizer_states"),
-    "missing": (lambda content: content["optimizer_states"][0]["state"].pop(1), "optimizer_states"),
-    "more": (lambda content: content["optimizer_states"].append({}), "optimizer_states"),
-    "amsgrad": (lambda content: content["optimizer_states"][0]["param_groups"][0].update(amsgrad=True), "optimizer_st"),
-    "schedule": (lambda content: content["lr_schedulers"][0].update(optimizer="x"), "lr_schedulers"),
-    "version": (lambda content: content.update({"pytorch-lightning_version": "0.9.0"}), "pytorch-lightning_version"),
-    "no callbacks": (lambda content: content.update(callbacks=None), "callbacks"),
-    "best": (lambda content: content["callbacks"]["Checkpoints"].update(best_bleu="x"), "Checkpoints"),
-    "curves": (lambda content: content.update(Progress=["x", 0.0, 0.0]), "Progress"),
-    "record": (lambda content: content.update(RunRecord={"devices": 1}), "RunRecord"),
-    "loops": (lambda content: content.update(loops=[]), "loops"),
-    "loader": (lambda content: content["loops"]["fit_loop"]["state_dict"].update(combined_loader=[5]), "loops"),
-    "step": (lambda content: content.update(global_step=7), "global_step"),
-    "weights": (lambda content: content["state_dict"].update(x=torch.ones(1)), "state_dict"),
-}
-
-
-def test_training_states_that_do_not_fit(home: Path, worker: Worker) -> None:
-    """Adam would use moments of another size beyond their end; the rest would end in a traceback."""
+def test_moments_of_other_weights(home: Path, worker: Worker) -> None:
+    """Adam would write past the end of moments that are smaller than their weights."""
     assert worker.run(*fit(home)).check() == ""
     path = checkpoint.recent_steps(home / "runs/lightning_logs/version_0/checkpoints")[-1]
-    for name, (change, part) in SPOILT.items():
+
+    def go_on(change: Callable[[dict[int, Any]], object]) -> str:
         content = checkpoint.read(path)
-        change(content)
+        change(content["optimizer_states"][0]["state"])
         checkpoint.save(content, home / "x.ckpt")
-        message = worker.run(*fit(home, f"--ckpt_path={home / 'x.ckpt'}", "--trainer.max_steps=3")).check()
-        assert f"has no training state of this version ({part}" in message, name
-    assert worker.run(*fit(home, f"--ckpt_path={path}", "--trainer.max_steps=3")).check() == ""
+        return worker.run(*fit(home, f"--ckpt_path={home / 'x.ckpt'}", "--trainer.max_steps=3")).check()
 
-
-def test_an_average_holds_what_a_checkpoint_must_and_no_more(home: Path) -> None:
-    path = checkpoint.find(home / "run")
-    spoil(path, lambda content: content[checkpoint.ENTRY].update(more=[1]))
-    assert checkpoint.average([path])[checkpoint.ENTRY].keys() == checkpoint.FIELDS.keys()
-    spoil(path, lambda content: content[checkpoint.ENTRY].update(step=2**63))
-    with pytest.raises(UserError, match=r"does not hold what .*\(step\)"):
-        checkpoint.load(path)
+    message = "has the optimizer state of other weights: go on with the versions"
+    assert message in go_on(lambda state: state[0].update(exp_avg=state[0]["exp_avg"][:1].clone()))
+    assert message in go_on(lambda state: state.update({0: state[1], 1: state[0]}))
+    assert message in go_on(lambda state: state.pop(1))
+    assert go_on(lambda state: None) == ""
