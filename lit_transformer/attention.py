@@ -58,16 +58,14 @@ def run(options: argparse.Namespace) -> None:
         batch_tokens=options.batch_tokens,
     )
     # After parsing, so that --help and a misspelt option answer at once.
-    from lit_transformer.checkpoint import find
     from lit_transformer.decoding.translator import Translator
 
-    checkpoint = find(options.checkpoint)
-    translator = Translator.load(checkpoint, device=options.device)
+    translator = Translator.load(options.checkpoint, device=options.device)
     num_layers = translator.transformer.config.num_layers
     for layer in options.layers or ():
         if not 1 <= layer <= num_layers:
             raise UserError(f"--layers {layer}: the model has layers 1 to {num_layers}")
-    with output_file(output, inputs=[checkpoint]) as unfinished:
+    with output_file(output, inputs=[Path(options.checkpoint)]) as unfinished:
         attentions = translator.attentions(
             options.text,
             options.target,
