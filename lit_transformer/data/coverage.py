@@ -33,7 +33,8 @@ class Coverage:
         found = f"{self.unknown.total():,} unknown characters"
         if self.unknown:
             found += f" ({_listed(self.unknown)})"
-        return f"{share:.1%} of {self.num_references:,} {self.split} references can be written exactly; {found}"
+        references = f"{self.num_exact:,} of {self.num_references:,} {self.split} references ({share:.1%})"
+        return f"{references} can be written exactly; {found}"
 
     @property
     def warning(self) -> str | None:

@@ -30,7 +30,7 @@ def test_references_that_can_be_written_and_characters_that_cannot() -> None:
     assert (found.num_references, found.num_exact) == (4, 2)
     assert found.unknown == {"日": 2, "本": 2, "₂": 1}
     assert str(found) == (
-        "50.0% of 4 validation references can be written exactly; 5 unknown characters (日 2, 本 2, ₂ 1)"
+        "2 of 4 validation references (50.0%) can be written exactly; 5 unknown characters (日 2, 本 2, ₂ 1)"
     )
     assert found.warning is not None
     assert "2 of 4 validation references" in found.warning
@@ -83,8 +83,8 @@ def prepared(corpus: Path, **settings: Any) -> TranslationData:
 
 def test_the_summary_says_what_validation_and_test_can_show(corpus: Path) -> None:
     summary = prepared(corpus).summary
-    assert "50.0% of 2 validation references can be written exactly; 2 unknown characters (日 2)" in summary
-    assert "0.0% of 1 test references can be written exactly; 4 unknown characters (Ａ 2, Ｂ 2)" in summary
+    assert "1 of 2 validation references (50.0%) can be written exactly; 2 unknown characters (日 2)" in summary
+    assert "0 of 1 test references (0.0%) can be written exactly; 4 unknown characters (Ａ 2, Ｂ 2)" in summary
     assert "warning: no model with this vocabulary can write 1 of 1 test references" in summary
     (corpus / "test.ja").unlink()
     assert "test references" not in prepared(corpus).summary
