@@ -117,13 +117,11 @@ def stand_in(folder: Path, name: str, script: str) -> None:
 def test_ci_takes_the_newest_python_that_works(
     interpreter: str | None, chosen: str | None, repo_root: Path, tmp_path: Path
 ) -> None:
-    """pyenv's shim of 3.14 is on the path, and no such Python is installed."""
-    for name, script in {
-        "python3.14": "exit 127",
-        "python3.13": '[ "$1" = -c ] || { echo python3.13; exit 3; }',
-        "python3.12": '[ "$1" = -c ] || { echo python3.12; exit 3; }',
-    }.items():
-        stand_in(tmp_path, name, script)
+    """Some of the path's names are pyenv's shims, which stand for nothing."""
+    for name in ("python3.14", "python3.11", "python3", "python"):
+        stand_in(tmp_path, name, "exit 127")
+    for name in ("python3.13", "python3.12"):
+        stand_in(tmp_path, name, f'[ "$1" = -c ] || {{ echo {name}; exit 3; }}')
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | ({"PYTHON": interpreter} if interpreter else {})
     done = subprocess.run([repo_root / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == ((3, f"{chosen}\n") if chosen else (1, ""))
