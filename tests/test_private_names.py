@@ -9,6 +9,7 @@ import datasets
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.strategies import launchers
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -20,6 +21,7 @@ OWNERS: dict[str, Callable[[], Any]] = {
     "_accelerator_connector": trainer,
     "_broadcast_sigterm_tensor": lambda: trainer().fit_loop.epoch_loop,
     "_get_file_writer": lambda: SummaryWriter,
+    "_SubprocessScriptLauncher": lambda: launchers,
     "_is_avx512_bf16_supported": lambda: torch.cpu,
     "_is_amx_tile_supported": lambda: torch.cpu,
     "_is_mkldnn_bf16_supported": lambda: torch.ops.mkldnn,
