@@ -19,6 +19,12 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 caches = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device", default="cpu", choices=("cpu", "cuda", "mps"), help="where the tests of the numbers compute"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Before any test module imports `datasets`, which reads its paths once. A user's own cache stays
     # untouched, and what an earlier run left there cannot make a test pass.
@@ -34,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # failure belongs to the change that it appears with.
     hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None)
     hypothesis.settings.load_profile("house")
+    name = config.getoption("--device")
+    there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name != "cpu" and (there is None or there.type != name):
+        raise pytest.UsageError(f"--device {name}: there is none here that this PyTorch can use")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -45,6 +55,36 @@ def seed() -> None:
     """Give each test the same random numbers, whatever ran before it."""
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def device_name(pytestconfig: pytest.Config) -> str:
+    """The value of `--device`."""
+    return str(pytestconfig.getoption("--device"))
+
+
+@pytest.fixture
+def device(device_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """The device of `--device`: what a test makes without naming another one is there.
+
+    Apple's GPUs have no float64: there, such tests compute in float32 and compare with room for it.
+    """
+    device = torch.device(device_name)
+    if device.type == "cpu":
+        yield device
+        return
+    if device.type == "mps":
+        compare = torch.testing.assert_close
+        monkeypatch.setattr(torch, "float64", torch.float32)
+        monkeypatch.setattr(torch.Tensor, "double", torch.Tensor.float)
+        monkeypatch.setattr(torch.nn.Module, "double", torch.nn.Module.float)
+        monkeypatch.setattr(
+            torch.testing,
+            "assert_close",
+            lambda mine, theirs, rtol=0.0, atol=0.0: compare(mine, theirs, rtol=max(rtol, 1e-4), atol=max(atol, 1e-3)),
+        )
+    with device:
+        yield device
 
 
 @pytest.fixture(scope="session")

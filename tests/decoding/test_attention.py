@@ -30,9 +30,9 @@ every_variant = pytest.mark.parametrize(("norm", "scheme"), VARIANTS)
 
 
 @pytest.fixture(scope="module")
-def translator(tiny_run: Path) -> Translator:
+def translator(tiny_run: Path, device_name: str) -> Translator:
     """In float64, where no two hypotheses come so close that a rounding decides between them."""
-    translator = Translator.load(tiny_run)
+    translator = Translator.load(tiny_run, device=device_name)
     translator.transformer.double()
     return translator
 

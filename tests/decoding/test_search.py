@@ -13,6 +13,8 @@ from lit_transformer.decoding.beams import Hypothesis, SpecialIds, topk
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("device")
+
 V = 11
 IDS = SpecialIds(bos=2, eos=3, banned=(0, 1, 2))
 ALPHAS = [0.0, 0.6, 1.0]
@@ -45,7 +47,7 @@ class RandomModel:
         prefixes = [(*prefix, token) for prefix, token in zip(state.prefixes, token_N.tolist(), strict=True)]
         beams = len(prefixes) // len(state.sentences)
         logits = [self.logits(state.sentences[row // beams], prefix[1:]) for row, prefix in enumerate(prefixes)]
-        return torch.from_numpy(np.stack(logits)), Prefixes(state.sentences, prefixes)
+        return torch.tensor(np.stack(logits)), Prefixes(state.sentences, prefixes)
 
 
 @dataclass
@@ -154,7 +156,7 @@ def test_beam_search_does_what_it_documents(
     Sentences end at many lengths, some not at all, and are looked at every so many steps, as on a GPU. Where the
     model is sure of itself, a live hypothesis gains more by the length penalty than its next pieces cost.
     """
-    monkeypatch.setitem(search_module.STEPS_PER_CHECK, "cpu", steps_per_check)
+    monkeypatch.setitem(search_module.STEPS_PER_CHECK, torch.get_default_device().type, steps_per_check)
     for alpha, (eos_logit, sharpness) in itertools.product(ALPHAS, [(-1.5, 1.5), (0.0, 1.5), (1.0, 1.5), (0.0, 7.0)]):
         model = RandomModel(eos_logit=eos_logit, sharpness=sharpness)
         limits = {sentence: random.choice([1, 2, 5, 7, 13]) for sentence in range(17)}
@@ -177,7 +179,7 @@ def test_search_stops_when_the_result_is_certain() -> None:
 
 @pytest.mark.parametrize("steps_per_check", [1, 8])
 def test_a_beam_of_one_takes_the_best_piece_every_time(steps_per_check: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(search_module.STEPS_PER_CHECK, "cpu", steps_per_check)
+    monkeypatch.setitem(search_module.STEPS_PER_CHECK, torch.get_default_device().type, steps_per_check)
     model = RandomModel(eos_logit=0.5)
     limits = {sentence: 2 + sentence % 11 for sentence in range(23)}
     expected, ends = [], set()
@@ -209,7 +211,7 @@ def test_a_large_vocabulary_is_ranked_in_two_stages_with_the_same_result(
     steps_per_check: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few sentences are finished at a time, so finished ones, with nothing left to choose, stay in the batch."""
-    monkeypatch.setitem(search_module.STEPS_PER_CHECK, "cpu", steps_per_check)
+    monkeypatch.setitem(search_module.STEPS_PER_CHECK, torch.get_default_device().type, steps_per_check)
     model = RandomModel(vocab_size=2503, eos_logit=4.0)
     limits = {sentence: 1 + sentence for sentence in range(7)}
     expected = [

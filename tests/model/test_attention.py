@@ -11,28 +11,35 @@ from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import Positions
 
+pytestmark = pytest.mark.usefixtures("device")
+
 B, L, M, H, K = 3, 5, 7, 2, 11
 D = H * K
 
 
-KEYS_BM = torch.arange(M) < torch.tensor([[M], [2], [5]])
-CAUSAL_LM = torch.ones(L, M, dtype=torch.bool).tril(M - L)
-MASKS = {
-    "none": (Mask(), None),
-    "padding": (Mask(keys_BM=KEYS_BM), KEYS_BM[:, None, None]),
-    "causal": (Mask(causal=True), CAUSAL_LM),
-    "causal and padding": (Mask(causal=True, keys_BM=KEYS_BM), CAUSAL_LM & KEYS_BM[:, None, None]),
-}
-"""And the same as the booleans that PyTorch takes."""
+def keys() -> Tensor:
+    """True where there is a key, B x M."""
+    return torch.arange(M) < torch.tensor([[M], [2], [5]])
 
 
-@pytest.mark.parametrize("name", MASKS)
+def masks() -> dict[str, tuple[Mask, Tensor | None]]:
+    """Masks, and the same as the booleans that PyTorch takes."""
+    keys_BM, causal_LM = keys(), torch.ones(L, M, dtype=torch.bool).tril(M - L)
+    return {
+        "none": (Mask(), None),
+        "padding": (Mask(keys_BM=keys_BM), keys_BM[:, None, None]),
+        "causal": (Mask(causal=True), causal_LM),
+        "causal and padding": (Mask(causal=True, keys_BM=keys_BM), causal_LM & keys_BM[:, None, None]),
+    }
+
+
+@pytest.mark.parametrize("name", list(masks()))
 def test_every_path_of_attention_equals_pytorch_s(name: str) -> None:
     query_BHLK = torch.randn(B, H, L, K, dtype=torch.float64, requires_grad=True)
     key_BHMK = torch.randn(B, H, M, K, dtype=torch.float64, requires_grad=True)
     value_BHMK = torch.randn(B, H, M, 13, dtype=torch.float64, requires_grad=True)
     inputs = (query_BHLK, key_BHMK, value_BHMK)
-    mask, may = MASKS[name]
+    mask, may = masks()[name]
     expected = F.scaled_dot_product_attention(*inputs, attn_mask=may)
     upstream = torch.randn_like(expected)
     expected_grads = torch.autograd.grad(expected, inputs, upstream)
@@ -88,9 +95,9 @@ def test_self_attention_and_its_weights_equal_multihead_attention() -> None:
     theirs = oracle(ours.query_key_value.weight, ours.output.weight)
     states_BLD = torch.randn(B, M, D, dtype=torch.float64)
     recorder = WeightRecorder()
-    output_BLD = ours(states_BLD, Mask(keys_BM=KEYS_BM), Positions(), recorder)
+    output_BLD = ours(states_BLD, Mask(keys_BM=keys()), Positions(), recorder)
     expected_BLD, expected_weights = theirs(
-        states_BLD, states_BLD, states_BLD, key_padding_mask=~KEYS_BM, average_attn_weights=False
+        states_BLD, states_BLD, states_BLD, key_padding_mask=~keys(), average_attn_weights=False
     )
     torch.testing.assert_close(output_BLD, expected_BLD, rtol=0.0, atol=1e-12)
     torch.testing.assert_close(recorder.weights, {0: expected_weights}, rtol=0.0, atol=1e-12)
@@ -101,8 +108,8 @@ def test_cross_attention_equals_multihead_attention() -> None:
     ours = CrossAttention(config).double()
     theirs = oracle(torch.cat([ours.query.weight, ours.key_value.weight]), ours.output.weight)
     states_BLD, memory_BMD = torch.randn(B, L, D).double(), torch.randn(B, M, D).double()
-    output_BLD = ours(states_BLD, ours.keys_values(memory_BMD), Mask(keys_BM=KEYS_BM), attend)
-    expected_BLD, _ = theirs(states_BLD, memory_BMD, memory_BMD, key_padding_mask=~KEYS_BM)
+    output_BLD = ours(states_BLD, ours.keys_values(memory_BMD), Mask(keys_BM=keys()), attend)
+    expected_BLD, _ = theirs(states_BLD, memory_BMD, memory_BMD, key_padding_mask=~keys())
     torch.testing.assert_close(output_BLD, expected_BLD, rtol=0.0, atol=1e-12)
 
 

@@ -10,6 +10,8 @@ from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.transformer import Transformer
 
+pytestmark = pytest.mark.usefixtures("device")
+
 B, S, T, V, PAD_ID = 3, 7, 5, 19, 0
 CONFIG = TransformerConfig(d_model=22, d_ff=13, num_heads=3, num_layers=2, d_k=6, d_v=5, dropout=0.0)
 

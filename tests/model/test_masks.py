@@ -60,19 +60,21 @@ def test_rows_of_a_batch_are_taken_with_their_padding() -> None:
     assert Mask(causal=True).take(torch.tensor([1, 0])).only_causal
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("scheme", get_args(PositionScheme))
 def test_in_chunks_and_step_by_step_it_is_as_at_once(scheme: PositionScheme, padded: bool) -> None:
     batch, length, d_model = 2, 5, 22
     config = TransformerConfig(d_model=d_model, num_heads=1, positions=scheme)
     positions, attention = make_positions(config), SelfAttention(config)
-    mask = positions.mask(causal=True, keys_BM=KEYS_BM if padded else None)
+    keys_BM = torch.tensor(KEYS_BM.tolist()) if padded else None
+    mask = positions.mask(causal=True, keys_BM=keys_BM)
     states_BLD = torch.randn(batch, length, d_model)
     query, key, value = attention._project(states_BLD, positions, start=0)
     expected = attend(query, key, value, mask)
     for begin, end in ((0, 2), (2, 3), (3, 5), (1, 5), (4, 5)):
         # Keys that come later are not there yet.
-        part = positions.mask(causal=True, keys_BM=KEYS_BM[:, :end] if padded else None)
+        part = positions.mask(causal=True, keys_BM=None if keys_BM is None else keys_BM[:, :end])
         for path in (attend, fused_attention):
             output = path(query[:, :, begin:end], key[:, :, :end], value[:, :, :end], part)
             torch.testing.assert_close(output, expected[:, :, begin:end], rtol=0.0, atol=1e-5)

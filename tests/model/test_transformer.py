@@ -14,6 +14,8 @@ from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import sinusoids
 from lit_transformer.model.transformer import Transformer
 
+pytestmark = pytest.mark.usefixtures("device")
+
 B, S, T, V, PAD_ID = 3, 7, 5, 19, 0
 SMALL = TransformerConfig(d_model=22, d_ff=13, num_heads=2, num_layers=2, d_k=6, d_v=5, dropout=0.0, max_positions=17)
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -119,10 +121,11 @@ def test_encoder_and_decoder_equal_torch_nn_transformer(norm: Norm) -> None:
     torch.testing.assert_close(grads[names.index("embedding.weight")], expected_grads[0], rtol=0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=["double", "single"])
+@pytest.mark.parametrize(("precision", "atol"), [("float64", 1e-11), ("float32", 1e-4)])
 @every_variant
-def test_the_paths_of_attention_agree(config: TransformerConfig, dtype: torch.dtype, atol: float) -> None:
+def test_the_paths_of_attention_agree(config: TransformerConfig, precision: str, atol: float) -> None:
     """The explicit weights and the fused kernel, which a CPU does not take by itself."""
+    dtype = getattr(torch, precision)
     transformer = make(config).to(dtype)
     source_BS, target_BT = padded_sentences(S), sentences(T)
     logits = transformer(source_BS, target_BT)

@@ -13,10 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from lit_transformer.training import loss
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 
+pytestmark = pytest.mark.usefixtures("device")
+
 N, D, V, PAD_ID, EPSILON = 31, 7, 13, 2, 0.1
 
 
-def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.float64 if dtype is None else dtype
     states_ND = torch.randn(N, D, dtype=dtype, requires_grad=True)
     weight_VD = torch.randn(V, D, dtype=dtype, requires_grad=True)
     target_N = torch.randint(0, V, (N,))
@@ -41,7 +44,7 @@ def test_three_positions_over_five_pieces_by_hand() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 30, N, 1000])
 def test_values_and_gradients_equal_torch_for_every_chunk_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, "cpu", rows * V)
+    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, rows * V)
     states_ND, weight_VD, target_N = inputs()
     result = sums(states_ND, weight_VD, target_N)
     logits_NV = states_ND @ weight_VD.T
@@ -55,7 +58,9 @@ def test_values_and_gradients_equal_torch_for_every_chunk_size(rows: int, monkey
     torch.testing.assert_close(grads, expected_grads, rtol=0.0, atol=1e-13)
 
 
-def test_gradients_equal_differences() -> None:
+def test_gradients_equal_differences(device: torch.device) -> None:
+    if device.type == "mps":
+        pytest.skip("differences need float64")
     states_ND, weight_VD, target_N = inputs()
     assert torch.autograd.gradcheck(lambda *given: sums(*given, target_N).smoothed, (states_ND, weight_VD))
 
@@ -78,7 +83,7 @@ def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32() -> None:
     states_ND, weight_VD, target_N = inputs(torch.float32)
     expected = sums(states_ND, weight_VD, target_N)
     expected_grads = torch.autograd.grad(expected.smoothed, (states_ND, weight_VD))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         result = sums(states_ND, weight_VD, target_N)
     logits_NV = F.linear(states_ND.bfloat16(), weight_VD.bfloat16()).float()
     expected_nll = F.cross_entropy(logits_NV, target_N, ignore_index=PAD_ID, reduction="sum")
@@ -102,7 +107,7 @@ def test_states_and_weight_of_any_dtypes(
     states_dtype: torch.dtype, weight_dtype: torch.dtype, autocast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against float64: 512 chunks leave the rounding of one product, because sums are float32 at least."""
-    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, "cpu", 8 * V)
+    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, 8 * V)
     states_ND = torch.randn(4096, D).to(states_dtype).requires_grad_()
     weight_VD = torch.randn(V, D).to(weight_dtype).requires_grad_()
     target_N = torch.randint(0, V, (len(states_ND),))
@@ -110,7 +115,7 @@ def test_states_and_weight_of_any_dtypes(
     expected = F.cross_entropy(
         exact[0] @ exact[1].T, target_N, ignore_index=PAD_ID, label_smoothing=EPSILON, reduction="sum"
     )
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=autocast):
         result = sums(states_ND, weight_VD, target_N)
     assert result.smoothed.dtype == result.nll.dtype == torch.float32
     in_bfloat16 = autocast or states_dtype == weight_dtype == torch.bfloat16
@@ -148,11 +153,11 @@ class LiveBytes(TorchDispatchMode):
 def test_one_chunk_of_logits_is_held_at_a_time(autocast: bool, copies: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32; in mixed precision they come and go in bfloat16. What else there is, is small beside them."""
     rows, vocab_size, d_model = 64, 1009, 2
-    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, "cpu", rows * vocab_size)
+    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, rows * vocab_size)
     states_ND = torch.randn(5 * rows, d_model, requires_grad=True)
     weight_VD = torch.randn(vocab_size, d_model, requires_grad=True)
     target_N = torch.randint(0, vocab_size, (len(states_ND),))
-    with LiveBytes() as live, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with LiveBytes() as live, torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=autocast):
         sums(states_ND, weight_VD, target_N)
     chunk = 4 * rows * vocab_size
     assert copies * chunk <= live.most < (copies + 0.3) * chunk
