@@ -2,6 +2,7 @@
 
 Lightning and torch refuse that for want of streams, events and a second memory to copy to. All of the sharding, the
 communication (gloo), the loading and the saving are as ever; what an accelerator does asynchronously is left out.
+Mixed precision casts what CUDA casts.
 """
 
 import contextlib
@@ -9,11 +10,13 @@ import sys
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, fully_sharded_data_parallel
 from torch.distributed.fsdp._common_utils import _FSDPDeviceHandle
 
 from lit_transformer.fit import main
+from tests.cuda_autocast import cuda_autocast
 
 
 class Nothing:
@@ -51,9 +54,14 @@ def stay(self: Any, **_: bool) -> None:
     self.offload_to_cpu = self.rank0_only = False
 
 
+def forward_context(self: FSDPPrecision) -> contextlib.AbstractContextManager[None]:
+    return cuda_autocast(torch.bfloat16) if self.precision == "bf16-mixed" else contextlib.nullcontext()
+
+
 if __name__ == "__main__":
     _AcceleratorConnector._check_strategy_and_fallback = lambda _: None
     fully_sharded_data_parallel._init_device_handle = use_cpu
     FullStateDictConfig.__init__ = FullOptimStateDictConfig.__init__ = stay
+    FSDPPrecision.forward_context = forward_context
     torch.Tensor.record_stream = lambda *_: None
     main(sys.argv[1:])

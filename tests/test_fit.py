@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import sacrebleu
@@ -388,27 +388,59 @@ def test_processes_change_nothing(
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4 // world_size)
 
 
+def fit_fully_sharded(corpus: Path, root: Path, repo_root: Path, **changes: Any) -> Run:
+    """Train on two processes, with a stand-in for two GPUs."""
+    options = arguments(corpus, root, devices=2, trainer__strategy="fsdp", **changes)
+    program = [sys.executable, "-W", "ignore", "tests/fsdp_on_cpu.py", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)}
+    ended = subprocess.run(program, cwd=repo_root, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return Run(root / "lightning_logs" / "version_0", ended.stdout)
+
+
 @pytest.mark.slow
 def test_fully_sharded_training_takes_the_same_steps(
     corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path
 ) -> None:
-    """On a stand-in for two GPUs: begun from one device's checkpoint, and again from its own."""
-    changes = {**CONTINUED, "trainer__precision": "32-true", "devices": 2, "trainer__strategy": "fsdp"}
-    started_from = run.checkpoint(100)
-    for name, ckpt_path in (("first", started_from), ("again", Run(tmp_path / "first", "").checkpoint(102))):
-        options = arguments(corpus, tmp_path / "runs" / name, **changes, ckpt_path=ckpt_path)
-        program = [sys.executable, "-W", "ignore", "tests/fsdp_on_cpu.py", *options]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)}
-        ended = subprocess.run(program, cwd=repo_root, env=environment, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-        (tmp_path / "runs" / name / "lightning_logs" / "version_0").rename(tmp_path / name)
-    first, again = (load(Run(tmp_path / name, "").checkpoint(103)) for name in ("first", "again"))
+    """Begun from one device's checkpoint, and again from its own."""
+    changes = {**CONTINUED, "trainer__precision": "32-true"}
+    runs, started_from = [], run.checkpoint(100)
+    for name in ("first", "again"):
+        runs.append(fit_fully_sharded(corpus, tmp_path / name, repo_root, **changes, ckpt_path=started_from))
+        started_from = runs[-1].checkpoint(102)
+    first, again = (load(one.checkpoint(103)) for one in runs)
     assert same(first["state_dict"], again["state_dict"])
     assert same(first["optimizer_states"], again["optimizer_states"])
     for name, weight in first["state_dict"].items():
         torch.testing.assert_close(weight, alone.weights[name].float(), rtol=1e-4, atol=1e-5)
     for name in ("train/loss", "train/gradient_norm"):
-        assert Run(tmp_path / "first", "").curve(name) == pytest.approx(alone.curves[name], rel=1e-4), name
+        assert runs[0].curve(name) == pytest.approx(alone.curves[name], rel=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("micro_batches", "tokens_per_device"), [(8, 160), (16, 90)])
+def test_fully_sharded_training_in_mixed_precision_reports_the_truth(
+    micro_batches: int, tokens_per_device: int, corpus: Path, tmp_path: Path, repo_root: Path
+) -> None:
+    """The loss and gradient norm of one device in float32, but for bfloat16's rounding; all 64 pairs are a step."""
+    changes = {
+        "model__transformer__dropout": 0.0,
+        "data__tokens_per_batch": 2000,
+        "trainer__max_steps": 3,
+        "trainer__log_every_n_steps": 3,
+    }
+    truth = fit(corpus, tmp_path / "alone", **changes, data__max_tokens_per_device=2000)
+    sharded = fit_fully_sharded(
+        corpus,
+        tmp_path / "sharded",
+        repo_root,
+        **changes,
+        trainer__precision="bf16-mixed",
+        data__max_tokens_per_device=tokens_per_device,
+    )
+    assert f" {micro_batches} micro-batches a step" in sharded.output
+    assert sharded.curve("train/loss") == pytest.approx(truth.curve("train/loss"), rel=0.01)
+    assert sharded.curve("train/gradient_norm") == pytest.approx(truth.curve("train/gradient_norm"), rel=0.05)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the thread names from Linux' /proc")
