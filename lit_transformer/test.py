@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer import checkpoint
     from lit_transformer.data.corpus import as_folder, load_pairs
-    from lit_transformer.decoding.translator import Translator, default_device
+    from lit_transformer.decoding.translator import Translator, allow_tf32, default_device
     from lit_transformer.evaluation.bleu import check_tokenization, score_translations, tokenization_of
 
     if options.tokenize is not None:
@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output) if options.output else default_output(trained.path, trained.target, options)
     device = default_device() if options.device is None else options.device
     translator = Translator(trained.transformer, trained.tokenizer, device=device)
+    allow_tf32(translator.device)
     inputs = [trained.path, *filter(None, [as_folder(options.corpus)[0]])]
     with output_file(output, inputs=inputs) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)

@@ -64,11 +64,14 @@ def with_copies(path: Path, folder: Path) -> Path:
 
 
 def test_checkpoints_with_a_copy_of_the_positions_in_every_layer(corpus: Path, tmp_path: Path) -> None:
-    changes = SIZES | {"model__transformer__positions": "learned", "model__transformer__max_positions": 512}
-    run = fit(corpus, tmp_path / "new", **changes, trainer__max_steps=2)
+    changes = SIZES | {"model__transformer__positions": "learned"}
+    run = fit(corpus, tmp_path / "new", **changes, trainer__max_steps=3)
     old = with_copies(run.checkpoint(2), tmp_path / "old")
     mine, theirs = (checkpoints.load(path).transformer.state_dict() for path in (run.checkpoint(2), old))
     assert same(dict(mine), dict(theirs))
+    fit(corpus, tmp_path / "resumed", **changes, trainer__max_steps=3, ckpt_path=old)
+    [third] = (tmp_path / "resumed").rglob("step-00000003.ckpt")
+    assert same(load(third)["state_dict"], load(run.checkpoint(3))["state_dict"])
 
 
 def test_long_validation_sentences_do_not_end_a_run_with_learned_positions(corpus: Path, tmp_path: Path) -> None:

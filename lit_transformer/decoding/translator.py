@@ -308,6 +308,12 @@ class Translator:
         return MAX_SOURCE_PIECES if longest is None else min(MAX_SOURCE_PIECES, longest)
 
 
+def allow_tf32(device: torch.device) -> None:
+    """Let a GPU round the factors of float32 products to TF32, for speed; a setting of the process, so for commands."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
 def default_device() -> str:
     """The first GPU, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"

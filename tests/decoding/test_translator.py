@@ -15,6 +15,7 @@ from lit_transformer.data.demo import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.beams import Hypothesis
+from lit_transformer.decoding.translator import allow_tf32
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -192,3 +193,15 @@ def test_too_little_memory(translator: Translator, monkeypatch: pytest.MonkeyPat
         UserError, match=r"not enough memory \(CUDA .* lower beam_size 4 or batch_tokens: these were 2 "
     ):
         translator.translate([KNOWN[0].english, KNOWN[1].english])
+
+
+def test_tf32_is_for_gpus() -> None:
+    """On some CPUs the same setting would change products."""
+    former = torch.get_float32_matmul_precision()
+    try:
+        allow_tf32(torch.device("cpu"))
+        assert torch.get_float32_matmul_precision() == former == "highest"
+        allow_tf32(torch.device("cuda"))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(former)

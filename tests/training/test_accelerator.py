@@ -97,3 +97,26 @@ def test_translations_and_attention(positions: PositionScheme, tokenizer: Tokeni
         )
     assert translations == expected[0]
     np.testing.assert_allclose(attention.cross[0], expected[1].cross[0], atol=1e-5)
+
+
+@every_scheme
+def test_a_device_without_numbers(positions: PositionScheme) -> None:
+    """The meta device has shapes alone, and refuses the host's tensors: no shape depends on a number."""
+    source_BS = target_BT = torch.ones(3, 5, dtype=torch.int64, device="meta")
+    with torch.device("meta"):
+        transformer = Transformer(
+            TransformerConfig(d_model=12, positions=positions, num_heads=2), vocab_size=7, pad_id=0
+        )
+    logits_NV, state = transformer.step(
+        source_BS[0, :3].repeat(2), transformer.start(transformer.encode(source_BS), beam_size=2)
+    )
+    maps = transformer.attention_maps(source_BS, target_BT, [0])
+    results = [
+        transformer(source_BS, target_BT),
+        logits_NV,
+        *state.past[0],
+        maps.encoder[0],
+        maps.decoder[0],
+        maps.cross[0],
+    ]
+    assert all(result.is_meta for result in results)
