@@ -35,10 +35,12 @@ LOCK_SECONDS = 5.0
 
 def start_processes(trainer: L.Trainer) -> None:
     """Start the other ranks and join their process group, as `trainer.fit` does if it has not been done."""
-    launcher = trainer.strategy.launcher
-    # Other launchers copy this process, with all that was decided in it.
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
+    launcher, join = trainer.strategy.launcher, trainer.strategy.setup_environment
+    if launcher is None:
+        join()
+    elif isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.launch(join, trainer=trainer)
+    # Other launchers copy this process later, with all that was decided in it.
 
 
 def check_settings_of_ranks(trainer: L.Trainer, settings: Namespace) -> None:
