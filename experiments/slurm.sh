@@ -11,5 +11,6 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
-srun python -m lit_transformer.fit --config experiments/wmt14_en_de/base.yaml \
+# One process that fails ends all: the others would wait for it.
+srun --kill-on-bad-exit=1 python -m lit_transformer.fit --config experiments/wmt14_en_de/base.yaml \
     --devices 8 --trainer.num_nodes 2 --ckpt_path auto

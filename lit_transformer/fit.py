@@ -1,51 +1,70 @@
 """`python -m lit_transformer.fit`: train a model; the paper's base model on WMT14 EN-DE when nothing else is said."""
 
+import faulthandler
+import os
 import re
 import shlex
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import NoReturn
 
+import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.errors import Dispensable, UserError, enough_memory, in_one_line, user_errors_to_exit
 from lit_transformer.training.command_line import FitCLI, parse
-from lit_transformer.training.interruption import Interrupted
+from lit_transformer.training.interruption import interruption_of, requeue
 from lit_transformer.training.saving import CURVES, WholeCheckpointIO, checkpoints_of, run_folder
+from lit_transformer.training.signals import Interrupted
 from lit_transformer.training.start import check_settings_of_ranks, claimed_folder, resume_point, start_processes
 
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
 """How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""
+DEAD_PROCESS = re.compile(r"DataLoader worker.*(killed|exited)[^.\n]*|subprocesses has abruptly died", re.IGNORECASE)
+"""How torch and datasets complain when a process that they have started is gone."""
+MEETING_SECONDS = 30.0
+"""After this time a rank says that it waits for the others."""
 
 
 def main(args: list[str] | None = None) -> None:
     """Parse, train, and say how it went."""
     with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose):
         cli = parse(args, description=__doc__, cli=FitCLI)
-        try:
-            fit(cli)
-        except Interrupted as interrupted:
-            stop(cli, interrupted)
-        except RuntimeError as error:
-            lost = LOST_CONNECTION.search(str(error))
-            if cli.trainer.world_size == 1 or lost is None:
+        signals = interruption_of(cli.trainer).signals
+        with signals.heard(lambda received: end_at_once(cli, received)):
+            try:
+                fit(cli)
+            except Interrupted as interrupted:
+                stop(cli, interrupted)
+            except Exception as error:
+                # What was interrupted may have made another error of it.
+                if signals.received and not signals.training:
+                    stop(cli, Interrupted(signal.Signals(signals.received)))
+                end_launched(cli)
+                if isinstance(error, RuntimeError) and (message := explain(cli, error)):
+                    raise UserError(message) from error
                 raise
-            raise UserError(
-                f"rank {cli.trainer.global_rank}: another process of this run has died ({lost[0]}). What it said, "
-                "or the system's log, is the reason; the same command with --ckpt_path auto goes on"
-            ) from error
-        finally:
-            leave_process_group()
+            finally:
+                leave_process_group()
 
 
 def fit(cli: FitCLI) -> None:
     """Start all ranks alike, train, report."""
     begin = time.perf_counter()
     trainer = cli.trainer
-    with in_one_line("trainer", ValueError):  # what a cluster's environment says does not fit the settings
+    # Before the ranks meet: no library has threads yet that a forked process would miss, and waiting has no limit.
+    cli.datamodule.prepare_data()
+    with (
+        patience(trainer),
+        in_one_line("trainer", ValueError),
+    ):  # what a cluster's environment says does not fit the settings
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
     resumed = load_start(cli)
@@ -83,19 +102,97 @@ def introduce(cli: FitCLI, resumed: Path | None) -> None:
     )
 
 
+@contextmanager
+def patience(trainer: L.Trainer) -> Iterator[None]:
+    """Say what is waited for if the ranks do not find each other."""
+
+    def note() -> None:
+        if not distributed.is_initialized():
+            print(
+                f"note: rank {trainer.global_rank} waits for the other processes of {trainer.world_size} at "
+                f"{meeting_point()}. A launcher (torchrun, srun) must start all of them: trainer.num_nodes is "
+                f"{trainer.num_nodes}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    timer = Timer(MEETING_SECONDS, note)
+    timer.daemon = True
+    if trainer.world_size > 1:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def meeting_point() -> str:
+    """Where the ranks of a run find each other."""
+    return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+
+
+def explain(cli: FitCLI, error: RuntimeError) -> str | None:
+    """What a library's error means for the user, where it is known."""
+    if dead := DEAD_PROCESS.search(str(error)):
+        return (
+            f"a process that prepares data or batches was ended from outside ({dead[0]}), most often because the "
+            "system's memory was full: free some or lower data.num_workers; the same command with --ckpt_path auto "
+            "goes on"
+        )
+    if cli.trainer.world_size == 1:
+        return None
+    if isinstance(error, distributed.DistError) and not distributed.is_initialized():
+        return (
+            f"rank {cli.trainer.global_rank}: the processes of this run cannot meet at {meeting_point()} "
+            f"({str(error).splitlines()[0]}): set MASTER_ADDR to the machine of rank 0 and MASTER_PORT to a free port "
+            "there"
+        )
+    if lost := LOST_CONNECTION.search(str(error)):
+        return (
+            f"rank {cli.trainer.global_rank}: another process of this run has died ({lost[0]}). What it said, "
+            "or the system's log, is the reason; the same command with --ckpt_path auto goes on"
+        )
+    return None
+
+
 def stop(cli: FitCLI, interrupted: Interrupted) -> NoReturn:
     """Say where to go on; exit with 128 and the signal's number, as shells count."""
+    if interrupted.step is None:
+        end_launched(cli)
+    requeued = requeue(cli.trainer, interrupted.received)
     if not cli.trainer.is_global_zero:
         # Lightning kills the whole job at once when a process that it has started fails.
         sys.exit(0)
-    print(f"\nStopped by {interrupted.received.name} after step {interrupted.step:,}: nothing is lost.")
-    print(f"Checkpoint: {interrupted.checkpoint}")
-    if interrupted.requeued:
-        print("SLURM has put the job back into its queue.")
+    if interrupted.step is None:
+        print(f"\nStopped by {interrupted.received.name} before the first step.")
     else:
-        print("To go on: the same command with --ckpt_path auto")
-    print(end="", flush=True)
+        print(f"\nStopped by {interrupted.received.name} after step {interrupted.step:,}: nothing is lost.")
+        print(f"Checkpoint: {interrupted.checkpoint}")
+    print_next(requeued)
     sys.exit(128 + interrupted.received)
+
+
+def end_at_once(cli: FitCLI, received: signal.Signals) -> None:
+    """What is left to do where the main thread cannot be waited for."""
+    end_launched(cli)
+    requeued = requeue(cli.trainer, received)
+    if cli.trainer.is_global_zero:
+        print(f"\nStopped by {received.name} at once.")
+        print_next(requeued)
+
+
+def print_next(requeued: bool) -> None:
+    """How the run goes on."""
+    if requeued:
+        print("SLURM has put the job back into its queue.", flush=True)
+    else:
+        print("To go on: the same command with --ckpt_path auto", flush=True)
+
+
+def end_launched(cli: FitCLI) -> None:
+    """Kill the ranks that this process has started: they would wait for it."""
+    if cli.trainer.strategy.launcher is not None:
+        cli.trainer.strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def leave_process_group() -> None:
@@ -146,4 +243,7 @@ def in_words(bleu: float) -> str:
 
 
 if __name__ == "__main__":
+    # A death without an exception (SIGBUS: a mapped file was cut off; SIGABRT) says at least where it happened.
+    if sys.stderr is not None:
+        faulthandler.enable()
     main()

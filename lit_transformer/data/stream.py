@@ -15,8 +15,8 @@ from lit_transformer.data.batching import BatchPlan, Integers, batches_by_length
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.tokenizer import Tokenizer
 
-# By name: Windows has no SIGUSR1.
-STOP_SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1"))
+# By name: Windows has neither SIGUSR1 nor SIGHUP.
+STOP_SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"))
 """What asks a run to save and stop."""
 
 

@@ -1,11 +1,8 @@
-"""Stopping a run from outside without losing a step: SIGTERM, SIGUSR1 and Ctrl-C save at the next step boundary."""
+"""Stopping a run from outside without losing a step: a signal saves at the next step boundary, on all ranks."""
 
 import os
 import signal
 import subprocess
-import threading
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -15,21 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import distributed
 
 from lit_transformer.batch import Batch
-from lit_transformer.data.stream import STOP_SIGNALS
 from lit_transformer.training.saving import checkpoints_of, ends_step
+from lit_transformer.training.signals import Interrupted, StopSignals
 
 REQUEUE_SIGNAL = "SIGUSR1"
-
-
-class Interrupted(Exception):
-    """Training was stopped by a signal, and everything up to `step` is saved in `checkpoint`."""
-
-    def __init__(self, received: signal.Signals, step: int, checkpoint: Path, requeued: bool) -> None:
-        super().__init__(f"{received.name} after step {step}")
-        self.received = received
-        self.step = step
-        self.checkpoint = checkpoint
-        self.requeued = requeued
 
 
 class Interruption(Callback):
@@ -39,21 +25,18 @@ class Interruption(Callback):
     micro-batch wait for the device to ask them. Here every rank tells the others in the background what it has
     received, and looks a step later at what all have: no step waits, and all ranks come to the same answer.
 
-    Under SLURM, SIGUSR1 also puts the job back into the queue, if Lightning's SLURM environment is to do so.
-    A second Ctrl-C ends the process at once.
     """
 
     def __init__(self) -> None:
-        self._received = 0
+        self.signals = StopSignals()
         self._agreed = 0
         self._group: distributed.ProcessGroup | None = None
         self._asked: tuple[distributed.Work, torch.Tensor] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning gives the handlers back that it has found before its own, when it ends.
-        if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                signal.signal(number, self._receive)
+        # Lightning has just put its own before them. It gives back what it has found when it ends.
+        self.signals.install()
+        self.signals.training = True
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _no_broadcast  # type: ignore[method-assign]
         if trainer.world_size > 1:
             self._group = distributed.new_group(backend="gloo")
@@ -72,25 +55,17 @@ class Interruption(Callback):
         # Not earlier: a validation that was due after the step is made before, and is part of the checkpoint.
         if self._agreed:
             self._settle()
-            received = signal.Signals(self._agreed)
-            requeued = received.name == REQUEUE_SIGNAL and _requeue(trainer)
-            raise Interrupted(received, trainer.global_step, checkpoints_of(trainer).last_saved, requeued)
+            raise Interrupted(signal.Signals(self._agreed), trainer.global_step, checkpoints_of(trainer).last_saved)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._settle()
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._received == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-        self._received = number
-
     def _ask(self) -> int:
         """The signal that any rank had received a step ago; without other ranks, that this one has."""
         if self._group is None:
-            return self._received
+            return self.signals.received
         answer = self._settle()
-        received = torch.tensor(self._received)
+        received = torch.tensor(self.signals.received)
         work = distributed.all_reduce(received, op=distributed.ReduceOp.MAX, group=self._group, async_op=True)
         self._asked = work, received
         return answer
@@ -109,17 +84,25 @@ def _no_broadcast() -> None:
     """In the place of Lightning's question to all ranks, which nobody needs here."""
 
 
-def _requeue(trainer: L.Trainer) -> bool:
-    """Puts this SLURM job back into the queue; false where there is none or that is switched off or fails."""
+def interruption_of(trainer: L.Trainer) -> Interruption:
+    """The callback that stops the run."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Interruption))  # type: ignore[attr-defined]
+
+
+def requeue(trainer: L.Trainer, received: signal.Signals) -> bool:
+    """Put this SLURM job back into the queue if the signal asks for it and Lightning's SLURM environment is to do so.
+
+    Returns:
+        Whether rank 0 has done so.
+    """
     environment = trainer._accelerator_connector.cluster_environment
-    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+    if received.name != REQUEUE_SIGNAL or not isinstance(environment, SLURMEnvironment):
+        return False
+    if not (environment.auto_requeue and trainer.is_global_zero):
         return False
     array_job = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array_job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array_job else os.environ["SLURM_JOB_ID"]
-    done = True
-    if trainer.is_global_zero:
-        try:
-            done = subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
-        except OSError:
-            done = False
-    return done
+    try:
+        return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
+    except OSError:
+        return False

@@ -9,11 +9,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from lit_transformer import checkpoint as checkpoints
-from lit_transformer.training.interruption import Interruption
+from lit_transformer.data.corpus import find_text
+from lit_transformer.fit import main
 from lit_transformer.training.start import LOCK
+from tests.processes import fork, status_of, wait_for_file
 from tests.runs import EVERY, MAX_STEPS, Run, arguments, fit, load, make_corpus, own_lines, same
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
@@ -68,7 +71,7 @@ def test_a_run_that_is_stopped_again_and_again_is_the_uninterrupted_one(
     corpus: Path, uninterrupted: Run, tmp_path: Path
 ) -> None:
     """Weights and optimizer to the bit, with dropout and accumulation; no point of a curve missing or drawn twice."""
-    for number, step in ((signal.SIGTERM, 20), (signal.SIGKILL, 110), (signal.SIGINT, 140)):
+    for number, step in ((signal.SIGHUP, 20), (signal.SIGKILL, 110), (signal.SIGINT, 140)):
         process = start(corpus, tmp_path)
         output = stop(process, number, after_step=step)
         if number == signal.SIGKILL:
@@ -128,26 +131,14 @@ def test_ctrl_c_leaves_the_worker_process_at_work(corpus: Path, tmp_path: Path) 
     assert "Stopped by SIGINT" in output
 
 
-def test_second_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    handlers, sent = {}, []
-    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.update({number: handler}))
-    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
-    interruption = Interruption()
-    interruption._receive(signal.SIGINT, None)
-    assert not sent
-    interruption._receive(signal.SIGINT, None)
-    assert handlers == {signal.SIGINT: signal.SIG_DFL}
-    assert sent == [(os.getpid(), signal.SIGINT)]
-
-
-def test_slurm_job_is_requeued(corpus: Path, tmp_path: Path) -> None:
-    """By SIGUSR1, which SLURM sends before the time is up, with the checkpoint already there."""
-    scontrol = tmp_path / "bin" / "scontrol"
+def slurm(folder: Path, root: Path) -> dict[str, object]:
+    """The environment of a SLURM job whose `scontrol` notes in `folder` how it is called and what is saved then."""
+    scontrol = folder / "bin" / "scontrol"
     scontrol.parent.mkdir()
-    note, folder = tmp_path / "calls", tmp_path / "runs"
-    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {note}\nls {folder}/*/*/checkpoints >> {note}\n')
+    note = folder / "calls"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {note}\nls {root}/*/*/checkpoints >> {note}\n')
     scontrol.chmod(0o755)
-    environment = {
+    return {
         "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
         "SLURM_JOB_ID": 77,
         "SLURM_JOB_NAME": "fit",
@@ -158,13 +149,48 @@ def test_slurm_job_is_requeued(corpus: Path, tmp_path: Path) -> None:
         "SLURM_NODEID": 0,
         "SLURM_NODELIST": "localhost",
     }
-    process = start(corpus, folder, environment)
+
+
+def test_slurm_job_is_requeued(corpus: Path, tmp_path: Path) -> None:
+    """By SIGUSR1, which SLURM sends before the time is up, with the checkpoint already there."""
+    folder = tmp_path / "runs"
+    process = start(corpus, folder, slurm(tmp_path, folder))
     output = stop(process, signal.SIGUSR1, after_step=20)
     assert process.returncode == 128 + signal.SIGUSR1
     assert "back into its queue" in output
-    call, *files = note.read_text().splitlines()
+    call, *files = (tmp_path / "calls").read_text().splitlines()
     assert call == "requeue 77"
     assert Path(output.split("Checkpoint: ")[1].splitlines()[0]).name in files
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_before_the_first_step(
+    number: signal.Signals, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process prepares the same text, here for ever; SLURM's signal puts the job back into the queue."""
+    fingerprint = find_text(str(corpus), split="train", source="en", target="de", cache_dir=tmp_path).fingerprint
+    cache, output = tmp_path / "cache", tmp_path / "output"
+    (cache / "text").mkdir(parents=True)
+    for name, value in slurm(tmp_path, tmp_path / "runs").items():
+        monkeypatch.setenv(name, str(value))
+
+    def run() -> int:
+        with output.open("w") as file:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        main(arguments(corpus, tmp_path / "runs", data__cache_dir=cache))
+        return 0
+
+    with FileLock(cache / "text" / f"{fingerprint}.arrow.lock"):
+        child = fork(run)
+        wait_for_file(output, "waiting for it")
+        os.kill(child, number)
+        assert status_of(child) == 128 + number
+    assert f"Stopped by {number.name} before the first step" in output.read_text()
+    assert "Traceback" not in output.read_text()
+    assert (tmp_path / "calls").exists() == (number == signal.SIGUSR1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the child process in Linux' /proc")
