@@ -16,6 +16,7 @@ from lit_transformer.batch import Batch
 from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.errors import UserError, is_out_of_memory
 from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.ranks import on_all_ranks
 
 if sys.platform != "win32":
     import resource
@@ -47,6 +48,10 @@ class Memory(Callback):
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # Devices differ in what else they hold, and a rank that fails alone would leave the others waiting.
+        on_all_ranks(lambda: self._try(trainer, pl_module))
+
+    def _try(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitTransformer)
         data: BatchSource = trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
         strategy, limit = trainer.strategy, data.max_tokens_per_device
@@ -65,9 +70,10 @@ class Memory(Callback):
                 tokens = data.plan.micro_batch_tokens(trainer.world_size * trainer.accumulate_grad_batches).max()
                 print(f"data.max_tokens_per_device auto: {tokens:,} padded tokens a side", flush=True)
         elif not trial.fits(trainer.accumulate_grad_batches):
+            rank = f" of rank {trainer.global_rank}" if trainer.world_size > 1 else ""
             raise UserError(
                 f"micro-batches of data.max_tokens_per_device {limit} do not fit into the memory of "
-                f"{strategy.root_device}: give fewer, or auto (the optimizer steps stay the same), or lower "
+                f"{strategy.root_device}{rank}: give fewer, or auto (the optimizer steps stay the same), or lower "
                 "data.max_length"
             )
 

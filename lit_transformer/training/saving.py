@@ -12,7 +12,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import Batch
 from lit_transformer.errors import Dispensable, UserError
+from lit_transformer.files import remove_unfinished
 from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.ranks import on_all_ranks
 
 CURVES = Dispensable("curves or settings")
 """Encloses whatever writes them into a run's folder."""
@@ -28,13 +30,23 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def __init__(self, read: dict[str, Any] | None = None) -> None:
         super().__init__()
         self._read = read
+        self._failure: UserError | None = None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         read, self._read = self._read, None  # as large as the run's whole state
         return checkpoints.read(Path(path)) if read is None else read
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        checkpoints.save(checkpoint, Path(path))
+        try:
+            checkpoints.save(checkpoint, Path(path))
+        except UserError as error:
+            # Rank 0 alone writes. The others wait at a barrier that it must reach before all of them raise this.
+            self._failure = error
+
+    def raise_failure(self) -> None:
+        """Raise what has gone wrong in saving."""
+        if self._failure is not None:
+            raise self._failure
 
 
 class Checkpoints(CheckpointCallback):
@@ -66,6 +78,13 @@ class Checkpoints(CheckpointCallback):
         # Before there was a selection BLEU alone chose the best: below 1 that choice meant nothing.
         by_bleu = self.best_bleu if self.best_bleu >= 1.0 else -math.inf
         self.best_selection = state_dict.get("best_selection", by_bleu)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        folder = self._folder(trainer)
+        if trainer.is_global_zero:
+            # A killed process of this run may have left some, as large as checkpoints.
+            for name in ("step-", "best-step-", "interrupted-step-"):
+                remove_unfinished(folder, name)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -100,7 +119,7 @@ class Checkpoints(CheckpointCallback):
     def _save_best(self, trainer: L.Trainer) -> None:
         folder, former = self._folder(trainer), self.best_step
         self.best_step = trainer.global_step
-        trainer.save_checkpoint(checkpoints.best_path(folder, self.best_step))
+        write(trainer, checkpoints.best_path(folder, self.best_step))
         if trainer.is_global_zero and former is not None and former != self.best_step:
             checkpoints.best_path(folder, former).unlink(missing_ok=True)
 
@@ -119,7 +138,7 @@ class Checkpoints(CheckpointCallback):
             if isinstance(logger, TensorBoardLogger):
                 with CURVES:
                     logger.experiment.flush()
-        trainer.save_checkpoint(path)
+        write(trainer, path)
         self.last_saved = path
         if trainer.is_global_zero:
             former = [old for old in checkpoints.interrupted_steps(path.parent) if old != path]
@@ -129,6 +148,13 @@ class Checkpoints(CheckpointCallback):
     @staticmethod
     def _folder(trainer: L.Trainer) -> Path:
         return run_folder(trainer) / checkpoints.FOLDER
+
+
+def write(trainer: L.Trainer, path: Path) -> None:
+    """Write a checkpoint; all ranks must call it, and all of them raise the `UserError` of the one that writes."""
+    trainer.save_checkpoint(path)
+    if isinstance(io := trainer.strategy.checkpoint_io, WholeCheckpointIO):
+        on_all_ranks(io.raise_failure)
 
 
 def run_folder(trainer: L.Trainer) -> Path:

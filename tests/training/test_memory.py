@@ -19,6 +19,7 @@ from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.stream import make_batch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.training import ranks
 from lit_transformer.training.memory import Memory, Trial, fewest
 from lit_transformer.training.module import LitTransformer
 from tests.runs import fit, make_corpus
@@ -142,6 +143,20 @@ def test_fit_says_at_once_that_it_does_not_fit(tmp_path: Path, capfd: pytest.Cap
     last_line = capfd.readouterr().err.splitlines()[-1]
     assert re.match(r"error: micro-batches of data\.max_tokens_per_device 2000 do not fit .* give fewer", last_line)
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
+
+
+def test_what_does_not_fit_on_one_rank_ends_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fits_here(*_: Any) -> bool:
+        monkeypatch.setattr(ranks, "gather", lambda mine: [mine, UserError("it does not fit on rank 1")])
+        return True
+
+    monkeypatch.setattr(Trial, "fits", fits_here)
+    with pytest.raises(SystemExit) as status:
+        fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", trainer__max_steps=2)
+    assert status.value.code == 2
+    assert "it does not fit on rank 1" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
