@@ -48,7 +48,7 @@ def main(args: list[str] | None = None) -> None:
                 if signals.received and not signals.training:
                     stop(cli, Interrupted(signal.Signals(signals.received)))
                 end_launched(cli)
-                if isinstance(error, RuntimeError) and (message := explain(cli, error)):
+                if message := explain(cli, error):
                     raise UserError(message) from error
                 raise
             finally:
@@ -131,11 +131,14 @@ def meeting_point() -> str:
     return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
-def explain(cli: FitCLI, error: RuntimeError) -> str | None:
+def explain(cli: FitCLI, error: Exception) -> str | None:
     """What a library's error means for the user, where it is known."""
-    if dead := DEAD_PROCESS.search(str(error)):
+    if not isinstance(error, RuntimeError | ConnectionError | EOFError):
+        return None
+    # What a process had sent before it died still needs it.
+    if isinstance(error, ConnectionError | EOFError) or DEAD_PROCESS.search(str(error)):
         return (
-            f"a process that prepares data or batches was ended from outside ({dead[0]}), most often because the "
+            f"a process that prepares data or batches was ended from outside ({error}), most often because the "
             "system's memory was full: free some or lower data.num_workers; the same command with --ckpt_path auto "
             "goes on"
         )
