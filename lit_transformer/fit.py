@@ -61,10 +61,8 @@ def fit(cli: FitCLI) -> None:
     trainer = cli.trainer
     # Before the ranks meet: no library has threads yet that a forked process would miss, and waiting has no limit.
     cli.datamodule.prepare_data()
-    with (
-        patience(trainer),
-        in_one_line("trainer", ValueError),
-    ):  # what a cluster's environment says does not fit the settings
+    # ValueError: what a cluster's environment says does not fit the settings.
+    with patience(trainer), in_one_line("trainer", ValueError):
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
     resumed = load_start(cli)
