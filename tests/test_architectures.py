@@ -18,7 +18,7 @@ SIZES: dict[str, Any] = {
     "model__transformer__d_ff": 8,
     "model__transformer__num_heads": 2,
     "model__transformer__num_layers": 3,
-    "model__transformer__max_positions": 4096,  # as many numbers as all else, so that a copy in each layer would show
+    "model__transformer__max_positions": 8192,  # as many numbers as all else, so that a copy in each layer would show
     "trainer__val_check_interval": 2,
     "checkpoints__every_n_steps": 1,
 }
@@ -80,6 +80,6 @@ def test_long_validation_sentences_do_not_end_a_run_with_learned_positions(corpu
         with (tmp_path / "corpus" / f"valid.{language}").open("a", encoding="utf-8") as file:
             file.write(word * 300 + "\n")
     changes = SIZES | {"model__transformer__positions": "learned", "model__transformer__max_positions": 64}
-    run = fit(tmp_path / "corpus", tmp_path / "runs", **changes, trainer__max_steps=2, attention__sentences=2)
+    run = fit(tmp_path / "corpus", tmp_path / "runs", **changes, trainer__max_steps=2)
     assert "1 validation sentences have more than transformer.max_positions 64 tokens on a side" in run.output
     assert run.output.index("are cut there") < run.output.index("step       2")
