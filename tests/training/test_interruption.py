@@ -196,12 +196,12 @@ def test_a_signal_before_the_first_step(
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the child process in Linux' /proc")
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_dies_ends_the_run(rank: int, corpus: Path, tmp_path: Path) -> None:
-    """With a reason, and within a minute; what it leaves can be gone on from."""
+    """With a reason, and before others give up waiting; what it leaves can be gone on from."""
     process = start(corpus, tmp_path, trainer__devices=2)
     wait_for(process, 60)
     child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
     os.kill((process.pid, child)[rank], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode != 0
     assert "Traceback" not in errors
     assert re.search("another process of this run has died|terminated with code", errors)
