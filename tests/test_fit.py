@@ -21,6 +21,7 @@ import yaml
 from torch import Tensor, distributed
 
 from lit_transformer import Translator
+from lit_transformer import Translator
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import BOS_ID, EOS_ID
 from lit_transformer.data.copy_task import copy_pairs
@@ -204,6 +205,7 @@ MISTAKES = {
     "another vocabulary": ({"ckpt_path": "RUN", "model__vocab_size": 300}, r"--ckpt_path was trained with another voc"),
     "another architecture": ({"ckpt_path": "RUN", "model__transformer__d_ff": 64}, r"--model\.transformer\.d_ff 128"),
     "half a checkpoint": ({"ckpt_path": "HALF"}, r"half\.ckpt is damaged, truncated or not a checkpoint"),
+    "a model folder": ({"ckpt_path": "FOLDER"}, r"/model is a folder, not the file of a checkpoint: give a step-STEP"),
     "an average": ({"ckpt_path": "AVERAGE"}, r"has no training state, as an average has none"),
     "accumulation": ({"trainer__accumulate_grad_batches": 2}, r"accumulate_grad_batches is set by the project"),
     "vocabulary": ({"model__vocab_size": 100_000}, r"--model\.vocab_size 100000 is more than the text can give"),
@@ -225,6 +227,9 @@ def test_mistakes(name: str, corpus: Path, run: Run, tmp_path: Path, capfd: pyte
     average = {name: content[name] for name in (checkpoints.WEIGHTS, checkpoints.ENTRY)}
     checkpoints.save(average, tmp_path / "average.ckpt")
     places = {"RUN": run.checkpoint(100), "AVERAGE": tmp_path / "average.ckpt", "HALF": tmp_path / "half.ckpt"}
+    places["FOLDER"] = tmp_path / "model"
+    if name == "a model folder":
+        Translator.load(run.checkpoint(100)).save_pretrained(places["FOLDER"])
     places["HALF"].write_bytes(places["RUN"].read_bytes()[:9999])
     changes = {option: places.get(value, value) for option, value in changes.items()}
     with pytest.raises(SystemExit) as exit_status:

@@ -304,7 +304,10 @@ LAUGHS = "a: &a [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
 
 
 @pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml", "dataset_infos.json"])
-@pytest.mark.parametrize("text", [LAUGHS + "configs: *l\n", "configs: [" * 9999, "configs: {", "a: 1\n" * 9])
+@pytest.mark.parametrize(
+    "text",
+    [LAUGHS + "configs:\n- config_name: default\n  data_files: *l\n", "configs: [" * 9999, "configs: {", "a: 1\n" * 9],
+)
 def test_cards_are_not_read(tmp_path: Path, card: str, text: str) -> None:
     Dataset.from_dict({"en": ["a"], "de": ["b"]}).to_parquet(tmp_path / "copy/train.parquet")
     (tmp_path / "copy" / card).write_text(text if card.endswith(".yaml") else f"---\n{text}---\n")
