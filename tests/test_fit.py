@@ -21,7 +21,6 @@ import yaml
 from torch import Tensor, distributed
 
 from lit_transformer import Translator
-from lit_transformer import Translator
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import BOS_ID, EOS_ID
 from lit_transformer.data.copy_task import copy_pairs
