@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn, Self, TextIO
+from typing import Any, NoReturn, Self, TextIO, TypeVar
 
 
 class UserError(ValueError):
@@ -38,21 +38,32 @@ def enough_memory(remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def in_one_line(place: str, kind: type[Exception] = Exception) -> Iterator[None]:
+def in_one_line(place: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turn what jsonargparse, Lightning and torch say of a setting into a line for the user.
 
     Args:
         place: Begins the line.
-        kind: The exceptions that are about settings. Others pass as defects.
+        kinds: The exceptions that are about settings; all if there are none. Others pass as defects.
     """
+    about_settings = kinds or (Exception,)
     try:
         yield
     except (UserError, UnicodeEncodeError):
         raise
     except UnicodeDecodeError as error:
         raise UserError(f"a file of --config is not UTF-8 ({error.reason}): convert it") from error
-    except kind as error:
+    except about_settings as error:
         raise UserError(f"{place}: {str(error) or type(error).__name__} (all settings: --print_config)") from error
+
+
+Kind = TypeVar("Kind", bound=BaseException)
+
+
+def underlying(error: BaseException | None, kind: type[Kind]) -> Kind | None:
+    """The exception of a kind over which libraries may have put exceptions of their own, if there is one."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class Parser(argparse.ArgumentParser):
@@ -100,12 +111,10 @@ class Dispensable(ContextDecorator):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        # Libraries put exceptions of their own over the system's.
-        while error is not None and not isinstance(error, OSError):
-            error = error.__cause__ or error.__context__
-        if error is not None:
-            self.lose(error)
-        return error is not None
+        failure = underlying(error, OSError)
+        if failure is not None:
+            self.lose(failure)
+        return failure is not None
 
     @contextmanager
     def in_threads(self) -> Iterator[None]:
@@ -154,16 +163,24 @@ def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -
             yield
             # Here, where it can be reported, and not when Python ends.
             print(end="", flush=True)
-        except UserError as error:
-            print(f"error: {printable(str(error))}", file=sys.stderr)
-            sys.exit(2)
-        except UnicodeEncodeError as error:
-            # Python turns the bytes of a file's name into half surrogate pairs if they are not UTF-8.
-            print(f"error: {error.object!a:.200} is not UTF-8 and cannot be used here: rename it", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)  # 128 and the signal's number, as shells count
+        except (Exception, KeyboardInterrupt) as error:
+            sys.exit(_report(error))
+
+
+def _report(error: BaseException) -> int:
+    """Say in one line why a command ends, and return its status; what is a defect is raised again."""
+    if underlying(error, KeyboardInterrupt) is not None:
+        print("interrupted", file=sys.stderr)
+        return 130  # 128 and the signal's number, as shells count
+    if isinstance(error, UserError):
+        message = printable(str(error))
+    elif isinstance(error, UnicodeEncodeError):
+        # Python turns the bytes of a file's name into half surrogate pairs if they are not UTF-8.
+        message = f"{error.object!a:.200} is not UTF-8 and cannot be used here: rename it"
+    else:
+        raise error
+    print(f"error: {message}", file=sys.stderr)
+    return 2
 
 
 @contextmanager

@@ -70,7 +70,8 @@ def fit(cli: FitCLI) -> None:
         if trainer.is_global_zero:
             introduce(cli, resumed)
         remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
-        with enough_memory(remedy), in_one_line("trainer", MisconfigurationException), CURVES.in_threads():
+        refusals = (MisconfigurationException, OverflowError)
+        with enough_memory(remedy), in_one_line("the settings cannot be used", *refusals), CURVES.in_threads():
             trainer.fit(cli.model, cli.datamodule, ckpt_path=resumed, weights_only=True)
         run = run_folder(trainer)
     if trainer.is_global_zero:

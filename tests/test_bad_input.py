@@ -222,13 +222,14 @@ def test_fit(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert not list((place / "runs").rglob("*.ckpt"))
 
 
+@pytest.mark.parametrize("setting", ["--trainer.limit_val_batches 0.001", f"--data.max_tokens_per_device {10**30}"])
 def test_settings_that_are_refused_where_training_starts(
-    place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    setting: str, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        fit.main(arguments("fit", place, f"--trainer.limit_val_batches 0.001 --trainer.default_root_dir {tmp_path}"))
+        fit.main(arguments("fit", place, f"{setting} --trainer.default_root_dir {tmp_path}"))
     last = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
-    assert re.match(r"error: trainer: .*limit_val_batches.* \(all settings: --print_config\)", last)
+    assert re.match(r"error: the settings cannot be used: .* \(all settings: --print_config\)", last)
 
 
 def test_a_launcher_that_is_missing(
@@ -252,6 +253,7 @@ def test_names_that_are_not_utf8(place: Path, tmp_path: Path, capfd: pytest.Capt
 
 SEARCH = {
     "--beam_size 0": r"beam_size is 0: it must be at least 1",
+    "--beam_size 99999999999999999999": r"beam_size is 99999999999999999999: it must be at most 10000",
     "--beam_size four": r"--beam_size.*\bfour\b",
     "--length_penalty -1": r"length_penalty is -1\.0: it must be",
     "--length_penalty nan": r"length_penalty is nan: it must be",

@@ -232,7 +232,11 @@ def test_ctrl_c(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        finally:
+            if name == "check":  # as `datasets` does when it is interrupted
+                raise TimeoutError
 
     main, place, function = COMMANDS[name]
     monkeypatch.setattr(place, function, interrupt)

@@ -7,6 +7,7 @@ never mistaken for old. It knows no batches and no model.
 import hashlib
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -124,7 +125,7 @@ def _tokenize(
     with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=UNFINISHED) as scratch:
         tokenized = pairs.with_format("arrow").map(
             _encode_batch,
-            fn_kwargs={"tokenizer": tokenizer, "schema": schema},
+            fn_kwargs={"tokenizer": tokenizer, "schema": schema, "main_process": os.getpid()},
             batched=True,
             batch_size=_BATCH_SIZE,
             writer_batch_size=_BATCH_SIZE,
@@ -145,7 +146,11 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _encode_batch(table: pa.Table, tokenizer: Tokenizer, schema: pa.Schema) -> pa.Table:
+def _encode_batch(table: pa.Table, tokenizer: Tokenizer, schema: pa.Schema, main_process: int) -> pa.Table:
+    if os.getpid() != main_process:
+        # A terminal sends Ctrl-C to all processes: the main one answers it, and ends the others by SIGTERM.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     columns = []
     for name in _COLUMNS:
         sequences = tokenizer.encode(table[name].to_pylist())
