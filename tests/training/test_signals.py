@@ -1,7 +1,11 @@
 """A signal ends a process wherever its main thread is; each test stops a process that was forked for it."""
 
+import contextlib
 import ctypes
+import faulthandler
+import io
 import os
+import runpy
 import signal
 import sys
 import time
@@ -9,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lit_transformer import fit
 from lit_transformer.training import signals as signals_module
 from lit_transformer.training.signals import Interrupted, StopSignals
 from tests.processes import LIMIT_SECONDS, fork, status_of, wait_for_file
@@ -107,3 +112,16 @@ def test_handlers_are_given_back() -> None:
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_a_death_without_an_exception_says_where_it_happened() -> None:
+    """A bus error, where a mapped file of the cache was cut off; an abort, where a library got no memory."""
+
+    def run() -> int:
+        faulthandler.disable()
+        sys.argv[1:] = ["--help"]
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+            runpy.run_path(fit.__file__, run_name="__main__")
+        return int(faulthandler.is_enabled())
+
+    assert status_of(fork(run)) == 1
