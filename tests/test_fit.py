@@ -426,12 +426,15 @@ def test_fully_sharded_training_takes_the_same_steps(
 def test_fully_sharded_training_in_mixed_precision_reports_the_truth(
     micro_batches: int, tokens_per_device: int, corpus: Path, tmp_path: Path, repo_root: Path
 ) -> None:
-    """The loss and gradient norm of one device in float32, but for bfloat16's rounding; all 64 pairs are a step."""
+    """The loss and gradient norm of one device in float32, but for bfloat16's rounding; all 64 pairs are a step.
+
+    A report is of 320 micro-batches: sums in bfloat16 would not grow beyond 256.
+    """
     changes = {
         "model__transformer__dropout": 0.0,
         "data__tokens_per_batch": 2000,
-        "trainer__max_steps": 3,
-        "trainer__log_every_n_steps": 3,
+        "trainer__max_steps": 320 // micro_batches,
+        "trainer__log_every_n_steps": 320 // micro_batches,
     }
     truth = fit(corpus, tmp_path / "alone", **changes, data__max_tokens_per_device=2000)
     sharded = fit_fully_sharded(
