@@ -432,6 +432,7 @@ def test_fully_sharded_training_in_mixed_precision_reports_the_truth(
     """
     changes = {
         "model__transformer__dropout": 0.0,
+        "model__learning_rate_scale": 0.01,  # roundings must not become other weights
         "data__tokens_per_batch": 2000,
         "trainer__max_steps": 320 // micro_batches,
         "trainer__log_every_n_steps": 320 // micro_batches,
