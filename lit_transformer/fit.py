@@ -84,7 +84,7 @@ def load_start(cli: FitCLI) -> Path | None:
     found = resume_point(trainer, cli.config.ckpt_path)
     cli.model.resumed = found.content if found else None
     # A strategy that restores after its setup reads parts of the file by itself.
-    kept = found.content if found and not trainer.strategy.restore_checkpoint_after_setup else None
+    kept = None if trainer.strategy.restore_checkpoint_after_setup else found
     trainer.strategy.checkpoint_io = WholeCheckpointIO(kept)
     return found.path if found else None
 

@@ -24,17 +24,19 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`).
 
     Args:
-        read: The content of the checkpoint that training resumes from, if it has been read already.
+        found: The checkpoint that training resumes from. It has been read already and is handed out once.
     """
 
-    def __init__(self, read: dict[str, Any] | None = None) -> None:
+    def __init__(self, found: checkpoints.Found | None = None) -> None:
         super().__init__()
-        self._read = read
+        self._found = found
         self._failure: UserError | None = None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        read, self._read = self._read, None  # as large as the run's whole state
-        return checkpoints.read(Path(path)) if read is None else read
+        found, self._found = self._found, None  # as large as the run's whole state
+        if found is not None and found.path == Path(path):
+            return found.content
+        return super().load_checkpoint(path, weights_only=weights_only)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:
