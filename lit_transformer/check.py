@@ -8,12 +8,13 @@ import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from lit_transformer.errors import user_errors_to_exit
+from lit_transformer.errors import UserError, in_one_line, user_errors_to_exit
 from lit_transformer.training import preflight
 from lit_transformer.training.command_line import FitCLI, parse
 from lit_transformer.training.memory import Trial
 from lit_transformer.training.start import find_start
 
+MOST_DEVICES = 1_000_000
 MEASURED_TOKENS = 2048
 """Padded tokens on a side that are enough to measure with, and little enough for a laptop."""
 
@@ -34,12 +35,19 @@ class CheckCLI(FitCLI):
         asked = str(self.config.trainer.devices)
         here = max(torch.cuda.device_count(), 1)
         self.devices = int(self.config.trainer.num_nodes) * (int(asked) if asked.isdecimal() else here)
+        if not 1 <= self.devices <= MOST_DEVICES:
+            raise UserError(
+                f"trainer.devices x trainer.num_nodes is {self.devices}: it must be from 1 to {MOST_DEVICES:,}"
+            )
+        rate = self.config.tokens_per_second
+        if rate is not None and rate <= 0:
+            raise UserError(f"tokens_per_second is {rate}: it must be above 0")
         return super().instantiate_trainer(**settings, devices=1, num_nodes=1, logger=False)
 
 
 def main(args: list[str] | None = None) -> None:
     """Parse, prepare the data, look, print."""
-    with user_errors_to_exit():
+    with user_errors_to_exit(), in_one_line("the settings cannot be used", OverflowError):
         check(parse(args, description=__doc__, cli=CheckCLI))
 
 

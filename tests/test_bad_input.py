@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_transformer import align, attention, average, checkpoint, fit, test, translate
+from lit_transformer import align, attention, average, check, checkpoint, fit, test, translate
 from lit_transformer.data.tokenizer import Tokenizer
 from tests.runs import own_lines
 
@@ -220,6 +220,13 @@ FIT = {
 def test_fit(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert re.search(FIT[line], complaint("fit", arguments("fit", place, line), capfd))
     assert not list((place / "runs").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("setting", ["--trainer.devices=0", "--trainer.num_nodes=-1", "--tokens_per_second=0"])
+def test_check_refuses_what_it_cannot_count_with(setting: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        check.main([*arguments("fit", place, ""), setting])
+    assert re.fullmatch(r"error: .* it must be (from 1 to 1,000,000|above 0)\n", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize("setting", ["--trainer.limit_val_batches 0.001", f"--data.max_tokens_per_device {10**30}"])
