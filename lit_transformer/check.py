@@ -137,7 +137,7 @@ def say_costs(cli: CheckCLI, batches: preflight.Batches, parameters: int) -> Non
         f"{in_bytes(activations)} for the largest micro-batch",
     )
     needed = parameters * preflight.SAVED_BYTES_PER_PARAMETER * (settings.checkpoints.keep + 2)
-    free = shutil.disk_usage(settings.trainer.default_root_dir).free
+    free = shutil.disk_usage(Path(settings.trainer.default_root_dir)).free
     say("disk", f"{in_bytes(needed)} of checkpoints, {in_bytes(free)} free")
     if needed > free:
         say("warning", "the checkpoints will not fit on the disk: make room or lower checkpoints.keep")
