@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # One thread, here and in child processes: sums have one order, and tests do not fight over shared cores.
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+    # Child processes inherit what `nohup` or a shell's `&` has made of them, and the tests are about signals.
+    for name, handler in (("SIGHUP", signal.SIG_DFL), ("SIGINT", signal.default_int_handler)):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     # No deadline, because the first call of a kernel is slow. The same examples in every run, so that a
     # failure belongs to the change that it appears with.
     hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None)
