@@ -31,7 +31,9 @@ def run(options: argparse.Namespace) -> None:
         )
     chosen = steps[-options.last :]
     output = Path(options.output) if options.output else folder / f"average-{options.last}"
-    with new_folder(output) as unfinished:
+    # Only the command's own place: a run that went on is averaged there again.
+    replaceable = () if options.output else model_folder.FILES
+    with new_folder(output, replaceable=replaceable) as unfinished:
         mean = checkpoint.average(chosen)
         model_folder.write(
             unfinished, mean.transformer, mean.tokenizer, source=mean.source, target=mean.target, step=mean.step

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -91,8 +92,12 @@ def expanded(path: str | Path) -> Path:
 
 
 def check_regular(path: Path) -> None:
-    """Raises where a path leads to a device or a pipe, whose end nobody knows; nothing there is fine."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    """Raise UserError if a path leads to a device or a pipe, which may never end. A missing file passes."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # opening it says why
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UserError(f"{path} is a device or a pipe: give a file, or remove it")
 
 

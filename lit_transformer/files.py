@@ -3,7 +3,7 @@
 import glob
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from errno import EACCES, EISDIR, ENOTEMPTY
 from pathlib import Path
@@ -67,7 +67,7 @@ def output_file(path: Path, *, inputs: Iterable[Path]) -> Iterator[Path]:
             raise IsADirectoryError(EISDIR, "it is a folder")
         if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & ANYBODY_WRITES):
             raise PermissionError(EACCES, "it is read-only")
-        with whole_file(path.resolve()) as unfinished:
+        with whole_file(Path(os.path.realpath(path))) as unfinished:
             unfinished.touch()
             yield unfinished
     except OSError as error:
@@ -90,20 +90,26 @@ def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
 
 
 @contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
-    """Give a folder to fill; it becomes `path` when all went well, else it is removed.
+def new_folder(path: str | Path, *, replaceable: Collection[str] = ()) -> Iterator[Path]:
+    """Give a folder to fill. It becomes `path` if all goes well, else it is removed.
 
-    Nothing is ever replaced: only an empty folder may be there already. Enter it before the work whose result it is
-    to hold, so that a place where nothing can be written is known.
+    Enter it before the work whose result it will hold, so that a place where nothing can be written is known early.
+
+    Args:
+        path: The new folder. An empty one may be there already.
+        replaceable: Names of files that may be there, too, and are replaced. Any other file is an error.
     """
-    path = expanded(path).resolve()
-    unfinished = path.with_name(f"{path.name}.{token_hex(8)}{UNFINISHED}")
+    path = Path(os.path.realpath(expanded(path)))
+    unfinished = path.parent / f"{path.name}.{token_hex(8)}{UNFINISHED}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and any(path.iterdir()):
+        former = list(path.iterdir()) if path.exists() else []
+        if not {file.name for file in former} <= set(replaceable):
             raise OSError(ENOTEMPTY, os.strerror(ENOTEMPTY))
         unfinished.mkdir()
         yield unfinished
+        for file in former:
+            file.unlink()
         if path.exists():
             path.rmdir()
         unfinished.rename(path)

@@ -36,6 +36,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 VOCABULARY = "sentencepiece.model"
 CARD = "README.md"
+FILES = (CONFIG, WEIGHTS, VOCABULARY, CARD)
 MODEL_TYPE = "lit_transformer"
 FORMAT = 1
 HUB_PREFIX = "hf:"

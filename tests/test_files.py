@@ -8,8 +8,10 @@ import pytest
 
 from lit_transformer import attention
 from lit_transformer import test as test_command
+from lit_transformer.data.text_folder import pair_batches
 from lit_transformer.errors import UserError
-from lit_transformer.files import output_file, remove_unfinished, whole_file
+from lit_transformer.evaluation.alignment_error import read_gold
+from lit_transformer.files import new_folder, output_file, remove_unfinished, whole_file
 
 
 def test_two_containers_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,3 +133,40 @@ def test_commands_name_their_inputs(tiny_run: Path, tmp_path: Path, capsys: pyte
             main([*args, str(output)])
         assert capsys.readouterr().err.startswith(f"error: --output {output} is an input of this command ")
         assert output.read_bytes() == former
+
+
+def test_a_folder_is_new(tmp_path: Path) -> None:
+    """An earlier result is replaced only where its files are named, and never together with others."""
+    folder = tmp_path / "folder"
+    for text in ("one", "two"):
+        with new_folder(folder, replaceable=["model"]) as unfinished:
+            (unfinished / "model").write_text(text)
+        assert (folder / "model").read_text() == text
+    for replaceable in ([], ["model"]):
+        with pytest.raises(UserError, match=r"cannot write the folder .*/folder: .*remove what is there"):
+            with new_folder(folder, replaceable=replaceable):
+                pass
+        (folder / "mine").touch()
+    with pytest.raises(KeyError), new_folder(folder, replaceable=["model", "mine"]):
+        raise KeyError
+    assert {path.name for path in folder.iterdir()} == {"model", "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_places_that_are_none(tmp_path: Path) -> None:
+    """The root has no name, and a link can lead to itself."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for place in (Path("/"), loop, loop / "folder"):
+        with pytest.raises(UserError, match=r"cannot write the folder "), new_folder(place):
+            pass
+    write(loop)
+    assert loop.read_text() == "new"
+
+
+def test_paths_that_cannot_be_looked_up() -> None:
+    """As without permission: who opens the file says why."""
+    name = "x" * 300
+    for read in (read_gold, lambda name: list(pair_batches(Path(name), Path(name)))):
+        with pytest.raises(UserError, match=f"cannot read .*{name}"):
+            read(name)

@@ -115,6 +115,7 @@ class TranslationData(L.LightningDataModule):
         self._late_check: LateCheck
         self._opened: TokenizedPairs | None = None
         self._store: TokenStore
+        self._valid: Text
         self._validation: list[TextBatch]
         self._num_cut: int
 
@@ -172,7 +173,7 @@ class TranslationData(L.LightningDataModule):
             self._late_check = LateCheck(self._prepared.path)
             self.coverage = [
                 measure_coverage(text.load(), self.tokenizer, split=split)
-                for split, text in (("validation", self._text("valid")), ("test", self._test_text()))
+                for split, text in (("validation", self._valid), ("test", self._test_text()))
                 if text is not None
             ]
 
@@ -187,7 +188,7 @@ class TranslationData(L.LightningDataModule):
         self.plan = BatchPlan(
             self._store.lengths("source"), self._store.lengths("target"), self.tokens_per_batch, self.seed
         )
-        rows = self._text("valid").load()
+        rows = self._valid.load()
         self._validation, self._num_cut = validation_batches(
             list(rows["source"]),
             list(rows["target"]),
@@ -244,7 +245,8 @@ class TranslationData(L.LightningDataModule):
     def _load(self) -> TokenizedPairs:
         """Tokenizer and tokenized training pairs, made or taken from the cache."""
         text = self._text("train")
-        self._text("valid").load()  # what is wrong with it shows before the work, not after it
+        self._valid = self._text("valid")
+        self._valid.load()  # what is wrong with it shows before the work, not after it
         if self.tokenizer_file is not None:
             self.tokenizer = Tokenizer.from_file(self.tokenizer_file)
             if self.tokenizer.vocab_size != self.vocab_size:
