@@ -143,9 +143,9 @@ def test_a_folder_is_new(tmp_path: Path) -> None:
             (unfinished / "model").write_text(text)
         assert (folder / "model").read_text() == text
     for replaceable in ([], ["model"]):
-        with pytest.raises(UserError, match=r"cannot write the folder .*/folder: .*remove what is there"):
-            with new_folder(folder, replaceable=replaceable):
-                pass
+        message = r"cannot write the folder .*/folder: .*remove what is there"
+        with pytest.raises(UserError, match=message), new_folder(folder, replaceable=replaceable):
+            pass
         (folder / "mine").touch()
     with pytest.raises(KeyError), new_folder(folder, replaceable=["model", "mine"]):
         raise KeyError
