@@ -88,6 +88,17 @@ def test_tests_mirror_the_package(repo_root: Path) -> None:
     assert tested == rooms
 
 
+def test_the_readme_lists_every_module(repo_root: Path) -> None:
+    """In the order in which imports point down."""
+    [table] = re.findall("```\nlit_transformer/\n(.*?)```", read(repo_root / "README.md"), re.DOTALL)
+    modules = {path.name for path in (repo_root / "lit_transformer").rglob("[!_]*.py")}
+    listed = set(re.findall(r"[a-z_*]+\.py\b", table))
+    assert {"demo*.py" if name.startswith("demo") else name for name in modules} == listed
+    contracts = tomllib.loads(read(repo_root / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    floors = [name for layer in contracts[0]["layers"][1:] for name in layer.split(" | ")]
+    assert re.findall(r"^  (\w+)(?:/|\.py) ", table.partition("\n")[2], re.MULTILINE) == floors
+
+
 def test_what_is_installed_has_its_data(repo_root: Path) -> None:
     """A wheel takes what is no Python only where it is told to."""
     told = tomllib.loads(read(repo_root / "pyproject.toml"))["tool"]["setuptools"]["package-data"]
