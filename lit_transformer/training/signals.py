@@ -6,6 +6,7 @@ Python handles a signal in the main thread, between two of its own instructions.
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,9 +57,10 @@ class StopSignals:
             yield
             return
         former = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOP_SIGNALS}
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        former_writing = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        # Sockets: Windows before Python 3.12 has no pipes that do not block.
+        reading, writing = socket.socketpair()
+        writing.setblocking(False)
+        former_writing = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         self._owner = os.getpid()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave_to_parent)
@@ -70,7 +72,7 @@ class StopSignals:
             signal.set_wakeup_fd(former_writing)
             for number, handler in former.items():
                 signal.signal(number, handler)
-            os.close(writing)
+            writing.close()
             self._owner = 0
 
     def install(self) -> None:
@@ -88,20 +90,21 @@ class StopSignals:
         if first and not self.training:
             raise Interrupted(signal.Signals(number))
 
-    def _watch(self, reading: int, end: Callable[[signal.Signals], None]) -> None:
-        """Read the signals' numbers, which the system's own handler writes, until the pipe is closed."""
+    def _watch(self, reading: socket.socket, end: Callable[[signal.Signals], None]) -> None:
+        """Read the signals' numbers, which Python writes when they arrive, until the other end is closed."""
 
         def end_at_once(number: signal.Signals) -> None:
             end(number)
             os._exit(128 + number)  # as shells count
 
         def end_unless_training(number: signal.Signals) -> None:
-            if not self.training:
+            # The command may have ended, in a notebook whose process goes on.
+            if self._owner and not self.training:
                 end_at_once(number)
 
         seen: list[int] = []
-        with os.fdopen(reading, "rb", buffering=0) as pipe:
-            while received := pipe.read(1):
+        with reading:
+            while received := reading.recv(1):
                 if received[0] not in STOP_SIGNALS:
                     continue
                 seen.append(received[0])

@@ -77,6 +77,21 @@ def test_before_training_a_signal_ends_what_is_done(tmp_path: Path) -> None:
     assert status_of(child) == signal.SIGUSR1
 
 
+def test_a_process_outlives_an_interrupted_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a notebook does. A command that has ended in order is not ended once more."""
+    monkeypatch.setattr(signals_module, "PATIENCE_SECONDS", 0.2)
+
+    def run() -> int:
+        signals = StopSignals()
+        with contextlib.suppress(Interrupted), signals.heard(lambda number: None):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(LIMIT_SECONDS)
+        time.sleep(0.6)
+        return 0
+
+    assert status_of(fork(run)) == 0
+
+
 def test_processes_that_it_forks_leave_signals_to_it(tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to all of them. It counts once, and the parent can end the others."""
 
@@ -100,7 +115,8 @@ def test_processes_that_it_forks_leave_signals_to_it(tmp_path: Path) -> None:
     assert status_of(fork(run)) == 256 - signal.SIGTERM
 
 
-def test_handlers_are_given_back() -> None:
+def test_handlers_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "set_blocking")  # Windows has it from Python 3.12 on
     former = [signal.getsignal(number) for number in signals_module.STOP_SIGNALS]
     signals = StopSignals()
     with signals.heard(lambda number: None):
