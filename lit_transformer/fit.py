@@ -82,10 +82,12 @@ def load_start(cli: FitCLI) -> Path | None:
     """Hand what is in the checkpoint of --ckpt_path to those who need it; its path, if there is one."""
     trainer = cli.trainer
     found = resume_point(trainer, cli.config.ckpt_path)
-    cli.model.resumed = found.content if found else None
+    content = found.content if found else None
+    cli.model.resumed = content
     # A strategy that restores after its setup reads parts of the file by itself.
-    kept = None if trainer.strategy.restore_checkpoint_after_setup else found
-    trainer.strategy.checkpoint_io = WholeCheckpointIO(kept)
+    trainer.strategy.checkpoint_io = WholeCheckpointIO(
+        None if trainer.strategy.restore_checkpoint_after_setup else content
+    )
     return found.path if found else None
 
 

@@ -185,6 +185,7 @@ FIT = {
     "--trainer.precision transformer-engine": r"trainer: .*transformer_engine",
     "--trainer.accelerator abacus": r"trainer: .*accelerator.*abacus",
     "--trainer.strategy luck": r"trainer: .*strategy.*luck",
+    "--trainer.strategy ddp_spawn": r"trainer\.strategy is ddp_spawn: .*Give ddp",
     "--devices 0": r"trainer: .*devices",
     "--devices=x": r"trainer: .*devices",
     # Places.

@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from lit_transformer import align, attention, average, check, checkpoint, fit, t
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import Dispensable
 from lit_transformer.training import saving
-from lit_transformer.training.command_line import parse
 from tests.runs import arguments, make_corpus
 
 TEXT = ["The cat sleeps.", "A dog eats."]
@@ -139,13 +137,6 @@ def test_training_goes_on_without_curves_and_settings(
     assert last_step_is_saved(tmp_path)
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert notes == ["note: cannot write curves or settings: No space left on device. Training goes on."]
-
-
-def test_loggers_can_still_be_pickled(corpus: Path, tmp_path: Path) -> None:
-    """Strategies that start processes by pickling, such as `ddp_spawn`, need it."""
-    loggers = parse(arguments(corpus, tmp_path), description=None, cli=fit.FitCLI).trainer.loggers
-    [copy] = pickle.loads(pickle.dumps(loggers))
-    assert copy.log_dir == loggers[0].log_dir
 
 
 def test_only_errors_of_the_system_are_dispensable() -> None:

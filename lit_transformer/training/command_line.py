@@ -16,6 +16,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer.data.datamodule import TranslationData
@@ -113,6 +114,11 @@ class FitCLI(LightningCLI):
             settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
         with in_one_line("trainer"):
             trainer = super().instantiate_trainer(**settings)
+        if not isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher | None):
+            raise UserError(
+                f"trainer.strategy is {self.config.trainer.strategy}: processes that are copies of the first one are "
+                "not supported. Give ddp; a notebook can use one device"
+            )
         cores = os.cpu_count() or 1
         if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
             raise UserError(

@@ -24,19 +24,17 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`).
 
     Args:
-        found: The checkpoint that training resumes from. It has been read already and is handed out once.
+        resumed: What is in the checkpoint that training resumes from, if it has been read already.
     """
 
-    def __init__(self, found: checkpoints.Found | None = None) -> None:
+    def __init__(self, resumed: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self._found = found
+        self._resumed = resumed
         self._failure: UserError | None = None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        found, self._found = self._found, None  # as large as the run's whole state
-        if found is not None and found.path == Path(path):
-            return found.content
-        return super().load_checkpoint(path, weights_only=weights_only)
+        resumed, self._resumed = self._resumed, None  # as large as the run's whole state
+        return super().load_checkpoint(path, weights_only=weights_only) if resumed is None else resumed
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:

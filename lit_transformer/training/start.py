@@ -5,7 +5,6 @@ All of it comes before `trainer.fit`, in which ranks with other settings would w
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import lightning as L
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.errors import UserError
@@ -38,9 +36,8 @@ def start_processes(trainer: L.Trainer) -> None:
     launcher, join = trainer.strategy.launcher, trainer.strategy.setup_environment
     if launcher is None:
         join()
-    elif isinstance(launcher, _SubprocessScriptLauncher):
+    else:
         launcher.launch(join, trainer=trainer)
-    # Other launchers copy this process later, with all that was decided in it.
 
 
 def check_settings_of_ranks(trainer: L.Trainer, settings: Namespace) -> None:
@@ -125,7 +122,7 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, resumed: Path | None
         )
     for chosen in trainer.loggers:
         for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
-            setattr(chosen, method, partial(_call, chosen, method))
+            setattr(chosen, method, CURVES(getattr(chosen, method)))
     folder = run_folder(trainer)
     lock = FileLock(folder / LOCK)
     on_rank_zero(lambda: _acquire(lock, folder), is_rank_zero=trainer.is_global_zero)
@@ -134,12 +131,6 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, resumed: Path | None
     finally:
         if trainer.is_global_zero:
             _release(lock, folder)
-
-
-@CURVES
-def _call(logger: Logger, method: str, *values: Any, **named: Any) -> None:
-    """Calls a method of a logger; a function of the module, so that loggers can still be pickled."""
-    getattr(type(logger), method)(logger, *values, **named)
 
 
 def _new_folder(trainer: L.Trainer) -> Path:

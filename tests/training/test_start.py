@@ -17,12 +17,11 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from lit_transformer.checkpoint import Found
 from lit_transformer.errors import UserError
 from lit_transformer.fit import main
 from lit_transformer.training import start
 from lit_transformer.training.command_line import FitCLI, parse
-from lit_transformer.training.saving import WholeCheckpointIO, run_folder
+from lit_transformer.training.saving import run_folder
 from lit_transformer.training.start import claimed_folder, find_start
 from tests.runs import NUM_SENTENCES, SHORT, Run, arguments, fit, make_corpus, own_lines
 
@@ -48,15 +47,6 @@ def test_a_start_reads_its_checkpoint_once(
     monkeypatch.setattr(torch, "load", lambda file, **options: read.append(file) or load(file, **options))
     fit(corpus, tmp_path, **SHORT | {"trainer__max_steps": 5}, ckpt_path=run.checkpoint(4))
     assert read == [run.checkpoint(4)]
-
-
-def test_what_was_read_stands_for_its_file_alone(tmp_path: Path) -> None:
-    """Launchers that copy the process hand weights back in a file of their own."""
-    torch.save({"b": 2}, tmp_path / "other")
-    read = WholeCheckpointIO(Found(tmp_path / "resumed", {"a": 1}))
-    assert read.load_checkpoint(str(tmp_path / "resumed"), weights_only=True) == {"a": 1}
-    copied = WholeCheckpointIO(Found(tmp_path / "resumed", {"a": 1}))
-    assert copied.load_checkpoint(str(tmp_path / "other"), weights_only=True) == {"b": 2}
 
 
 def test_no_two_starts_take_one_folder(corpus: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
