@@ -1,16 +1,17 @@
 """The LightningModule: what a training step and a validation step are. It knows neither files nor sentencepiece."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple, Protocol
+from itertools import chain
+from typing import Any, Protocol
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
@@ -24,12 +25,12 @@ from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
+from lit_transformer.training.ranks import gather
 from lit_transformer.training.resume import check_moments
+from lit_transformer.training.samples import Sample, first_samples
 from lit_transformer.training.schedule import learning_rate
 from lit_transformer.training.selection import available_tokenization, selection_score
 from lit_transformer.training.step_statistics import StepStatistics
-
-NUM_SAMPLES = 4
 
 
 class TextSource(Protocol):
@@ -46,16 +47,6 @@ class TextSource(Protocol):
     def fingerprint(self) -> str: ...
 
     def describe_step(self, step: int) -> str: ...
-
-
-class Sample(NamedTuple):
-    """A validation sentence as the model translates it; samples are sorted as in the validation set."""
-
-    row: int
-    """Where the sentence stands in the validation set."""
-    source: str
-    translation: str
-    reference: str
 
 
 class LitTransformer(L.LightningModule):
@@ -181,7 +172,7 @@ class LitTransformer(L.LightningModule):
             mean.set_dtype(torch.promote_types(mean.dtype, torch.float32))
 
     def on_validation_epoch_end(self) -> None:
-        self.samples = _first_samples(_from_all_ranks(self.samples))
+        self.samples = first_samples(chain.from_iterable(gather(self.samples)))
         nll = self.val_nll.compute()
         # For the callbacks, which log them under the right step: Lightning's own logging is one behind.
         self.log("val/loss", self.val_loss, logger=False)
@@ -284,17 +275,4 @@ class LitTransformer(L.LightningModule):
 
     def _keep_samples(self, text_batch: TextBatch, translations: Sequence[str]) -> None:
         rows = zip(text_batch.indices, text_batch.sources, translations, text_batch.references, strict=True)
-        self.samples = _first_samples([*self.samples, *(Sample(*row) for row in rows)])
-
-
-def _from_all_ranks(samples: list[Sample]) -> list[Sample]:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return samples
-    everybody: list[list[Sample]] = [[] for _ in range(distributed.get_world_size())]
-    distributed.all_gather_object(everybody, samples)
-    return [sample for theirs in everybody for sample in theirs]
-
-
-def _first_samples(samples: Iterable[Sample]) -> list[Sample]:
-    """Those to show: the first of the validation set, whichever batches and ranks they were in."""
-    return sorted(samples)[:NUM_SAMPLES]
+        self.samples = first_samples([*self.samples, *(Sample(*row) for row in rows)])

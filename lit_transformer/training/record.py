@@ -13,11 +13,9 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
 
-from lit_transformer.errors import printable
 from lit_transformer.training.module import LitTransformer
-from lit_transformer.training.ranks import check_ranks
+from lit_transformer.training.ranks import check_ranks, note
 from lit_transformer.training.saving import CURVES, checkpoints_of, run_folder
 
 FILE = "starts.jsonl"
@@ -107,9 +105,3 @@ def commit() -> str | None:
     except OSError:
         return None
     return described.stdout.strip() or None
-
-
-@rank_zero_only
-def note(message: str) -> None:
-    """Tell the user, once for all processes."""
-    print(f"note: {printable(message)}", file=sys.stderr)

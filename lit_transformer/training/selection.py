@@ -1,12 +1,10 @@
 """What the best checkpoint is chosen by: validation BLEU in tokens of the target language, or the loss."""
 
 import math
-import sys
-
-from lightning.pytorch.utilities import rank_zero_only
 
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
+from lit_transformer.training.ranks import note
 
 
 def selection_score(*, bleu: float, loss: float) -> float:
@@ -27,10 +25,5 @@ def available_tokenization(language: str) -> Tokenization:
     try:
         return check_tokenization(tokenize)
     except UserError as error:
-        _note(f"note: validation BLEU is counted in characters: {error}")
+        note(f"validation BLEU is counted in characters: {error}")
         return "char"
-
-
-@rank_zero_only
-def _note(text: str) -> None:
-    print(text, file=sys.stderr)

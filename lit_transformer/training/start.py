@@ -17,8 +17,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.errors import UserError
 from lit_transformer.training.command_line import flat
-from lit_transformer.training.ranks import check_ranks, on_all_ranks, on_rank_zero
-from lit_transformer.training.record import code_version, note
+from lit_transformer.training.ranks import check_ranks, note, on_all_ranks, on_rank_zero
+from lit_transformer.training.record import code_version
 from lit_transformer.training.resume import check_start
 from lit_transformer.training.saving import CURVES, run_folder
 

@@ -13,7 +13,8 @@ from lit_transformer.data.stream import ValidationBatches, make_batch, validatio
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training import module as training_module
-from lit_transformer.training.module import NUM_SAMPLES, LitTransformer
+from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.samples import NUM_SAMPLES
 from lit_transformer.training.step_statistics import MAX_SKIPPED_IN_A_ROW
 
 SMALL = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, dropout=0.3)
@@ -151,13 +152,7 @@ def samples_of_ranks(world_size: int, limit: int | None, monkeypatch: pytest.Mon
             module.validation_step(text_batch, number)
         modules.append(module)
     samples = [module.samples for module in modules]
-    group = SimpleNamespace(
-        is_available=lambda: True,
-        is_initialized=lambda: world_size > 1,
-        get_world_size=lambda: world_size,
-        all_gather_object=lambda everybody, _: everybody.__setitem__(slice(None), samples),
-    )
-    monkeypatch.setattr(training_module, "distributed", group)
+    monkeypatch.setattr(training_module, "gather", lambda mine: samples)
     for module in modules:
         module.on_validation_epoch_end()
     return [[sample.source for sample in module.samples] for module in modules]
