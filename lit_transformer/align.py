@@ -104,7 +104,7 @@ def print_table(by_head: Mapping["CrossHead", "LinkCounts"]) -> None:
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Raises where options do not go together."""
+    """Raise UserError if options do not fit together."""
     check_search(beam_size=1, length_penalty=0.0, n_best=1, batch_tokens=options.batch_tokens)
     files = [name for name in ("source", "target", "gold") if getattr(options, name) is not None]
     if options.demo is None and files[:2] != ["source", "target"]:

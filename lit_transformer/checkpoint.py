@@ -4,8 +4,8 @@ What is handed on to others is a model folder (`model_folder`).
 
 It is Lightning's checkpoint (weights under `state_dict`, the training state beside them) with one more entry,
 `lit_transformer`: the architecture, the SentencePiece model's bytes, the languages and the step. A run keeps its
-checkpoints in `checkpoints/`: `step-STEP.ckpt` regularly and at the end, `best-step-STEP.ckpt` for the best BLEU, and
-`interrupted-step-STEP.ckpt` where a signal stopped the run. Training can be resumed from each of them.
+checkpoints in `checkpoints/`: `step-STEP.ckpt` regularly and at the end, `best-step-STEP.ckpt` for the best
+`val/selection`, and `interrupted-step-STEP.ckpt` if a signal stopped the run. Training can be resumed from each of them.
 
 It does not know Lightning.
 """
@@ -46,17 +46,17 @@ class Found(NamedTuple):
 
 
 def step_path(folder: Path, step: int) -> Path:
-    """Where the regular checkpoint of an optimizer step lies."""
+    """The regular checkpoint of an optimizer step."""
     return folder / f"step-{step:08d}.ckpt"
 
 
 def interrupted_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint lies that a signal asked for after `step`; it is never averaged."""
+    """The checkpoint that a signal asked for after `step`. It is never averaged."""
     return folder / f"interrupted-step-{step:08d}.ckpt"
 
 
 def best_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint with the best validation BLEU lies, which was reached at `step`."""
+    """The checkpoint with the best `val/selection`, which was reached at `step`."""
     return folder / f"best-step-{step:08d}.ckpt"
 
 
@@ -154,8 +154,8 @@ def _model(entry: Mapping[str, Any], prefixed: Mapping[str, Tensor], path: Path)
 def find(run_or_file: str | Path) -> Path:
     """The checkpoint that is meant.
 
-    A file is itself, and so is a model folder. In a run folder it is the best by BLEU, else the latest step; above
-    several runs, that of the run that was written to last.
+    A file or a model folder is itself. In a run folder it is the best checkpoint, else the one of the latest step. In a
+    folder above runs it is that of the run that was written to last.
     """
     path = _existing(run_or_file)
     if not path.is_dir() or model_folder.is_model_folder(path):
@@ -267,7 +267,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _age(path: Path) -> tuple[int, str]:
-    """A key that sorts the checkpoints of a run by step; of one step the regular one comes last."""
+    """A key that sorts the checkpoints of a run by step. The regular one of a step comes last."""
     return step_of(path) or 0, path.name
 
 

@@ -1,4 +1,4 @@
-"""What a user's mistake is, and the frame of every command: how it reports mistakes, prints and ends."""
+"""User errors, and the frame of every command: its error messages, standard streams and exit statuses."""
 
 import argparse
 import os
@@ -40,11 +40,11 @@ def enough_memory(remedy: str) -> Iterator[None]:
 
 @contextmanager
 def in_one_line(place: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Turn what jsonargparse, Lightning and torch say of a setting into a line for the user.
+    """Turn an exception of jsonargparse, Lightning or torch about a setting into a `UserError`.
 
     Args:
         place: Begins the line.
-        kinds: The exceptions that are about settings; all if there are none. Others pass as defects.
+        kinds: The exceptions that mean a wrong setting; all if none is given. Others pass.
     """
     about_settings = kinds or (Exception,)
     try:
@@ -61,7 +61,7 @@ Kind = TypeVar("Kind", bound=BaseException)
 
 
 def underlying(error: BaseException | None, kind: type[Kind]) -> Kind | None:
-    """The exception of a kind over which libraries may have put exceptions of their own, if there is one."""
+    """The first exception of a kind along the chain of causes and contexts, or None."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
@@ -102,10 +102,10 @@ def check_regular(path: Path) -> None:
 
 
 class Dispensable(ContextDecorator):
-    """What training can do without: errors in writing it end nothing, and the first one is named on stderr.
+    """A context for output that training can do without: an OSError ends nothing, and the first is noted on stderr.
 
     Args:
-        what: Names it in the note.
+        what: Name of the output, for the note.
     """
 
     def __init__(self, what: str) -> None:
@@ -116,14 +116,15 @@ class Dispensable(ContextDecorator):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        failure = underlying(error, OSError)
+        # Not Ctrl-C, which can come while an error is handled.
+        failure = underlying(error, OSError) if isinstance(error, Exception) else None
         if failure is not None:
             self.lose(failure)
         return failure is not None
 
     @contextmanager
     def in_threads(self) -> Iterator[None]:
-        """Treat errors of background threads likewise, for which Python would print a traceback."""
+        """Treat errors of background threads in the same way. Python would print a traceback."""
         former = threading.excepthook
 
         def excepthook(failure: threading.ExceptHookArgs) -> None:
@@ -147,7 +148,7 @@ class Dispensable(ContextDecorator):
 
 
 def end_command(error: OSError) -> NoReturn:
-    """What a command does whose stdout cannot be written: it ends, quietly if nobody reads any more."""
+    """End a command whose stdout cannot be written, without a message if the reader is gone."""
     if isinstance(error, BrokenPipeError):
         sys.exit(0)
     raise UserError(f"cannot write to stdout: {error.strerror}; make room there") from error
@@ -173,7 +174,7 @@ def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -
 
 
 def _report(error: BaseException) -> int:
-    """Say in one line why a command ends, and return its status; what is a defect is raised again."""
+    """Print in one line why a command ends, and return its status. A defect is raised again."""
     if underlying(error, KeyboardInterrupt) is not None:
         print("interrupted", file=sys.stderr)
         return 130  # 128 and the signal's number, as shells count
@@ -237,7 +238,7 @@ class _Guarded:
 
 
 def _drop_unwritten(stream: TextIO) -> None:
-    """Send what could not be written nowhere: Python would complain of it when it ends."""
+    """Discard what could not be written. Python would try again at exit and report an error."""
     try:
         stream.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 import glob
 import os
@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 from lit_transformer.errors import UserError, expanded
 
 ANYBODY_WRITES = 0o222
-"""Permissions, of which a file has at least one if it is to be changed; an administrator needs none."""
+"""Write permissions. A file without any is read-only, although the system lets an administrator write to it."""
 UNFINISHED = ".tmp"
-"""The end of a name whose file is not whole yet."""
+"""Suffix of files and folders that are not whole yet."""
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path, name: str) -> None:
-    """Remove what killed writers have left of files whose names begin with `name`; no writer may be at work."""
+    """Remove unfinished files whose names begin with `name`, which killed writers left. No writer may be at work."""
     for path in folder.glob(f"{glob.escape(name)}*{UNFINISHED}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -7,7 +7,7 @@
 | `sentencepiece.model` | vocabulary |
 | `README.md` | model card for people; it is never read |
 
-The format cannot express code, and no size is believed before the file that has it was seen. Reading is strict: an
+The format cannot express code, and reading takes no more memory than the tensors in the file. Reading is strict: an
 unknown field, a missing tensor and a surplus tensor are errors. This module knows neither checkpoints nor training.
 """
 
@@ -43,7 +43,7 @@ HUB_PREFIX = "hf:"
 """`hf:NAME` is a model of the Hugging Face Hub."""
 MAX_CONFIG_BYTES = 2**20
 DTYPES = ("F32", "F16", "BF16")
-"""What weights may be stored in, as safetensors names it."""
+"""Types that weights may have, as safetensors names them."""
 _ARCHITECTURE = [field.name for field in fields(TransformerConfig)]
 _FIELDS: dict[str, type] = {
     "model_type": str,
@@ -54,7 +54,7 @@ _FIELDS: dict[str, type] = {
     "step": int,
     "versions": dict,
 }
-"""The fields of `config.json` beside those of the architecture."""
+"""Fields of `config.json`, without those of the architecture."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def write(folder: Path, transformer: Transformer, tokenizer: Tokenizer, *, sourc
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether a folder is meant to be one of this format."""
+    """Whether a folder has a `config.json`."""
     return any(folder.glob(CONFIG))
 
 
@@ -132,10 +132,10 @@ def load(folder: Path) -> TrainedModel:
 def download(name: str) -> TrainedModel:
     """Read a model of the Hugging Face Hub; its files stay in Hugging Face's own cache.
 
-    Its path is its name without the owner's, so that what is written beside it lands in the working directory.
+    Its `path` is the name without the owner, so that results beside it are written to the working directory.
     """
     try:
-        # The small file first: the weights of other programs' models need not come here to be refused.
+        # The small file first, so that a model of another program is refused before its weights are downloaded.
         folder = Path(snapshot_download(name, allow_patterns=[CONFIG]))
         _read_config(folder / CONFIG)
         folder = Path(snapshot_download(name, revision=folder.name, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY]))
@@ -152,7 +152,7 @@ def download(name: str) -> TrainedModel:
 def empty_model(
     architecture: Mapping[str, Any], vocab_size: int, shapes: Mapping[str, tuple[int, ...]], path: Path
 ) -> Transformer:
-    """A model without weights, which takes no memory whatever sizes a file claims.
+    """A model without weights, which takes no memory whatever sizes a file states.
 
     Args:
         architecture: The fields of `TransformerConfig`.
@@ -163,7 +163,7 @@ def empty_model(
     try:
         config = TransformerConfig(**architecture)
         sizes = (config.d_model, config.d_ff, config.num_heads, config.key_size, config.value_size)
-        # Layers and slopes of heads are made one by one.
+        # Sizes that are checked here cost time to build even without memory: layers are made one by one.
         if config.num_layers > len(shapes) or max(sizes) > max(prod(shape) for shape in shapes.values()):
             raise ValueError("the architecture has sizes that the weights do not have")
         with torch.device("meta"):

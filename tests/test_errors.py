@@ -33,6 +33,14 @@ def last_step_is_saved(root: Path) -> bool:
     return any(checkpoint.step_of(path) == STEPS for path in root.rglob("step-*.ckpt"))
 
 
+def test_ctrl_c_while_an_error_is_handled() -> None:
+    with pytest.raises(KeyboardInterrupt), Dispensable("curves"):
+        try:
+            raise OSError
+        except OSError:
+            raise KeyboardInterrupt from None
+
+
 class Stdout(io.TextIOWrapper):
     """A file whose encoding knows few characters."""
 

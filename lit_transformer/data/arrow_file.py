@@ -44,7 +44,7 @@ def make_once(path: Path, *, is_ready: Callable[[], bool], make: Callable[[], No
 
 
 def cached(path: Path, write: Callable[[Path], object]) -> Path:
-    """A file of the cache, written by `write` to the name that it is given unless it is there and whole."""
+    """A file of the cache. If it is missing or damaged, `write` makes it at the path that it gets."""
 
     def make() -> None:
         with sealed_file(path) as unfinished:
@@ -125,9 +125,9 @@ def version_of(status: os.stat_result) -> Version:
 
 
 class LateCheck:
-    """Reads a large file that only `seems_whole` while it is used already: a bit that flips on a disk leaves no date.
+    """Checks a large file in the background while it is in use: bit rot changes neither size nor timestamps.
 
-    Of a file that has taken its place meanwhile it says nothing.
+    It does not check a file that has replaced it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -138,7 +138,7 @@ class LateCheck:
         self._thread = Thread(target=self._read, daemon=True)
 
     def start(self) -> None:
-        """Once; a file that is not large has been read already."""
+        """Start reading, once. `seems_whole` has read a file that is not large."""
         if self._thread.ident is None and _is_large(self._version):
             self._thread.start()
 
@@ -160,7 +160,7 @@ class LateCheck:
         except (FileNotFoundError, ValueError):
             return
         except OSError:
-            pass  # so does a disk speak that is failing
+            pass  # the disk is failing
         with suppress(OSError):
             if version_of(self._path.stat()) != self._version:
                 return

@@ -1,4 +1,4 @@
-"""What of a held-out text a vocabulary can write: the references exactly, and the characters that are unknown."""
+"""Coverage of held-out text: references that a vocabulary can write exactly, and characters that it lacks."""
 
 import re
 from collections import Counter
@@ -10,10 +10,10 @@ from lit_transformer.batch import UNK_ID
 from lit_transformer.data.tokenizer import Tokenizer
 
 MOST_PAIRS = 10_000
-"""A larger split is judged by about this many pairs, evenly spread over it."""
+"""Of a larger split about this many pairs are measured, evenly spread over it."""
 NAMED_CHARACTERS = 10
 MANY_INEXACT = 0.01
-"""Share of the references above which a warning is due."""
+"""Largest share of inexact references without a warning."""
 _SPACES = re.compile(" {2,}")
 
 
@@ -24,7 +24,7 @@ class Coverage:
     split: str
     num_references: int
     num_exact: int
-    """References that decode to themselves. Repeated spaces, which no score counts, are one."""
+    """References that decode to themselves. Repeated spaces count as one, as in the scores."""
     unknown: Counter[str]
     """Characters of both sides without a token, and how often each occurs."""
 

@@ -47,7 +47,8 @@ class TranslationData(L.LightningDataModule):
         max_tokens_per_device: Padded tokens on each side that a device takes at a time; what is more is accumulated.
             `auto` is as many as fit into a GPU's memory.
         max_length: Training pairs with more pieces than this on a side are dropped.
-        max_length_ratio: Training pairs whose one side has more than this many times the pieces of the other too.
+        max_length_ratio: Training pairs are also dropped if one side has more than this many times the pieces of the
+            other.
         validation_batch_tokens: Padded tokens on each side of a validation batch.
         cache_dir: Where prepared data is kept.
         num_workers: Processes that assemble batches; one beside a GPU and none beside a CPU when left out.
@@ -121,14 +122,14 @@ class TranslationData(L.LightningDataModule):
 
     @property
     def summary(self) -> str:
-        """What there is to train on and to be tested on; after `setup`."""
+        """Counts of pairs, tokens and steps, and what the vocabulary can write; after `setup`."""
         epoch = f"{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens an epoch"
         warnings = [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(map(str, [self.report, *self.coverage, *warnings, epoch]))
 
     @property
     def warnings(self) -> list[str]:
-        """What validation and test will miss; after `setup`."""
+        """References that the vocabulary cannot write, and sentences that are cut; after `setup`."""
         warnings = [split.warning for split in self.coverage if split.warning]
         if self._num_cut:
             warnings.append(
@@ -164,9 +165,9 @@ class TranslationData(L.LightningDataModule):
         return [(rows[index][0], rows[index][1]) for index in range(min(number, len(rows)))]
 
     def prepare_data(self) -> None:
-        """Fills the cache, unless this process has done so already; another process that fills it is waited for.
+        """Fill the cache, once per process, and measure what the vocabulary can write.
 
-        It also measures what the vocabulary can write.
+        If another process is filling the cache, this one waits.
         """
         if self._prepared is None or self._late_check.damaged:
             self._prepared = self._load()
@@ -246,7 +247,7 @@ class TranslationData(L.LightningDataModule):
         """Tokenizer and tokenized training pairs, made or taken from the cache."""
         text = self._text("train")
         self._valid = self._text("valid")
-        self._valid.load()  # what is wrong with it shows before the work, not after it
+        self._valid.load()  # its errors show before the long work
         if self.tokenizer_file is not None:
             self.tokenizer = Tokenizer.from_file(self.tokenizer_file)
             if self.tokenizer.vocab_size != self.vocab_size:
@@ -270,7 +271,7 @@ class TranslationData(L.LightningDataModule):
         return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
 
     def _test_text(self) -> Text | None:
-        """Training needs no test set."""
+        """The test set, if there is one: training needs none."""
         try:
             return self._text("test")
         except UserError:

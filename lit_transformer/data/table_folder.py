@@ -1,7 +1,7 @@
 """Folders of tables: local copies of data sets of the Hugging Face Hub, as Parquet, Arrow, JSON or CSV files.
 
-The names of the files say what is in them. Data cards are never read: a card can name files elsewhere, and a few lines
-of YAML can stand for gigabytes. What a card alone knows, such as a configuration that is no folder, is out of reach.
+File names tell the split. Data cards are never read: a card can name files elsewhere, and a few lines of YAML can
+expand to gigabytes. A configuration that only the card defines cannot be loaded.
 
 | layout | split |
 |---|---|
@@ -75,7 +75,7 @@ def load_tables(folder: Path, *, configuration: str | None, split: str, cache_di
         return datasets.load_dataset(
             reader, data_files=files, split="train", cache_dir=str(cache_dir / "hub"), **options
         )
-    except Exception as error:  # whatever `datasets` meets in the files; its kinds of errors are many
+    except Exception as error:  # `datasets` raises many kinds
         raise UserError(f"{place} cannot be read as a copy of a Hub data set: {innermost_reason(error)}") from error
 
 

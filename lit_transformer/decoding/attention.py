@@ -47,7 +47,7 @@ class Attention:
 
 
 def check_layers(layers: Collection[int] | None, config: TransformerConfig) -> None:
-    """Raises where a model has no such layers."""
+    """Raise UserError if a model has no such layer."""
     for layer in layers or ():
         if not 0 <= layer < config.num_layers:
             raise UserError(f"layer {layer} is not there: the model has layers 0 to {config.num_layers - 1}")

@@ -9,11 +9,11 @@ MAX_BEAM_SIZE = 10_000
 LENGTH_PENALTY = 0.6
 BATCH_TOKENS = 2048
 MAX_LENGTH_PENALTY = 10.0
-"""From 17 on float32 could not hold the penalty of the longest outputs."""
+"""From 17 on, the penalty of the longest outputs overflows float32."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that all verbs which use a trained model have in common."""
+    """Options of all commands that use a trained model."""
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -29,7 +29,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
-    """The options that all verbs which translate have in common."""
+    """Options of all commands that translate."""
     add_model_options(parser)
     parser.add_argument("--beam_size", type=int, default=BEAM_SIZE, help="1 is greedy search (default %(default)s)")
     parser.add_argument(
@@ -38,7 +38,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_search(*, beam_size: int, length_penalty: float, n_best: int, batch_tokens: int) -> None:
-    """Raises where translating with these settings is impossible, before anything is read or computed."""
+    """Raise UserError if the model cannot translate with these settings."""
     for name, value in (("beam_size", beam_size), ("batch_tokens", batch_tokens)):
         if value < 1:
             raise UserError(f"{name} is {value}: it must be at least 1")

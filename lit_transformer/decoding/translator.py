@@ -28,7 +28,7 @@ SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID)
 OUTPUT_MARGIN = 50
 """An output has at most this many pieces more than its input (section 6.1)."""
 NOTE_SECONDS = 60.0
-"""How long a translator works without a word."""
+"""Time between notes on the progress."""
 MAX_SOURCE_PIECES = 1024
 """Longer lines are translated in parts: attention's memory grows with the square of the length."""
 
@@ -309,7 +309,10 @@ class Translator:
 
 
 def allow_tf32(device: torch.device) -> None:
-    """Let a GPU round the factors of float32 products to TF32, for speed; a setting of the process, so for commands."""
+    """Let a GPU round the factors of float32 products to TF32, which is faster.
+
+    The setting holds for the whole process, so only commands call this.
+    """
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
 
