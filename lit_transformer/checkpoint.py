@@ -5,7 +5,7 @@ What is handed on to others is a model folder (`model_folder`).
 It is Lightning's checkpoint (weights under `state_dict`, the training state beside them) with one more entry,
 `lit_transformer`: the architecture, the SentencePiece model's bytes, the languages and the step. A run keeps its
 checkpoints in `checkpoints/`: `step-STEP.ckpt` regularly and at the end, `best-step-STEP.ckpt` for the best
-`val/selection`, and `interrupted-step-STEP.ckpt` if a signal stopped the run. Training can be resumed from each of them.
+`val/selection`, and `interrupted-step-STEP.ckpt` if a signal stopped the run. Training can be resumed from each.
 
 It does not know Lightning.
 """

@@ -34,11 +34,10 @@ def last_step_is_saved(root: Path) -> bool:
 
 
 def test_ctrl_c_while_an_error_is_handled() -> None:
+    interrupt = KeyboardInterrupt()
+    interrupt.__context__ = OSError()
     with pytest.raises(KeyboardInterrupt), Dispensable("curves"):
-        try:
-            raise OSError
-        except OSError:
-            raise KeyboardInterrupt from None
+        raise interrupt
 
 
 class Stdout(io.TextIOWrapper):
