@@ -44,7 +44,7 @@ def main(args: list[str] | None = None) -> None:
             except Interrupted as interrupted:
                 stop(cli, interrupted)
             except Exception as error:
-                # What was interrupted may have made another error of it.
+                # A library may have made another error of `Interrupted`.
                 if signals.received and not signals.training:
                     stop(cli, Interrupted(signal.Signals(signals.received)))
                 end_launched(cli)
@@ -59,9 +59,10 @@ def fit(cli: FitCLI) -> None:
     """Start all ranks alike, train, report."""
     begin = time.perf_counter()
     trainer = cli.trainer
-    # Before the ranks meet: no library has threads yet that a forked process would miss, and waiting has no limit.
+    # Before the ranks meet. Tokenizing forks processes, which is safe only while no library has started threads. And
+    # ranks that wait for the one that prepares have no time limit here.
     cli.datamodule.prepare_data()
-    # ValueError: what a cluster's environment says does not fit the settings.
+    # ValueError: a cluster's environment contradicts the settings.
     with patience(trainer), in_one_line("trainer", ValueError):
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
@@ -79,7 +80,11 @@ def fit(cli: FitCLI) -> None:
 
 
 def load_start(cli: FitCLI) -> Path | None:
-    """Hand what is in the checkpoint of --ckpt_path to those who need it; its path, if there is one."""
+    """Read the checkpoint of --ckpt_path for the model and the strategy.
+
+    Returns:
+        Its path; None if training starts afresh.
+    """
     trainer = cli.trainer
     found = resume_point(trainer, cli.config.ckpt_path)
     content = found.content if found else None
@@ -105,7 +110,7 @@ def introduce(cli: FitCLI, resumed: Path | None) -> None:
 
 @contextmanager
 def patience(trainer: L.Trainer) -> Iterator[None]:
-    """Say what is waited for if the ranks do not find each other."""
+    """Print a note if the ranks have not met after `MEETING_SECONDS`."""
 
     def note() -> None:
         if not distributed.is_initialized():
@@ -128,15 +133,15 @@ def patience(trainer: L.Trainer) -> Iterator[None]:
 
 
 def meeting_point() -> str:
-    """Where the ranks of a run find each other."""
+    """The address and port at which the ranks of a run meet."""
     return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
 def explain(cli: FitCLI, error: Exception) -> str | None:
-    """What a library's error means for the user, where it is known."""
+    """What a library's error means for the user; None if that is not known."""
     if not isinstance(error, RuntimeError | ConnectionError | EOFError):
         return None
-    # What a process had sent before it died still needs it.
+    # These two come from reading what a process has sent that has died since.
     if isinstance(error, ConnectionError | EOFError) or DEAD_PROCESS.search(str(error)):
         return (
             f"a process that prepares data or batches was ended from outside ({error}), most often because the "
@@ -177,7 +182,7 @@ def stop(cli: FitCLI, interrupted: Interrupted) -> NoReturn:
 
 
 def end_at_once(cli: FitCLI, received: signal.Signals) -> None:
-    """What is left to do where the main thread cannot be waited for."""
+    """End the other ranks, requeue and report. The thread that watches for signals then ends this process."""
     end_launched(cli)
     requeued = requeue(cli.trainer, received)
     if cli.trainer.is_global_zero:
@@ -186,7 +191,7 @@ def end_at_once(cli: FitCLI, received: signal.Signals) -> None:
 
 
 def print_next(requeued: bool) -> None:
-    """How the run goes on."""
+    """Print how the run is continued."""
     if requeued:
         print("SLURM has put the job back into its queue.", flush=True)
     else:

@@ -163,7 +163,10 @@ def share(rows: Integers, index: int, count: int) -> Integers:
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of sentences of similar length, longest first, each batch within its padded size."""
+    """Yield batches of indices of similar length, the longest first, each of at most `batch_tokens` padded tokens.
+
+    A sentence that is longer than that is a batch of its own.
+    """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:

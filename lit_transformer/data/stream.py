@@ -118,8 +118,8 @@ def validation_batches(
 ) -> tuple[list[TextBatch], int]:
     """All sentences, the longest first, in batches of at most `batch_tokens` padded tokens on either side.
 
-    Sentences of more than `longest` tokens are cut: a source keeps its EOS, and a target ends without one, so that
-    nothing is asked that is not in the text. The references of BLEU stay whole.
+    Sentences of more than `longest` tokens are cut. A cut source keeps its EOS. A cut target has none, because the text
+    does not end there. The references of BLEU stay whole.
 
     Returns:
         The batches, and the number of sentence pairs that were cut.

@@ -49,7 +49,7 @@ def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask)
 
 
 def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
-    """Equation (1) by PyTorch's fused kernel; without a mask tensor where it can do without, which is its fastest."""
+    """Equation (1) by PyTorch's fused kernel, which is fastest without a mask tensor."""
     length, keys = query_BHLK.shape[2], key_BHMK.shape[2]
     # `is_causal` counts positions from the start, so it is right for equal lengths only (pytorch #108108).
     if mask.only_causal and length == keys:

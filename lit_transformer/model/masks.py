@@ -23,15 +23,15 @@ class Mask:
     causal: bool = False
     """Whether a query may attend to keys at its own position and before it only."""
     keys_BM: Tensor | None = None
-    """True where there is a key, False at padding. None says without a look at the device that there is no padding."""
+    """True where there is a key, False at padding. None if there is known to be no padding."""
     distance_bias: Callable[[Tensor], Tensor] | None = None
-    """From query position minus key position, L x M, to what is added to the scores, H x L x M."""
+    """Maps query position minus key position, L x M, to what is added to the scores, H x L x M."""
     _biases: dict[tuple[int, int], Tensor | None] = field(default_factory=dict, init=False, repr=False)
     """The additive forms made so far: all layers share them."""
 
     @property
     def only_causal(self) -> bool:
-        """Whether causality is all that it says, which fused kernels know without a tensor."""
+        """Whether the mask is causal and nothing else, which fused kernels apply without a mask tensor."""
         return self.causal and self.keys_BM is None and self.distance_bias is None
 
     def bias(self, length: int, keys: int, device: torch.device) -> Tensor | None:

@@ -90,8 +90,8 @@ def alibi_slopes(num_heads: int, device: torch.device) -> Tensor:
 
     Powers of two give 2^(-8/n), 2^(-16/n), ...; other counts fill up with every second slope of twice as many.
 
-    They are computed on the device: constants from the host would make every step wait, and a buffer would be cast
-    to bfloat16 together with the weights, which cannot hold them.
+    They are computed on the device, because copying them from the host would make every step wait. They are no buffer,
+    because a buffer is cast together with the weights, and bfloat16 cannot hold them.
     """
     power = 1 << (num_heads.bit_length() - 1)
     head_H = torch.arange(num_heads, dtype=torch.float32, device=device)

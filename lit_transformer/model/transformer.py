@@ -180,7 +180,7 @@ class Transformer(nn.Module):
 
 
 def _drop_copies_of_positions(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
-    """Version 0.1.0 wrote the learned positions again for every layer."""
+    """Drop the copies of learned positions that version 0.1.0 saved with every layer."""
     copies = re.compile(re.escape(prefix) + r"(encoder|decoder)\.\d+\.self_attention\.positions\..*")
     for name in list(state_dict):
         if copies.fullmatch(name):

@@ -24,7 +24,6 @@ class Interruption(Callback):
     It stands in for Lightning's own handling, which talks to the other ranks inside the signal handler and makes every
     micro-batch wait for the device to ask them. Here every rank tells the others in the background what it has
     received, and looks a step later at what all have: no step waits, and all ranks come to the same answer.
-
     """
 
     def __init__(self) -> None:

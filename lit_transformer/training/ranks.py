@@ -25,7 +25,7 @@ def on_all_ranks(action: Callable[[], T]) -> T:
     """Call `action` on every rank.
 
     Raises:
-        UserError: `action` raised one on any rank. It is that of the first such rank, on all of them.
+        UserError: `action` has raised one on any rank. All ranks raise that of the first such rank.
     """
     mistake: UserError | None = None
     try:
@@ -47,7 +47,7 @@ def check_ranks(mine: Mapping[str, Any]) -> None:
     """Compare what the ranks of a run must agree on; `rank` is the number that a rank goes by.
 
     Raises:
-        UserError: A rank differs from rank 0, or two ranks go by one number. It is the same on all ranks.
+        UserError: A rank differs from rank 0, or two ranks go by one number. All ranks raise the same.
     """
     everybody = gather(dict(mine))
     for index, facts in enumerate(everybody):

@@ -48,7 +48,7 @@ class StopSignals:
 
     @contextmanager
     def heard(self, end: Callable[[signal.Signals], None]) -> Iterator[None]:
-        """Hear signals. Only a main thread can: in another one nothing is done.
+        """Hear signals until the block ends. It does nothing in another thread than the main one, where Python cannot.
 
         Args:
             end: What is left to do before the process is ended at once. The watching thread calls it.
@@ -76,7 +76,7 @@ class StopSignals:
             self._owner = 0
 
     def install(self) -> None:
-        """Set the handlers, again where another library has set its own."""
+        """Set the handlers. Call it again when another library has set its own."""
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 # `nohup` has the run outlive its terminal.
@@ -116,7 +116,7 @@ class StopSignals:
                     timer.start()
 
     def _leave_to_parent(self) -> None:
-        """In a process that was forked: a terminal and a cluster send signals to all, and the parent ends its own."""
+        """Ignore signals in a forked process. Terminals and clusters signal all; the parent ends its children."""
         if self._owner and self._owner != os.getpid():
             signal.set_wakeup_fd(-1)
             for number in STOP_SIGNALS:

@@ -32,7 +32,7 @@ LOCK_SECONDS = 5.0
 
 
 def start_processes(trainer: L.Trainer) -> None:
-    """Start the other ranks and join their process group, as `trainer.fit` does if it has not been done."""
+    """Start the other ranks and join their process group. `trainer.fit` then finds both done."""
     launcher, join = trainer.strategy.launcher, trainer.strategy.setup_environment
     if launcher is None:
         join()
@@ -52,7 +52,7 @@ def resume_point(trainer: L.Trainer, ckpt_path: str | None) -> checkpoints.Found
     """The checkpoint that rank 0 finds for `--ckpt_path`, read once on each rank.
 
     Raises:
-        UserError: There is none, it is no whole one, or a rank cannot read it; on all ranks.
+        UserError: There is none, it is damaged, or a rank cannot read it. All ranks raise it.
     """
     found: checkpoints.Found | None = None
 
@@ -108,7 +108,7 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, resumed: Path | None
     that the settings name chooses its folder itself.
 
     Raises:
-        UserError: Another process trains in the folder, or it cannot be written; on all ranks.
+        UserError: Another process trains in the folder, or it cannot be written. All ranks raise it.
     """
     if isinstance(trainer.logger, TensorBoardLogger) and settings.trainer.logger in (None, True):
         if resumed is not None and settings.ckpt_path in SEARCHED:
