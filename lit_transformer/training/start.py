@@ -104,14 +104,14 @@ def find_start(ckpt_path: str | None, root: Path) -> checkpoints.Found | None:
 def claimed_folder(trainer: L.Trainer, settings: Namespace, resumed: Path | None) -> Iterator[None]:
     """Give the run its folder and hold it, so that no other process writes there.
 
-    It is the folder of the checkpoint if that was searched for, else a new one, `lightning_logs/version_N`. A logger
+    It is the run that has the checkpoint if that was searched for, else a new one, `lightning_logs/version_N`. A logger
     that the settings name chooses its folder itself.
 
     Raises:
         UserError: Another process trains in the folder, or it cannot be written. All ranks raise it.
     """
     if isinstance(trainer.logger, TensorBoardLogger) and settings.trainer.logger in (None, True):
-        if resumed is not None and settings.ckpt_path in SEARCHED:
+        if resumed is not None and resumed.parent.name == checkpoints.FOLDER and settings.ckpt_path in SEARCHED:
             run = resumed.parent.parent
             # What the interrupted run drew after the checkpoint is drawn anew.
             purge_step = (checkpoints.step_of(resumed) or 0) + 1

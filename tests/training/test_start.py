@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,16 @@ def test_no_two_starts_take_one_folder(corpus: Path, run: Run, tmp_path: Path, m
         pass
     with claimed_folder(second.trainer, second.config, found.path):
         assert run_folder(second.trainer) == run.folder
+
+
+def test_a_checkpoint_beside_runs_goes_on_in_a_new_run(corpus: Path, run: Run, tmp_path: Path) -> None:
+    """Its run's folder is not known: two folders up may be anything, such as the working directory."""
+    root = tmp_path / "runs"
+    root.mkdir()
+    shutil.copy(run.checkpoint(4), root)
+    cli = parse(arguments(corpus, root, **SHORT, ckpt_path="auto"), description=None, cli=FitCLI)
+    with claimed_folder(cli.trainer, cli.config, root / run.checkpoint(4).name):
+        assert run_folder(cli.trainer) == root / "lightning_logs" / "version_0"
 
 
 def node(rank: int, orders: "Queue[Any]", answers: "Queue[Any]") -> None:
