@@ -67,6 +67,14 @@ def underlying(error: BaseException | None, kind: type[Kind]) -> Kind | None:
     return error
 
 
+def innermost_reason(error: BaseException) -> str:
+    """The message of the first cause of a library's exception, on one short line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are user errors; options are never guessed from their first letters."""
 

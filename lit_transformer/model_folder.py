@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lit_transformer.batch import PAD_ID
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.errors import UserError, check_regular
+from lit_transformer.errors import UserError, check_regular, innermost_reason
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 
@@ -123,7 +123,7 @@ def load(folder: Path) -> TrainedModel:
             # A copy: safetensors maps the file into memory, and a file can change.
             weights = {name: file.get_tensor(name).clone() for name in shapes}
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read the weights {path}: {_reason(error)}; copy the file again") from error
+        raise UserError(f"cannot read the weights {path}: {innermost_reason(error)}; copy the file again") from error
     return TrainedModel(
         filled(transformer, weights, path), tokenizer, config["source"], config["target"], config["step"], folder
     )
@@ -143,8 +143,8 @@ def download(name: str) -> TrainedModel:
         raise
     except Exception as error:  # which ones depends on the HTTP library below huggingface_hub
         raise UserError(
-            f"cannot get the model {name!r} from the Hugging Face Hub: {_reason(error)}; correct the name, run "
-            "`hf auth login` if it is private, or give a folder that holds a copy of it"
+            f"cannot get the model {name!r} from the Hugging Face Hub: {innermost_reason(error)}; correct the name, "
+            "run `hf auth login` if it is private, or give a folder that holds a copy of it"
         ) from error
     return replace(load(folder), path=Path(name.rpartition("/")[2]))
 
@@ -169,7 +169,9 @@ def empty_model(
         with torch.device("meta"):
             return Transformer(config, vocab_size=vocab_size, pad_id=PAD_ID)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise UserError(f"{path} holds no model of lit_transformer: {_reason(error)}; take another one") from error
+        raise UserError(
+            f"{path} holds no model of lit_transformer: {innermost_reason(error)}; take another one"
+        ) from error
 
 
 def filled(transformer: Transformer, weights: Mapping[str, Tensor], path: Path) -> Transformer:
@@ -177,7 +179,9 @@ def filled(transformer: Transformer, weights: Mapping[str, Tensor], path: Path) 
     try:
         transformer.load_state_dict(weights, assign=True)
     except (TypeError, RuntimeError) as error:
-        raise UserError(f"{path} has weights of another architecture: {_reason(error)}; take another one") from error
+        raise UserError(
+            f"{path} has weights of another architecture: {innermost_reason(error)}; take another one"
+        ) from error
     if not all(bool(weight.isfinite().all()) for weight in transformer.parameters()):
         raise UserError(f"{path} has weights that are not finite: its training diverged; take an earlier checkpoint")
     return transformer.float().requires_grad_(False).eval()
@@ -192,9 +196,11 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
         config = json.loads(text)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {_reason(error)}; copy the folder again") from error
+        raise UserError(f"cannot read {path}: {innermost_reason(error)}; copy the folder again") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no configuration of a model: {_reason(error)}; copy the folder again") from error
+        raise UserError(
+            f"{path} is no configuration of a model: {innermost_reason(error)}; copy the folder again"
+        ) from error
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type != MODEL_TYPE:
         raise UserError(f"{path} has model_type {str(model_type)[:50]!r}, not {MODEL_TYPE!r}: give another model")
@@ -237,14 +243,6 @@ def _check_tensors(
         if names:
             more = f" and {len(names) - 1} more" if names[1:] else ""
             raise UserError(f"{path} {problem} {names[0][:200]}{more}; copy the folder again")
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost message on one short line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def _card(source: str, target: str, step: int, num_parameters: int) -> str:

@@ -22,7 +22,7 @@ import datasets
 from datasets import Dataset
 
 from lit_transformer.data.text_folder import split_names
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, innermost_reason
 
 _READERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ".parquet": ("parquet", {}),
@@ -77,13 +77,6 @@ def load_tables(folder: Path, *, configuration: str | None, split: str, cache_di
         )
     except Exception as error:  # `datasets` raises many kinds
         raise UserError(f"{place} cannot be read as a copy of a Hub data set: {innermost_reason(error)}") from error
-
-
-def innermost_reason(error: BaseException) -> str:
-    """The first line of the innermost message."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _tables(folder: Path) -> list[Path]:
