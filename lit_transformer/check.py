@@ -15,6 +15,7 @@ from lit_transformer.training.memory import Trial
 from lit_transformer.training.start import find_start
 
 MOST_DEVICES = 1_000_000
+"""More than any cluster has; the time and memory of `check` grow with the number."""
 MEASURED_TOKENS = 2048
 """Padded tokens on a side that are enough to measure with, and little enough for a laptop."""
 

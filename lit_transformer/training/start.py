@@ -166,7 +166,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
 
 
 def _release(lock: FileLock, folder: Path) -> None:
-    # Removed while it is held, so that nobody else holds what is removed. A run that wrote nothing leaves no folder.
+    # The file goes while the lock is held, so that no other process holds it. A folder that stayed empty goes, too.
     with suppress(OSError):
         Path(lock.lock_file).unlink()
     lock.release()
