@@ -4,7 +4,7 @@ import glob
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EACCES, EISDIR, ENOTEMPTY
 from pathlib import Path
 from secrets import token_hex
@@ -75,7 +75,7 @@ def output_file(path: Path, *, inputs: Iterable[Path]) -> Iterator[Path]:
 
 
 def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
-    """Raise UserError if `path` is one of the inputs of the command that is to write it.
+    """Raise UserError if `path` is an input of the command that is to write it, or the file that stdout goes to.
 
     Args:
         path: The output.
@@ -87,6 +87,10 @@ def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
         for file in place.iterdir() if place.is_dir() else [place]:
             if file.exists() and file.samefile(path):
                 raise UserError(f"--output {path} is an input of this command ({file}): choose another file")
+    for descriptor in (1, 2):
+        with suppress(OSError):  # it may be closed
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise UserError(f"--output {path} is the file that this command prints to: choose another file")
 
 
 @contextmanager

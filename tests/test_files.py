@@ -116,6 +116,23 @@ def test_inputs_stay(tmp_path: Path) -> None:
     write(tmp_path / "folder" / "another", *inputs)
 
 
+def test_the_file_that_stdout_goes_to_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By its own name and by that of the device."""
+    stdout = os.dup(1)
+    with (tmp_path / "printed").open("w") as file:
+        os.dup2(file.fileno(), 1)
+    try:
+        os.write(1, b"former")
+        names = [tmp_path / "printed", *(path for path in [Path("/dev/stdout")] if path.exists())]
+        for name in names:
+            with pytest.raises(UserError, match=f"--output {name} is the file that this command prints to"):
+                write(name)
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+    assert (tmp_path / "printed").read_text() == "former"
+
+
 def test_commands_name_their_inputs(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for language in ("en", "de"):
         (tmp_path / f"test.{language}").write_text("a\n")
