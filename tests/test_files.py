@@ -116,7 +116,7 @@ def test_inputs_stay(tmp_path: Path) -> None:
     write(tmp_path / "folder" / "another", *inputs)
 
 
-def test_the_file_that_stdout_goes_to_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_file_that_stdout_goes_to_stays(tmp_path: Path) -> None:
     """By its own name and by that of the device."""
     stdout = os.dup(1)
     with (tmp_path / "printed").open("w") as file:
