@@ -159,6 +159,7 @@ FIT = {
     "--model.vocab_size 99999999999999999999": r"too large for this machine .*lower model\.vocab_size",
     "--model.learning_rate_scale -1": r"model\.learning_rate_scale is -1\.0: it must be above 0",
     "--model.validation_beam_size 0": r"model\.validation_beam_size is 0: it must be at least 1",
+    "--model.validation_beam_size 100000": r"model\.validation_beam_size is 100000: it must be at most 10000",
     "--data.tokens_per_batch -5": r"data\.tokens_per_batch is -5: it must be at least 1",
     "--data.max_tokens_per_device 0": r"data\.max_tokens_per_device is 0: it must be at least 1",
     "--data.max_length 1": r"data\.max_length is 1: it must be at least 2",

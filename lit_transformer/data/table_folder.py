@@ -62,7 +62,11 @@ def load_tables(folder: Path, *, configuration: str | None, split: str, cache_di
         splits[name][home, path.suffix].append(path)
     found = next((splits[name] for name in split_names(split) if name in splits), None)
     if found is None:
-        raise UserError(f"{place} has no split {split!r}: there are {', '.join(sorted(splits)) or 'none'}")
+        there = ", ".join(sorted(splits)) or "none"
+        raise UserError(
+            f"{place} has no split {split!r}: there are {there}; a file or its folder is named after its split, as in "
+            f"{split}.jsonl or {split}/0000.parquet"
+        )
     if len(found) > 1:
         kinds = ", ".join(sorted(f"{home.relative_to(place)}/*{suffix}" for home, suffix in found))
         raise UserError(

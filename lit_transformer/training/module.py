@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric
 from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.options import LENGTH_PENALTY
+from lit_transformer.decoding.options import LENGTH_PENALTY, MAX_BEAM_SIZE
 from lit_transformer.decoding.translator import search
 from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
@@ -87,6 +87,8 @@ class LitTransformer(L.LightningModule):
         ):
             if value < least:
                 raise UserError(f"model.{name} is {value}: it must be at least {least}")
+        if validation_beam_size > MAX_BEAM_SIZE:
+            raise UserError(f"model.validation_beam_size is {validation_beam_size}: it must be at most {MAX_BEAM_SIZE}")
         try:
             self.transformer = Transformer(transformer, vocab_size=vocab_size, pad_id=PAD_ID)
         # torch's ways to say that there is no memory, or that no number is so large.

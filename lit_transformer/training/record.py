@@ -42,8 +42,14 @@ class RunRecord(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         facts, saved = self._facts(trainer, pl_module), checkpoints_of(trainer)
-        position = {"step": trainer.global_step, "best step": saved.best_step, "best score": saved.best_selection}
-        check_ranks({**facts, **position, "rank": trainer.global_rank})
+        assert isinstance(pl_module, LitTransformer)
+        own = {
+            "step": trainer.global_step,
+            "best step": saved.best_step,
+            "best score": saved.best_selection,
+            "BLEU tokenizer": pl_module.val_bleu.tokenize,  # a node without MeCab has another one
+        }
+        check_ranks({**facts, **own, "rank": trainer.global_rank})
         for name, consequence in CONSEQUENCES.items():
             # A checkpoint of an earlier version has fewer facts.
             former = self._former.get(name, facts[name])
