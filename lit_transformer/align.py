@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> None:
     # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer import checkpoint
     from lit_transformer.analysis.alignment import MOMENTS, align, best_head, count_by_head
-    from lit_transformer.decoding.translator import Translator, default_device
+    from lit_transformer.decoding.devices import default_device
+    from lit_transformer.decoding.translator import Translator
     from lit_transformer.evaluation.alignment_error import count_links, to_pharaoh
 
     trained = checkpoint.load(options.checkpoint)

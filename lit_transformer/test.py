@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> None:
     # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer import checkpoint
     from lit_transformer.data.corpus import as_folder, load_pairs
-    from lit_transformer.decoding.translator import Translator, allow_tf32, default_device
+    from lit_transformer.decoding.devices import allow_tf32, default_device
+    from lit_transformer.decoding.translator import Translator
     from lit_transformer.evaluation.bleu import check_tokenization, score_translations, tokenization_of
 
     if options.tokenize is not None:

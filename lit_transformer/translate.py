@@ -36,7 +36,8 @@ def main(args: list[str] | None = None) -> None:
         if sys.stdin is None or sys.stdout is None:
             raise UserError("stdin and stdout are the text and its translation: neither may be closed")
         # After parsing, so that --help and a misspelt option answer at once.
-        from lit_transformer.decoding.translator import Translator, allow_tf32
+        from lit_transformer.decoding.devices import allow_tf32
+        from lit_transformer.decoding.translator import Translator
 
         translator = Translator.load(options.checkpoint, device=options.device)
         allow_tf32(translator.device)

@@ -17,6 +17,7 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, check_layers, look
 from lit_transformer.decoding.batches import padded, too_many
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
+from lit_transformer.decoding.devices import default_device, usable_device
 from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.errors import UserError, enough_memory, expanded
@@ -80,17 +81,9 @@ class Translator:
         target: str = "",
         step: int = 0,
     ) -> None:
-        try:
-            self.device = torch.device(device)
-            # Some kinds of device have a name and cannot compute.
-            torch.ones(1, device=self.device).item()
+        self.device = usable_device(device)
+        with enough_memory("translate on the cpu"):
             self.transformer = transformer.to(self.device).eval()
-        # torch raises the last two where it was built without that kind of device.
-        except (RuntimeError, AssertionError, ImportError) as error:
-            reason = (str(error).splitlines() or ["no reason given"])[0]
-            raise UserError(
-                f"device {device!r} cannot be used here: {reason}; give cpu, or a GPU that is there"
-            ) from error
         self.tokenizer = tokenizer
         self.source, self.target, self.step = source, target, step
 
@@ -306,20 +299,6 @@ class Translator:
     def _longest(self) -> int:
         longest = self.transformer.config.longest
         return MAX_SOURCE_PIECES if longest is None else min(MAX_SOURCE_PIECES, longest)
-
-
-def allow_tf32(device: torch.device) -> None:
-    """Let a GPU round the factors of float32 products to TF32, which is faster.
-
-    The setting holds for the whole process, so only commands call this.
-    """
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-
-
-def default_device() -> str:
-    """The first GPU, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _parts(ids: list[int], longest: int) -> Iterator[list[int]]:

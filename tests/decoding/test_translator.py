@@ -15,7 +15,7 @@ from lit_transformer.data.demo import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.beams import Hypothesis
-from lit_transformer.decoding.translator import allow_tf32
+from lit_transformer.decoding.devices import allow_tf32
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer

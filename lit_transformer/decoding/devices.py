@@ -1,0 +1,36 @@
+"""The device to translate on."""
+
+import torch
+
+from lit_transformer.errors import UserError
+
+
+def default_device() -> str:
+    """The first GPU, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        UserError: It is not there, or it cannot compute.
+    """
+    try:
+        device = torch.device(name)
+        # Some kinds of device have a name and cannot compute.
+        torch.ones(1, device=device).item()
+    # torch raises the last two if it was built without that kind of device.
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise UserError(f"device {name!r} cannot be used here: {reason}; give cpu, or a GPU that is there") from error
+    return device
+
+
+def allow_tf32(device: torch.device) -> None:
+    """Let a GPU round the factors of float32 products to TF32, which is faster.
+
+    The setting holds for the whole process, so only commands call this.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
