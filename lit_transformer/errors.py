@@ -186,8 +186,9 @@ def _report(error: BaseException) -> int:
     if underlying(error, KeyboardInterrupt) is not None:
         print("interrupted", file=sys.stderr)
         return 130  # 128 and the signal's number, as shells count
-    if isinstance(error, UserError):
-        message = printable(str(error))
+    # torch raises in the main thread whenever a data worker dies, also while another error is handled.
+    if mistake := underlying(error, UserError):
+        message = printable(str(mistake))
     elif isinstance(error, UnicodeEncodeError):
         # Python turns the bytes of a file's name into half surrogate pairs if they are not UTF-8.
         message = f"{error.object!a:.200} is not UTF-8 and cannot be used here: rename it"

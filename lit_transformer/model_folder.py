@@ -96,7 +96,7 @@ def write(folder: Path, transformer: Transformer, tokenizer: Tokenizer, *, sourc
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder has a `config.json`."""
-    return any(folder.glob(CONFIG))
+    return os.path.lexists(folder / CONFIG)
 
 
 def load(folder: Path) -> TrainedModel:

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lit_transformer import align, attention, average, check, checkpoint, fit, test, translate
 from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.errors import Dispensable
+from lit_transformer.errors import Dispensable, UserError, user_errors_to_exit
 from lit_transformer.training import saving
 from tests.runs import arguments, make_corpus
 
@@ -38,6 +38,16 @@ def test_ctrl_c_while_an_error_is_handled() -> None:
     interrupt.__context__ = OSError()
     with pytest.raises(KeyboardInterrupt), Dispensable("curves"):
         raise interrupt
+
+
+def test_an_error_while_a_mistake_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """torch's handler of a data worker's death raises wherever the main thread is."""
+    killed = RuntimeError("a worker is killed")
+    killed.__context__ = UserError("the mistake")
+    with pytest.raises(SystemExit) as end, user_errors_to_exit():
+        raise killed
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: the mistake\n"
 
 
 class Stdout(io.TextIOWrapper):
