@@ -28,7 +28,7 @@ OWNERS: dict[str, Callable[[], Any]] = {
     "_fingerprint": lambda: datasets.Dataset.from_dict({"id": [1]}),
     "_indices": lambda: datasets.Dataset.from_dict({"id": [1]}),
 }
-"""Where each of them is. The bounds of pyproject.toml keep out versions that nobody has tried."""
+"""The object that has each private name. The bounds of pyproject.toml keep out versions that were not tried."""
 DOCUMENTED = {"_asdict", "_replace", "_fields", "_exit"}  # of named tuples, and of `os`
 
 
