@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_transformer.decoding.options import add_model_options, check_search
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.cli.options import add_model_options
+from lit_transformer.decoding.settings import check_search
+from lit_transformer.errors import UserError
 
 if TYPE_CHECKING:
     from lit_transformer.analysis.alignment import CrossHead
@@ -43,8 +45,8 @@ def run(options: argparse.Namespace) -> None:
     """Align as the options say; links go to stdout, figures to stderr."""
     check_options(options)
     # After parsing, so that --help and a misspelt option answer at once.
-    from lit_transformer import checkpoint
     from lit_transformer.analysis.alignment import MOMENTS, align, best_head, count_by_head
+    from lit_transformer.checkpoints import format as checkpoint
     from lit_transformer.decoding.devices import default_device
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.evaluation.alignment_error import count_links, to_pharaoh
@@ -123,7 +125,7 @@ def load(
     options: argparse.Namespace, languages: tuple[str, str]
 ) -> tuple[list[str], list[str], list["GoldLinks"] | None]:
     """The sentences of both sides, and their right links if there are any."""
-    from lit_transformer.data.demo import demo_pairs
+    from lit_transformer.data.demo.corpus import demo_pairs
     from lit_transformer.data.text_folder import pair_batches
     from lit_transformer.evaluation.alignment_error import GoldLinks, check_links, read_gold
 

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_transformer.decoding.options import add_search_options, check_search
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.cli.options import add_search_options
+from lit_transformer.decoding.settings import check_search
+from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 
 if TYPE_CHECKING:

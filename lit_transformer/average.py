@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.errors import UserError
 
 
 def main(args: list[str] | None = None) -> None:
@@ -19,7 +20,8 @@ def main(args: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Average as the options say."""
     # After parsing, so that --help and a misspelt option answer at once.
-    from lit_transformer import checkpoint, model_folder
+    from lit_transformer.checkpoints import folder as model_folder
+    from lit_transformer.checkpoints import format as checkpoint
     from lit_transformer.files import new_folder
 
     folder = checkpoint.newest_folder(options.run)

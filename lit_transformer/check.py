@@ -8,11 +8,12 @@ import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from lit_transformer.errors import UserError, in_one_line, user_errors_to_exit
-from lit_transformer.training import preflight
-from lit_transformer.training.command_line import FitCLI, parse
-from lit_transformer.training.memory import Trial
-from lit_transformer.training.start import find_start
+from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
+from lit_transformer.cli.training import FitCLI, parse
+from lit_transformer.errors import UserError
+from lit_transformer.runs import forecast as preflight
+from lit_transformer.runs.fit_to_memory import Trial
+from lit_transformer.runs.start import find_start
 
 MOST_DEVICES = 1_000_000
 """More than any cluster has; the time and memory of `check` grow with the number."""

@@ -3,6 +3,7 @@
 import glob
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EACCES, EISDIR, ENOTEMPTY
@@ -10,12 +11,30 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
 
-from lit_transformer.errors import UserError, expanded
+from lit_transformer.errors import UserError
 
 ANYBODY_WRITES = 0o222
 """Write permissions. A file without any is read-only, although the system lets an administrator write to it."""
 UNFINISHED = ".tmp"
 """Suffix of files and folders that are not whole yet."""
+
+
+def expanded(path: str | Path) -> Path:
+    """A path whose `~` is the home that it stands for."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: there is no such home; correct the path") from error
+
+
+def check_regular(path: Path) -> None:
+    """Raise UserError if a path leads to a device or a pipe, which may never end. A missing file passes."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # opening it says why
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a device or a pipe: give a file, or remove it")
 
 
 @contextmanager

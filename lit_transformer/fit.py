@@ -17,13 +17,15 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
-from lit_transformer import checkpoint as checkpoints
-from lit_transformer.errors import Dispensable, UserError, enough_memory, in_one_line, user_errors_to_exit
-from lit_transformer.training.command_line import FitCLI, parse
-from lit_transformer.training.interruption import interruption_of, requeue
-from lit_transformer.training.saving import CURVES, WholeCheckpointIO, checkpoints_of, run_folder
-from lit_transformer.training.signals import Interrupted
-from lit_transformer.training.start import check_settings_of_ranks, claimed_folder, resume_point, start_processes
+from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
+from lit_transformer.cli.training import FitCLI, parse
+from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.runs.dispensable import Dispensable
+from lit_transformer.runs.saving import CURVES, WholeCheckpointIO, checkpoints_of, run_folder
+from lit_transformer.runs.signals import Interrupted
+from lit_transformer.runs.start import check_settings_of_ranks, claimed_folder, resume_point, start_processes
+from lit_transformer.runs.stopping import interruption_of, requeue
 
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
 """How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""

@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.cli.options import add_search_options
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.decoding.options import add_search_options, check_search
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+from lit_transformer.decoding.settings import check_search
+from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 
 
@@ -35,7 +37,7 @@ def main(args: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Translate and score as the options say."""
     # After parsing, so that --help and a misspelt option answer at once.
-    from lit_transformer import checkpoint
+    from lit_transformer.checkpoints import format as checkpoint
     from lit_transformer.data.corpus import as_folder, load_pairs
     from lit_transformer.decoding.devices import allow_tf32, default_device
     from lit_transformer.decoding.translator import Translator

@@ -8,8 +8,10 @@ from io import TextIOWrapper
 from itertools import count, islice
 from typing import TYPE_CHECKING, BinaryIO
 
-from lit_transformer.decoding.options import add_search_options, check_search
-from lit_transformer.errors import Parser, UserError, user_errors_to_exit
+from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.cli.options import add_search_options
+from lit_transformer.decoding.settings import check_search
+from lit_transformer.errors import UserError
 
 if TYPE_CHECKING:
     from lit_transformer.decoding.translator import Translator

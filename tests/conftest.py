@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from tests.worker import Worker
+from tests.helpers.worker import Worker
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
@@ -129,9 +129,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     are names. The first one is little trained. In float64 all processors learn nearly the same.
     """
     # Here, because `pytest_configure` sets the environment that these read when they are imported.
-    from lit_transformer import checkpoint
     from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
-    from lit_transformer.data.demo import demo_pairs
+    from lit_transformer.checkpoints import format as checkpoint
+    from lit_transformer.data.demo.corpus import demo_pairs
     from lit_transformer.data.tokenizer import Tokenizer
     from lit_transformer.model.config import TransformerConfig
     from lit_transformer.model.transformer import Transformer

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lit_transformer import Translator, align, checkpoint
+from lit_transformer import Translator, align
 from lit_transformer.analysis.alignment import CrossHead
 from lit_transformer.analysis.alignment import align as links_of
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.evaluation.alignment_error import GoldLinks, count_links, read_gold, to_pharaoh
-from tests.runs import own_lines
+from tests.helpers.runs import own_lines
 
 KNOWN = demo_pairs("train", num_pairs=31)
 ENGLISH, GERMAN = [pair.english for pair in KNOWN], [pair.german for pair in KNOWN]

@@ -9,7 +9,7 @@ import pytest
 
 from lit_transformer import Translator, attention
 from lit_transformer.analysis.maps import KINDS, maps_of
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.demo.corpus import demo_pairs
 
 ENGLISH = [pair.english for pair in demo_pairs("train", num_pairs=31)]
 START = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "html": b"<!doctype html>", "json": b"["}

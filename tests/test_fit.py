@@ -21,16 +21,16 @@ import yaml
 from torch import Tensor, distributed
 
 from lit_transformer import Translator
-from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import BOS_ID, EOS_ID
+from lit_transformer.checkpoints import format as checkpoints
 from lit_transformer.data.copy_task import copy_pairs
 from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.errors import UserError
 from lit_transformer.fit import leave_process_group, main
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.training.progress import DIVERGED_REPORTS, Progress
-from tests.runs import (
+from lit_transformer.runs.progress import DIVERGED_REPORTS, Progress
+from tests.helpers.runs import (
     D_MODEL,
     EVERY,
     MAX_STEPS,

@@ -15,7 +15,7 @@ import numpy as np
 
 from lit_transformer.analysis.words import merge, text_spans
 from lit_transformer.decoding.attention import Attention, Weights
-from lit_transformer.decoding.options import BATCH_TOKENS
+from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.alignment_error import GoldLinks, LinkCounts, Links

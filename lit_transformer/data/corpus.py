@@ -19,10 +19,11 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 
 from lit_transformer.data.arrow_file import cached, open_arrow, write_arrow
 from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
-from lit_transformer.data.demo import DEMO_SPLITS, demo_pairs
+from lit_transformer.data.demo.corpus import DEMO_SPLITS, demo_pairs
 from lit_transformer.data.table_folder import is_table_folder, load_tables
 from lit_transformer.data.text_folder import PAIR_SCHEMA, Text, find_text_folder, is_text_folder, split_names
-from lit_transformer.errors import UserError, expanded, innermost_reason
+from lit_transformer.errors import UserError, innermost_reason
+from lit_transformer.files import expanded
 
 _BUILT_IN = ("demo", "copy")
 _HUB_TIMEOUT_SECONDS = 10.0

@@ -25,7 +25,8 @@ from lit_transformer.data.stream import (
 )
 from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
-from lit_transformer.errors import UserError, expanded
+from lit_transformer.errors import UserError
+from lit_transformer.files import expanded
 
 
 class TranslationData(L.LightningDataModule):

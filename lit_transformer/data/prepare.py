@@ -25,8 +25,8 @@ from lit_transformer.batch import EOS_ID, UNK_ID
 from lit_transformer.data.arrow_file import is_whole, make_once, open_arrow, sealed_file, seems_whole, write_arrow
 from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.errors import UserError, expanded
-from lit_transformer.files import UNFINISHED
+from lit_transformer.errors import UserError
+from lit_transformer.files import UNFINISHED, expanded
 
 _COLUMNS = ("source", "target")
 _BATCH_SIZE = 10_000

@@ -19,7 +19,8 @@ import pyarrow as pa
 from datasets import Dataset
 
 from lit_transformer.data.arrow_file import LARGE_FILE_BYTES, cached, open_arrow, version_of, write_arrow
-from lit_transformer.errors import UserError, check_regular
+from lit_transformer.errors import UserError
+from lit_transformer.files import check_regular
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 _BLOCK_BYTES = 8 * 2**20

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import sentencepiece as spm
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.errors import UserError, check_regular, expanded
+from lit_transformer.errors import UserError
+from lit_transformer.files import check_regular, expanded
 
 Normalization = Literal["identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf"]
 """SentencePiece's rules. `cf` folds case."""

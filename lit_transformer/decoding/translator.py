@@ -10,18 +10,19 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from lit_transformer import checkpoint, model_folder
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.checkpoints import folder as model_folder
+from lit_transformer.checkpoints import format as checkpoint
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, check_layers, look
 from lit_transformer.decoding.batches import padded, too_many
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.devices import default_device, usable_device
-from lit_transformer.decoding.options import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.errors import UserError, enough_memory, expanded
-from lit_transformer.files import new_folder
+from lit_transformer.decoding.settings import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
+from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lit_transformer.errors import UserError, check_regular
+from lit_transformer.errors import UserError
+from lit_transformer.files import check_regular
 
 Links = frozenset[tuple[int, int]]
 _LINK = re.compile("([0-9]+)([-p])([0-9]+)")

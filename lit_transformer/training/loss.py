@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits held at a time. A CPU is fastest while they stay in its cache (experiments/benchmark.py: 2.6 times as fast as
-# all at once); a GPU needs large products to be busy, and 2^28 float32 logits are 1 GiB.
+# Logits held at a time. A CPU is fastest while they stay in its cache (experiments/measure/benchmark.py: 2.6 times as
+# fast as all at once); a GPU needs large products to be busy, and 2^28 float32 logits are 1 GiB.
 LOGITS_PER_CHUNK = {"cpu": 2**21}
 LOGITS_PER_CHUNK_ELSEWHERE = 2**28
 

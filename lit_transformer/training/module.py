@@ -15,18 +15,18 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from lit_transformer import checkpoint as checkpoints
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
+from lit_transformer.checkpoints import format as checkpoints
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.options import LENGTH_PENALTY, MAX_BEAM_SIZE
+from lit_transformer.decoding.settings import LENGTH_PENALTY, MAX_BEAM_SIZE
 from lit_transformer.decoding.translator import search
 from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.runs.ranks import gather
+from lit_transformer.runs.resuming import check_moments
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
-from lit_transformer.training.ranks import gather
-from lit_transformer.training.resume import check_moments
 from lit_transformer.training.samples import Sample, first_samples
 from lit_transformer.training.schedule import learning_rate
 from lit_transformer.training.selection import available_tokenization, selection_score

@@ -4,7 +4,7 @@ import math
 
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
-from lit_transformer.training.ranks import note
+from lit_transformer.runs.ranks import note
 
 
 def selection_score(*, bleu: float, loss: float) -> float:

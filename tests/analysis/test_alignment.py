@@ -6,7 +6,7 @@ import pytest
 from lit_transformer import Translator
 from lit_transformer.analysis import alignment
 from lit_transformer.analysis.alignment import CrossHead, When, align, best_head, count_by_head, links, word_maps
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.alignment_error import GoldLinks, LinkCounts, count_links

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lit_transformer.analysis.entropy import head_entropy, normalized_head_entropy
-from tests.attentions import random_attention
+from tests.helpers.attentions import random_attention
 
 
 def test_it_is_the_mean_of_the_rows_entropies() -> None:

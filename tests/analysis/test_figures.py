@@ -16,7 +16,7 @@ from lit_transformer.analysis.maps import KINDS, Kind, maps_of
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
-from tests.attentions import HOSTILE, SOURCE, pixels, random_attention, same_picture
+from tests.helpers.attentions import HOSTILE, SOURCE, pixels, random_attention, same_picture
 
 SOURCE_LABELS = ["·The", "·cat", "·sle", "eps", ".", "</s>"]
 TARGET_LABELS = ["·Die", "·Katze", "·schläft", ".", "</s>"]

@@ -20,7 +20,7 @@ from lit_transformer.analysis.maps import KINDS, maps_of
 from lit_transformer.analysis.page import Page
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
-from tests.attentions import HOSTILE, SOURCE, random_attention
+from tests.helpers.attentions import HOSTILE, SOURCE, random_attention
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome", "chromium-browser"))), None)
 DRIVER = shutil.which("chromedriver")

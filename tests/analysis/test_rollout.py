@@ -8,7 +8,7 @@ import pytest
 
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.errors import UserError
-from tests.attentions import random_attention
+from tests.helpers.attentions import random_attention
 
 
 def encoder_paths(layers: list[np.ndarray], end: int, begin: int) -> float:

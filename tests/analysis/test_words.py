@@ -13,7 +13,7 @@ from lit_transformer import Translator
 from lit_transformer.analysis.page import Page
 from lit_transformer.analysis.words import in_words, merge, text_spans, word_spans, word_text
 from lit_transformer.batch import PAD_ID
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig

@@ -25,7 +25,7 @@ from lit_transformer.data.arrow_file import (
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.store import TokenStore
 from lit_transformer.errors import UserError
-from tests.runs import NUM_SENTENCES, fit, make_corpus
+from tests.helpers.runs import NUM_SENTENCES, fit, make_corpus
 
 CONTENT = b"some bytes" * 99
 

@@ -199,7 +199,7 @@ def test_data_that_would_overflow_the_sort_is_refused() -> None:
 
 
 def test_planning_an_epoch_takes_few_bytes_a_pair() -> None:
-    """What it takes of time is measured by experiments/scale.py: a busy machine's clock proves nothing."""
+    """What it takes of time is measured by experiments/measure/scale.py: a busy machine's clock proves nothing."""
     source_lengths, target_lengths = drawn_lengths(600_000)
     tracemalloc.start()
     plan = BatchPlan(source_lengths, target_lengths, 25_000, seed=1)

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from lit_transformer.data import demo_lexicon as lexicon
-from lit_transformer.data.demo import DEMO_SPLITS, MAX_TRAIN_PAIRS, DemoPair, demo_pairs, is_held_out, translate
-from lit_transformer.data.demo_grammar import (
+from lit_transformer.data.demo import lexicon
+from lit_transformer.data.demo.corpus import DEMO_SPLITS, MAX_TRAIN_PAIRS, DemoPair, demo_pairs, is_held_out, translate
+from lit_transformer.data.demo.grammar import (
     BECAUSE,
     BUT,
     THAT,
@@ -21,16 +21,16 @@ from lit_transformer.data.demo_grammar import (
     combinations,
     pronoun_for,
 )
-from lit_transformer.data.demo_lexicon import ADJECTIVES, BARE, MANY, MY, NO, NOUNS, THE, THIS, THREE, TWO, A
-from lit_transformer.data.demo_sampler import Sampler
-from lit_transformer.data.demo_selection import (
+from lit_transformer.data.demo.lexicon import ADJECTIVES, BARE, MANY, MY, NO, NOUNS, THE, THIS, THREE, TWO, A
+from lit_transformer.data.demo.sampler import Sampler
+from lit_transformer.data.demo.selection import (
     adjectives_for,
     nouns_tagged,
     object_determiners,
     subject_determiners,
 )
-from lit_transformer.data.demo_verbs import BE, WITH_CLAUSE, WITH_OBJECT, WITHOUT_OBJECT
-from lit_transformer.data.demo_words import Adjective, Determiner, Modal, Noun, Time, Verb
+from lit_transformer.data.demo.verbs import BE, WITH_CLAUSE, WITH_OBJECT, WITHOUT_OBJECT
+from lit_transformer.data.demo.words import Adjective, Determiner, Modal, Noun, Time, Verb
 from lit_transformer.errors import UserError
 
 
@@ -419,7 +419,7 @@ def test_fewer_training_pairs_are_a_prefix_of_more() -> None:
 
 
 def test_the_corpus_is_the_same_in_every_process() -> None:
-    code = "from lit_transformer.data.demo import demo_pairs; print(ascii(demo_pairs('train', num_pairs=500)))"
+    code = "from lit_transformer.data.demo.corpus import demo_pairs; print(ascii(demo_pairs('train', num_pairs=500)))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ascii(demo_pairs("train", num_pairs=500))

@@ -1,4 +1,4 @@
-"""The benchmark of experiments/scale.py, on little."""
+"""The benchmark of experiments/measure/scale.py, on little."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 def rows(repo_root: Path, *arguments: str) -> dict[str, list[str]]:
     """The cells of each stage's line."""
-    command = [sys.executable, "experiments/scale.py", *arguments]
+    command = [sys.executable, "experiments/measure/scale.py", *arguments]
     environment = os.environ | {"PYTHONPATH": str(repo_root)}
     output = subprocess.run(command, cwd=repo_root, env=environment, capture_output=True, text=True, check=True).stdout
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines()]

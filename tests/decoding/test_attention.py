@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lit_transformer import Translator, checkpoint
+from lit_transformer import Translator
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.attention import Attention

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lit_transformer import Translator
 from lit_transformer.batch import PAD_ID
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.beams import Hypothesis

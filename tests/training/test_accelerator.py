@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from lit_transformer.batch import PAD_ID, Batch
-from lit_transformer.data.demo import demo_pairs
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.stream import validation_batches
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.runs.progress import Progress
 from lit_transformer.training.module import LitTransformer
-from lit_transformer.training.progress import Progress
-from tests.accelerator import DEVICE, Accelerator
+from tests.helpers.accelerator import DEVICE, Accelerator
 
 PAIRS = demo_pairs("train", num_pairs=5)
 SOURCES, TARGETS = [pair.english for pair in PAIRS], [pair.german for pair in PAIRS]

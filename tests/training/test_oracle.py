@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID
+from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.fit import main
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.training.command_line import FitCLI, parse
+from tests.helpers.runs import D_MODEL, RATE_SCALE, WARMUP_STEPS, arguments, load, make_corpus
 from tests.model.test_transformer import copy_layer
-from tests.runs import D_MODEL, RATE_SCALE, WARMUP_STEPS, arguments, load, make_corpus
 
 STEPS = 50
 EPSILON = 0.1

@@ -14,7 +14,7 @@ from lit_transformer.data.stream import make_batch
 from lit_transformer.model.attention import fused_attention
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.training.module import LitTransformer
-from tests.cuda_autocast import cuda_autocast
+from tests.helpers.cuda_autocast import cuda_autocast
 
 VOCAB_SIZE = 17
 

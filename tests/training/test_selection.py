@@ -12,11 +12,11 @@ import lightning as L
 import pytest
 import torch
 
-from lit_transformer.training import saving
+from lit_transformer.runs import saving
+from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.module import LitTransformer
-from lit_transformer.training.saving import Checkpoints
 from lit_transformer.training.selection import selection_score
-from tests.runs import fit
+from tests.helpers.runs import fit
 
 # BLEU and loss of a run on 200 Japanese sentences, scored with 13a: noise beat what was learnt.
 EARLY, LATE = {"bleu": 0.20, "loss": 5.44}, {"bleu": 0.03, "loss": 4.91}

@@ -1,0 +1,147 @@
+"""The frame of every command: its arguments, error messages, standard streams and exit statuses."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from lit_transformer.errors import UserError, printable, underlying
+
+
+@contextmanager
+def in_one_line(place: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn an exception of jsonargparse, Lightning or torch about a setting into a `UserError`.
+
+    Args:
+        place: Begins the line.
+        kinds: The exceptions that mean a wrong setting; all if none is given. Others pass.
+    """
+    about_settings = kinds or (Exception,)
+    try:
+        yield
+    except (UserError, UnicodeEncodeError):
+        raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"a file of --config is not UTF-8 ({error.reason}): convert it") from error
+    except about_settings as error:
+        raise UserError(f"{place}: {str(error) or type(error).__name__} (all settings: --print_config)") from error
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are user errors; options are never guessed from their first letters."""
+
+    def __init__(self, verb: str, description: str | None) -> None:
+        super().__init__(prog=f"python -m lit_transformer.{verb}", description=description, allow_abbrev=False)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Python's parser takes this value away before it looks for one.
+        if bare := [arg for arg in (sys.argv[1:] if args is None else args) if re.fullmatch(r"--.*=--", arg)]:
+            self.error(f"{bare[0]}: `--` is no value")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (all options: --help)")
+
+
+def end_command(error: OSError) -> NoReturn:
+    """End a command whose stdout cannot be written, without a message if the reader is gone."""
+    if isinstance(error, BrokenPipeError):
+        sys.exit(0)
+    raise UserError(f"cannot write to stdout: {error.strerror}; make room there") from error
+
+
+@contextmanager
+def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -> Iterator[None]:
+    """The frame of every command: exit statuses, and standard streams that can be relied on.
+
+    A `UserError` becomes one line on stderr and status 2, Ctrl-C a line and status 130. Everything else is a defect
+    and passes. stdout is UTF-8 whatever the locale. What cannot be encoded is written with backslashes.
+
+    Args:
+        cannot_print: Called when stdout cannot be written. What cannot be written to stderr is lost.
+    """
+    with _standard_streams(cannot_print):
+        try:
+            yield
+            # Here, where it can be reported, and not when Python ends.
+            print(end="", flush=True)
+        except (Exception, KeyboardInterrupt) as error:
+            sys.exit(_report(error))
+
+
+def _report(error: BaseException) -> int:
+    """Print in one line why a command ends, and return its status. A defect is raised again."""
+    if underlying(error, KeyboardInterrupt) is not None:
+        print("interrupted", file=sys.stderr)
+        return 130  # 128 and the signal's number, as shells count
+    # torch raises in the main thread whenever a data worker dies, also while another error is handled.
+    if mistake := underlying(error, UserError):
+        message = printable(str(mistake))
+    elif isinstance(error, UnicodeEncodeError):
+        # Python turns the bytes of a file's name into half surrogate pairs if they are not UTF-8.
+        message = f"{error.object!a:.200} is not UTF-8 and cannot be used here: rename it"
+    else:
+        raise error
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _standard_streams(cannot_print: Callable[[OSError], None]) -> Iterator[None]:
+    # A descriptor that was closed (`2>&-`) would be given to the next file that is opened.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    with ExitStack() as stack:
+        # `print` takes None for stdout.
+        stderr = sys.stderr or stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+        streams = (sys.stdin, sys.stdout, stderr)
+        for stream in streams:
+            # Another program may have left the pipe non-blocking, and Python would lose what has to wait.
+            with suppress(OSError, AttributeError, ValueError):
+                os.set_blocking(stream.fileno(), True)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+        if sys.stdout is not None:
+            stack.callback(_drop_unwritten, sys.stdout)
+            stack.enter_context(redirect_stdout(_Guarded(sys.stdout, cannot_print)))
+        stack.callback(_drop_unwritten, stderr)
+        stack.enter_context(redirect_stderr(_Guarded(stderr, lambda error: None)))
+        yield
+
+
+class _Guarded:
+    """A text stream whose errors in writing are given to `failed`."""
+
+    def __init__(self, stream: TextIO, failed: Callable[[OSError], None]) -> None:
+        self._stream = stream
+        self._failed = failed
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._failed(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._failed(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _drop_unwritten(stream: TextIO) -> None:
+    """Discard what could not be written. Python would try again at exit and report an error."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,214 @@
+"""The command line of training: sections `model`, `data`, `trainer`, `checkpoints` and `attention`, what they
+default to, and what is checked before anything is done.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, NoReturn, TypeVar
+
+import lightning as L
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch.utils.tensorboard.summary import hparams
+
+from lit_transformer.cli.frame import in_one_line
+from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.errors import UserError
+from lit_transformer.model.config import longest_sequence
+from lit_transformer.runs.attention_curves import AttentionCurves
+from lit_transformer.runs.fit_to_memory import Memory
+from lit_transformer.runs.progress import Progress
+from lit_transformer.runs.provenance import RunRecord
+from lit_transformer.runs.saving import CURVES, Checkpoints, run_folder
+from lit_transformer.runs.start import flat
+from lit_transformer.runs.stopping import Interruption
+from lit_transformer.training.module import LitTransformer
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "default_root_dir": "runs",
+    "max_steps": 100_000,  # section 5.2: base; recipes count everything in optimizer steps
+    "max_epochs": -1,
+    "val_check_interval": 2000,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 50,
+    "use_distributed_sampler": False,  # the plan deals batches out to ranks itself
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose complaints are user errors."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UserError(f"{message} (all settings: --print_config)")
+
+
+class Settings(SaveConfigCallback):
+    """Writes the settings into the run's folder: `config.yaml` to train with again, and hyper-parameters as logged."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._folder = run_folder(trainer)  # all ranks must ask
+        super().setup(trainer, pl_module, stage)
+
+    @CURVES
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        text = self.parser.dump(self.config, skip_none=False)
+        (self._folder / self.config_filename).write_text(text, encoding="utf-8")
+        sections = {name: value for name, value in self.config.as_dict().items() if name != "config"}
+        settings = flat(sections)
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(settings)
+                continue
+            # The logger's own method would draw a curve of a made-up value; this names the curves to compare runs by.
+            logger.hparams.update(settings)
+            writer = logger.experiment._get_file_writer()
+            for summary in hparams(settings, {"val/bleu": 0.0, "val/loss": 0.0}):
+                writer.add_summary(summary)
+
+
+class FitCLI(LightningCLI):
+    """Sections `model`, `data`, `trainer`, `checkpoints`, `attention`; a value is set once and linked to the others."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(AttentionCurves, "attention")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint to resume from; `last` is the newest readable one below trainer.default_root_dir, "
+            "`auto` the same if there is one.",
+        )
+        parser.link_arguments("model.vocab_size", "data.vocab_size")
+        parser.link_arguments(
+            ("model.transformer.positions", "model.transformer.max_positions"),
+            "data.max_positions",
+            compute_fn=longest_sequence,
+        )
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        with in_one_line("the settings cannot be read"):
+            super().parse_arguments(parser, args)
+        check_settings(self.config)
+
+    def instantiate_classes(self) -> None:
+        # The parser lets nothing (`null`) pass where there must be a number.
+        with in_one_line("a setting has no value or one of another kind", TypeError):
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **settings: Any) -> L.Trainer:
+        """The trainer with what depends on the machine."""
+        if self.config.trainer.precision is None:
+            settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
+        with in_one_line("trainer"):
+            trainer = super().instantiate_trainer(**settings)
+        if not isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher | None):
+            raise UserError(
+                f"trainer.strategy is {self.config.trainer.strategy}: processes that are copies of the first one are "
+                "not supported. Give ddp; a notebook can use one device"
+            )
+        cores = os.cpu_count() or 1
+        if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+            raise UserError(
+                f"trainer.devices is {trainer.num_devices}, and this machine has no GPU and {cores} cores: "
+                f"give at most {cores}"
+            )
+        return trainer
+
+
+CLI = TypeVar("CLI", bound=FitCLI)
+
+
+def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) -> CLI:
+    """Model, data and trainer as the arguments (sys.argv when left out) and their YAML files say."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # What ends the run when one of its processes dies says so there.
+    logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
+    # Lightning 2.6 has not followed a renaming in torch 2.13; users can do nothing about it.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+    if args is None:
+        # In place: Lightning starts the other ranks with the same sys.argv.
+        sys.argv[1:] = with_short_devices(sys.argv[1:])
+    else:
+        args = with_short_devices(args)
+        # Whoever gives them means them: a notebook's sys.argv holds Jupyter's own.
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
+    return cli(
+        LitTransformer,
+        TranslationData,
+        parser_class=Parser,
+        parser_kwargs={"description": description, "allow_abbrev": False},
+        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), Memory(), Progress(), Interruption()]},
+        save_config_callback=Settings,
+        save_config_kwargs={"save_to_log_dir": False},  # `Settings` writes it
+        seed_everything_default=1,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        run=False,
+        args=args,
+    )
+
+
+def with_short_devices(args: list[str]) -> list[str]:
+    """`--devices N` and `--devices=N` stand for `--trainer.devices N`."""
+    return [
+        f"--trainer.{arg.removeprefix('--')}" if arg == "--devices" or arg.startswith("--devices=") else arg
+        for arg in args
+    ]
+
+
+def check_settings(settings: Namespace) -> None:
+    """Raises where Lightning would stumble later or not at all."""
+    for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", "checkpoints.keep"):
+        if name not in settings:
+            raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
+    if not 0 <= int(settings.seed_everything) < 2**32:
+        raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
+    check_intervals(settings.trainer)
+    if (settings.trainer.gradient_clip_val or 0) < 0:
+        raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
+    root = settings.trainer.default_root_dir
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=root).close()
+    except (OSError, TypeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error
+
+
+def check_intervals(trainer: Namespace) -> None:
+    """Raise UserError unless what counts steps is a number of steps and no part of the data is left out."""
+    if not isinstance(trainer.val_check_interval, int | float):
+        raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps")
+    for name in ("limit_train_batches", "overfit_batches"):
+        if trainer[name]:
+            raise UserError(f"trainer.{name} is not supported: training reads every sentence; give a smaller corpus")
+    for name in ("max_steps", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"):
+        endless = name == "max_steps" and trainer[name] == -1
+        if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
+            raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
+
+
+def has_bfloat16(accelerator: str) -> bool:
+    """Whether the device multiplies in bfloat16 faster than in float32."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
+        multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        # The processor may, and oneDNN may not: without its kernels bfloat16 takes 20 times as long as float32.
+        return multiplies and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return False

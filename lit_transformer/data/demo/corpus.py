@@ -1,0 +1,97 @@
+"""The demo corpus: an English-German fragment with gold word alignments, made by a small grammar of our own.
+
+    The cat that sleeps is black.         Die Katze, die schläft, ist schwarz.
+    Today the man is opening the door.    Heute macht der Mann die Tür auf.
+    The girl does not read a book.        Das Mädchen liest kein Buch.
+    The dog barks because it is hungry.   Der Hund bellt, weil er hungrig ist.
+
+The corpus is one fixed thing: every call gives the same pairs, on every platform. No sentence occurs twice,
+within a split or across splits, and an English sentence has one German translation.
+
+`valid` and `test` are drawn like `train`. `unseen` tests new combinations of known words: of all pairs of an
+adjective and its noun, or of a verb and its object, a tenth is held out. None of these occurs in the other
+splits, and at least one in every sentence of `unseen`.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+from zlib import crc32
+
+from lit_transformer.data.demo.english import english_words
+from lit_transformer.data.demo.german import german_words
+from lit_transformer.data.demo.grammar import Sentence, align, combinations, written
+from lit_transformer.data.demo.sampler import Sampler
+from lit_transformer.errors import UserError
+
+DEMO_SPLITS = ("train", "valid", "test", "unseen")
+DEFAULT_TRAIN_PAIRS = 30_000
+MAX_TRAIN_PAIRS = 1_000_000
+
+_NUM_PAIRS = {"train": DEFAULT_TRAIN_PAIRS, "valid": 500, "test": 1000, "unseen": 500}
+_SEEDS = {"train": 1, "valid": 2, "test": 3, "unseen": 4}
+_MAX_WORDS = 18
+
+
+class DemoPair(NamedTuple):
+    """A sentence pair and its gold alignment.
+
+    Args:
+        alignment: Pairs of word indices, English first, counted from 0. Words are what spaces separate.
+    """
+
+    english: str
+    german: str
+    alignment: tuple[tuple[int, int], ...]
+
+
+def demo_pairs(split: str, *, num_pairs: int | None = None) -> list[DemoPair]:
+    """The sentence pairs of a split.
+
+    Args:
+        split: One of `DEMO_SPLITS`.
+        num_pairs: How many, for `train` only: fewer are a prefix of more. `DEFAULT_TRAIN_PAIRS` if left out.
+    """
+    if split not in DEMO_SPLITS:
+        raise UserError(f"the demo corpus has no split {split!r}: choose one of {', '.join(DEMO_SPLITS)}")
+    if num_pairs is None:
+        num_pairs = _NUM_PAIRS[split]
+    elif split != "train":
+        raise UserError(f"num_pairs={num_pairs} is for train only: {split} has always {_NUM_PAIRS[split]} pairs")
+    elif not 1 <= num_pairs <= MAX_TRAIN_PAIRS:
+        raise UserError(f"num_pairs={num_pairs}: choose a number of training pairs from 1 to {MAX_TRAIN_PAIRS}")
+    return list(islice(_distinct_pairs(split), num_pairs))
+
+
+def is_held_out(combination: str) -> bool:
+    """Whether a combination, as `combinations` writes it, occurs in `unseen` only."""
+    return crc32(combination.encode()) % 10 == 0
+
+
+def translate(sentence: Sentence) -> DemoPair:
+    """A sentence in both languages."""
+    english, english_keys = written(english_words(sentence))
+    german, german_keys = written(german_words(sentence))
+    return DemoPair(english, german, align(english_keys, german_keys))
+
+
+def _distinct_pairs(split: str) -> Iterator[DemoPair]:
+    """All pairs of a split, in their order, without end."""
+    sampler = Sampler(_SEEDS[split])
+    seen: set[str] = set()
+    while True:
+        sentence = sampler.sentence()
+        is_new = any(is_held_out(pair) for clause in sentence.clauses for pair in combinations(clause))
+        if is_new != (split == "unseen"):
+            continue
+        pair = translate(sentence)
+        is_ours = is_new or _split_of(pair.german) == split
+        num_words = max(len(pair.english.split()), len(pair.german.split()))
+        if is_ours and num_words <= _MAX_WORDS and pair.german not in seen:
+            seen.add(pair.german)
+            yield pair
+
+
+def _split_of(german: str) -> str:
+    """The split of a sentence without held-out pairs: a checksum decides, so that sizes do not matter."""
+    return {0: "valid", 1: "test"}.get(crc32(german.encode()) % 8, "train")

@@ -1,0 +1,93 @@
+"""What the model attends to as it learns: pictures and entropies of a few validation sentences, in TensorBoard."""
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from lit_transformer.batch import EOS_ID
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.attention import Attention, look
+from lit_transformer.decoding.settings import BATCH_TOKENS
+from lit_transformer.errors import UserError
+from lit_transformer.runs.saving import CURVES
+from lit_transformer.training.module import LitTransformer
+
+if TYPE_CHECKING:
+    from lit_transformer.analysis.figures import LiveHeadGrid
+
+LONGEST = 40
+"""Pieces of the longest sentence that is drawn: more cannot be read at the size of TensorBoard's pictures."""
+
+
+class SentenceSource(Protocol):
+    """What is needed of the datamodule."""
+
+    tokenizer: Tokenizer
+
+    def validation_pairs(self, number: int) -> list[tuple[str, str]]: ...
+
+
+class AttentionCurves(Callback):
+    """Logs the cross-attention of the first validation sentences, and how widely every head looks, at each validation.
+
+    The target is the reference, so that pictures of different steps show the same words.
+
+    Args:
+        sentences: How many are looked at, up to 25 MB of memory each; 0 for none.
+    """
+
+    def __init__(self, sentences: int = 2) -> None:
+        if sentences < 0:
+            raise UserError(f"attention.sentences is {sentences}: it must be at least 0")
+        self.sentences = sentences
+        self._pictures: list[LiveHeadGrid] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._pictures.clear()  # the sentences may be others now
+
+    @CURVES
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, LitTransformer)
+        logger = trainer.logger
+        # The other strategies have parts of the model on each device.
+        whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        if not (whole and trainer.is_global_zero and isinstance(logger, TensorBoardLogger) and self.sentences):
+            return
+        # Here, because matplotlib takes a second to import, and tells of the fonts that it lists on its first day.
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+        from lit_transformer.analysis.entropy import head_entropy
+        from lit_transformer.analysis.figures import LiveHeadGrid
+        from lit_transformer.analysis.maps import KINDS, maps_of
+
+        attentions = self._attentions(pl_module, trainer.datamodule)  # type: ignore[attr-defined] # not declared
+        if not self._pictures:
+            self._pictures = [LiveHeadGrid(attention, "cross") for attention in attentions]
+        for number, (picture, attention) in enumerate(zip(self._pictures, attentions, strict=True), start=1):
+            pixels = picture.pixels(attention)
+            logger.experiment.add_image(f"attention/cross_{number}", pixels, trainer.global_step, dataformats="HWC")
+        for kind in KINDS if attentions else ():
+            entropies = [
+                head_entropy(weights_HLM)
+                for attention in attentions
+                for weights_HLM in maps_of(attention, kind).layers.values()
+            ]
+            logger.experiment.add_histogram(f"attention/{kind}_entropy", np.concatenate(entropies), trainer.global_step)
+
+    def _attentions(self, module: LitTransformer, data: SentenceSource) -> list[Attention]:
+        pairs = data.validation_pairs(self.sentences)
+        sources, targets = (data.tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
+        longest = min(LONGEST, module.transformer.config.longest or LONGEST)
+        short = [(a, b) for a, b in zip(sources, targets, strict=True) if max(len(a), len(b)) < longest]
+        return look(
+            module.transformer,
+            data.tokenizer,
+            [[*source, EOS_ID] for source, _ in short],
+            [target for _, target in short],
+            layers=None,
+            batch_tokens=BATCH_TOKENS,
+        )

@@ -1,0 +1,55 @@
+"""Output that training can do without."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ContextDecorator, contextmanager
+from typing import Self
+
+from lit_transformer.errors import printable, underlying
+
+
+class Dispensable(ContextDecorator):
+    """A context for output that training can do without: an OSError ends nothing, and the first is noted on stderr.
+
+    Args:
+        what: Name of the output, for the note.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._noted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        # Not Ctrl-C, which can come while an error is handled.
+        failure = underlying(error, OSError) if isinstance(error, Exception) else None
+        if failure is not None:
+            self.lose(failure)
+        return failure is not None
+
+    @contextmanager
+    def in_threads(self) -> Iterator[None]:
+        """Treat errors of background threads in the same way. Python would print a traceback."""
+        former = threading.excepthook
+
+        def excepthook(failure: threading.ExceptHookArgs) -> None:
+            if isinstance(failure.exc_value, OSError):
+                self.lose(failure.exc_value)
+            else:
+                former(failure)
+
+        threading.excepthook = excepthook
+        try:
+            yield
+        finally:
+            threading.excepthook = former
+
+    def lose(self, error: OSError) -> None:
+        """Note the error, unless there was one before."""
+        if not self._noted:
+            self._noted = True
+            reason = printable(error.strerror or str(error))
+            print(f"note: cannot write {self._what}: {reason}. Training goes on.", file=sys.stderr)

@@ -1,0 +1,185 @@
+"""Checkpoints while training goes on: when one is written, where, and which are kept."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lit_transformer.batch import Batch
+from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.errors import UserError
+from lit_transformer.files import remove_unfinished
+from lit_transformer.runs.dispensable import Dispensable
+from lit_transformer.runs.ranks import on_all_ranks
+from lit_transformer.training.module import LitTransformer
+
+CURVES = Dispensable("curves or settings")
+"""Encloses whatever writes them into a run's folder."""
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`).
+
+    Args:
+        resumed: What is in the checkpoint that training resumes from, if it has been read already.
+    """
+
+    def __init__(self, resumed: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self._resumed = resumed
+        self._failure: UserError | None = None
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        resumed, self._resumed = self._resumed, None  # as large as the run's whole state
+        return super().load_checkpoint(path, weights_only=weights_only) if resumed is None else resumed
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        try:
+            checkpoints.save(checkpoint, Path(path))
+        except UserError as error:
+            # Rank 0 alone writes. The others wait at a barrier that it must reach before all of them raise this.
+            self._failure = error
+
+    def raise_failure(self) -> None:
+        """Raise what has gone wrong in saving."""
+        if self._failure is not None:
+            raise self._failure
+
+
+class Checkpoints(CheckpointCallback):
+    """Keeps the latest checkpoints, for resuming and averaging, and the best one by `val/selection`.
+
+    They lie in `checkpoints/` of the run's folder. There is always one of the last step.
+
+    Args:
+        every_n_steps: Optimizer steps between regular checkpoints; the paper's base model took 10 minutes for 1500.
+        keep: Regular checkpoints that are kept, the newest ones; the paper averages 5 of base and 20 of big.
+    """
+
+    def __init__(self, every_n_steps: int = 1500, keep: int = 5) -> None:
+        if every_n_steps < 1 or keep < 1:
+            raise UserError("checkpoints.every_n_steps and checkpoints.keep must be at least 1")
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self.best_selection = self.best_bleu = -math.inf
+        self.best_step: int | None = None
+        self.last_saved = Path()
+        """The checkpoint that was written last, other than for its score."""
+        self._due = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_selection": self.best_selection, "best_bleu": self.best_bleu, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
+        # Before there was a selection BLEU alone chose the best: below 1 that choice meant nothing.
+        by_bleu = self.best_bleu if self.best_bleu >= 1.0 else -math.inf
+        self.best_selection = state_dict.get("best_selection", by_bleu)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        folder = self._folder(trainer)
+        if trainer.is_global_zero:
+            # A killed process of this run may have left some, as large as checkpoints.
+            for name in ("step-", "best-step-", "interrupted-step-"):
+                remove_unfinished(folder, name)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
+            self.request(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            _check_numbers(pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        metrics = trainer.callback_metrics
+        if "val/selection" in metrics and float(metrics["val/selection"]) > self.best_selection:
+            self.best_selection, self.best_bleu = float(metrics["val/selection"]), float(metrics["val/bleu"])
+            self._save_best(trainer)
+        if self._due:
+            self._due = False
+            self._save_requested(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer, checkpoints.step_path(self._folder(trainer), trainer.global_step))
+
+    def request(self, trainer: L.Trainer) -> None:
+        """Saves this step: at its end, or after the validation that is due there, which a resumed run does not make."""
+        self._due = _validates_now(trainer)
+        if not self._due:
+            self._save_requested(trainer)
+
+    def _save_best(self, trainer: L.Trainer) -> None:
+        folder, former = self._folder(trainer), self.best_step
+        self.best_step = trainer.global_step
+        write(trainer, checkpoints.best_path(folder, self.best_step))
+        if trainer.is_global_zero and former is not None and former != self.best_step:
+            checkpoints.best_path(folder, former).unlink(missing_ok=True)
+
+    def _save_requested(self, trainer: L.Trainer) -> None:
+        regular = trainer.global_step % self.every_n_steps == 0
+        path = checkpoints.step_path if regular else checkpoints.interrupted_path
+        self._save(trainer, path(self._folder(trainer), trainer.global_step))
+
+    def _save(self, trainer: L.Trainer, path: Path) -> None:
+        # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
+        if self.last_saved == path:
+            return
+        _check_numbers(trainer.lightning_module)
+        # A kill must not take curves that the resumed run will not draw again.
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                with CURVES:
+                    logger.experiment.flush()
+        write(trainer, path)
+        self.last_saved = path
+        if trainer.is_global_zero:
+            former = [old for old in checkpoints.interrupted_steps(path.parent) if old != path]
+            for old in [*checkpoints.recent_steps(path.parent)[: -self.keep], *former]:
+                old.unlink(missing_ok=True)
+
+    @staticmethod
+    def _folder(trainer: L.Trainer) -> Path:
+        return run_folder(trainer) / checkpoints.FOLDER
+
+
+def write(trainer: L.Trainer, path: Path) -> None:
+    """Write a checkpoint; all ranks must call it, and all of them raise the `UserError` of the one that writes."""
+    trainer.save_checkpoint(path)
+    if isinstance(io := trainer.strategy.checkpoint_io, WholeCheckpointIO):
+        on_all_ranks(io.raise_failure)
+
+
+def run_folder(trainer: L.Trainer) -> Path:
+    """Where a run keeps what it writes: its logger's folder, the same on every rank; all ranks must ask."""
+    folder = trainer.log_dir or trainer.default_root_dir
+    return Path(trainer.strategy.broadcast(folder))
+
+
+def checkpoints_of(trainer: L.Trainer) -> Checkpoints:
+    """The callback that keeps the run's checkpoints."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
+
+
+def ends_step(trainer: L.Trainer, batch: Batch) -> bool:
+    """Whether the optimizer has stepped after this micro-batch."""
+    return batch.micro_batch + 1 == trainer.accumulate_grad_batches
+
+
+def _check_numbers(module: L.LightningModule) -> None:
+    assert isinstance(module, LitTransformer)
+    module.check_numbers()
+
+
+def _validates_now(trainer: L.Trainer) -> bool:
+    every = trainer.val_check_batch
+    num_micro_batches = trainer.global_step * trainer.accumulate_grad_batches
+    return trainer.enable_validation and isinstance(every, int) and num_micro_batches % every == 0

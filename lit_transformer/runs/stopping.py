@@ -1,0 +1,107 @@
+"""Stopping a run from outside without losing a step: a signal saves at the next step boundary, on all ranks."""
+
+import os
+import signal
+import subprocess
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.callbacks import Callback
+from torch import distributed
+
+from lit_transformer.batch import Batch
+from lit_transformer.runs.saving import checkpoints_of, ends_step
+from lit_transformer.runs.signals import Interrupted, StopSignals
+
+REQUEUE_SIGNAL = "SIGUSR1"
+
+
+class Interruption(Callback):
+    """Raises `Interrupted` at the first step boundary after a signal, on all ranks at the same one.
+
+    It stands in for Lightning's own handling, which talks to the other ranks inside the signal handler and makes every
+    micro-batch wait for the device to ask them. Here every rank tells the others in the background what it has
+    received, and looks a step later at what all have: no step waits, and all ranks come to the same answer.
+    """
+
+    def __init__(self) -> None:
+        self.signals = StopSignals()
+        self._agreed = 0
+        self._group: distributed.ProcessGroup | None = None
+        self._asked: tuple[distributed.Work, torch.Tensor] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning has just put its own before them. It gives back what it has found when it ends.
+        self.signals.install()
+        self.signals.training = True
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _no_broadcast  # type: ignore[method-assign]
+        if trainer.world_size > 1:
+            self._group = distributed.new_group(backend="gloo")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if ends_step(trainer, batch):
+            self._agreed = self._ask()
+            if self._agreed:
+                checkpoints_of(trainer).request(trainer)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        # Not earlier: a validation that was due after the step is made before, and is part of the checkpoint.
+        if self._agreed:
+            self._settle()
+            raise Interrupted(signal.Signals(self._agreed), trainer.global_step, checkpoints_of(trainer).last_saved)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._settle()
+
+    def _ask(self) -> int:
+        """The signal that any rank had received a step ago; without other ranks, that this one has."""
+        if self._group is None:
+            return self.signals.received
+        answer = self._settle()
+        received = torch.tensor(self.signals.received)
+        work = distributed.all_reduce(received, op=distributed.ReduceOp.MAX, group=self._group, async_op=True)
+        self._asked = work, received
+        return answer
+
+    def _settle(self) -> int:
+        """Ends the question that is on its way: nobody may leave while another rank waits for the answer."""
+        if self._asked is None:
+            return 0
+        work, received = self._asked
+        self._asked = None
+        work.wait()
+        return int(received)
+
+
+def _no_broadcast() -> None:
+    """In the place of Lightning's question to all ranks, which nobody needs here."""
+
+
+def interruption_of(trainer: L.Trainer) -> Interruption:
+    """The callback that stops the run."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, Interruption))  # type: ignore[attr-defined]
+
+
+def requeue(trainer: L.Trainer, received: signal.Signals) -> bool:
+    """Put this SLURM job back into the queue if the signal asks for it and Lightning's SLURM environment is to do so.
+
+    Returns:
+        Whether rank 0 has done so.
+    """
+    environment = trainer._accelerator_connector.cluster_environment
+    if received.name != REQUEUE_SIGNAL or not isinstance(environment, SLURMEnvironment):
+        return False
+    if not (environment.auto_requeue and trainer.is_global_zero):
+        return False
+    array_job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{array_job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array_job else os.environ["SLURM_JOB_ID"]
+    try:
+        return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
+    except OSError:
+        return False

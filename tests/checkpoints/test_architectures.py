@@ -1,0 +1,85 @@
+"""Every architecture is trained, saved, resumed, averaged and translated with, as commands do it."""
+
+import shutil
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from lit_transformer import Translator, average
+from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.model.config import Norm, PositionScheme
+from tests.helpers.runs import fit, load, make_corpus, same
+
+SIZES: dict[str, Any] = {
+    "model__transformer__d_model": 16,
+    "model__transformer__d_ff": 8,
+    "model__transformer__num_heads": 2,
+    "model__transformer__num_layers": 3,
+    "model__transformer__max_positions": 8192,  # as many numbers as all else, so that a copy in each layer would show
+    "trainer__val_check_interval": 2,
+    "checkpoints__every_n_steps": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("architectures") / "corpus")
+
+
+@pytest.mark.parametrize(("norm", "positions"), [*product(get_args(Norm), get_args(PositionScheme))])
+def test_saved_resumed_averaged_and_translated_with(
+    norm: Norm, positions: PositionScheme, corpus: Path, tmp_path: Path
+) -> None:
+    changes = SIZES | {"model__transformer__norm": norm, "model__transformer__positions": positions}
+    run = fit(corpus, tmp_path, **changes, trainer__max_steps=2)
+    resumed = fit(corpus, tmp_path, **changes, trainer__max_steps=3, ckpt_path="auto")
+    assert "resuming from" in resumed.output
+    trained = checkpoints.load(run.checkpoint(3))
+    assert (trained.transformer.config.norm, trained.transformer.config.positions) == (norm, positions)
+    assert not any(part.is_meta for part in (*trained.transformer.parameters(), *trained.transformer.buffers()))
+    average.main(["--run", str(tmp_path), "--last", "3"])
+    [averaged] = tmp_path.rglob("average-3*")
+    assert len(Translator.load(averaged, device="cpu").translate(["The cat sleeps."])) == 1
+
+
+def with_copies(path: Path, folder: Path) -> Path:
+    """The checkpoint as version 0.1.0 wrote it: with the learned positions of each side in every layer again."""
+    checkpoint = load(path)
+    weights: dict[str, torch.Tensor] = {}
+    for name, value in checkpoint["state_dict"].items():
+        weights[name] = value
+        side, layer, *rest = name.removeprefix("transformer.").split(".")
+        if rest == ["self_attention", "output", "weight"]:
+            table = {"encoder": "source", "decoder": "target"}[side] + "_positions.table.weight"
+            copied = f"transformer.{side}.{layer}.self_attention.positions.table.weight"
+            weights[copied] = checkpoint["state_dict"][f"transformer.{table}"]
+    assert len(weights) == len(checkpoint["state_dict"]) + 2 * 3
+    checkpoint["state_dict"] = weights
+    folder.mkdir()
+    torch.save(checkpoint, folder / path.name)
+    return folder / path.name
+
+
+def test_checkpoints_with_a_copy_of_the_positions_in_every_layer(corpus: Path, tmp_path: Path) -> None:
+    changes = SIZES | {"model__transformer__positions": "learned"}
+    run = fit(corpus, tmp_path / "new", **changes, trainer__max_steps=3)
+    old = with_copies(run.checkpoint(2), tmp_path / "old")
+    mine, theirs = (checkpoints.load(path).transformer.state_dict() for path in (run.checkpoint(2), old))
+    assert same(dict(mine), dict(theirs))
+    fit(corpus, tmp_path / "resumed", **changes, trainer__max_steps=3, ckpt_path=old)
+    [third] = (tmp_path / "resumed").rglob("step-00000003.ckpt")
+    assert same(load(third)["state_dict"], load(run.checkpoint(3))["state_dict"])
+
+
+def test_long_validation_sentences_do_not_end_a_run_with_learned_positions(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    for language, word in (("en", "cat "), ("de", "Katze ")):
+        with (tmp_path / "corpus" / f"valid.{language}").open("a", encoding="utf-8") as file:
+            file.write(word * 300 + "\n")
+    changes = SIZES | {"model__transformer__positions": "learned", "model__transformer__max_positions": 64}
+    run = fit(tmp_path / "corpus", tmp_path / "runs", **changes, trainer__max_steps=2)
+    assert "1 validation sentences have more than transformer.max_positions 64 tokens on a side" in run.output
+    assert run.output.index("are cut there") < run.output.index("step       2")

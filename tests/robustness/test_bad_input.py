@@ -1,0 +1,472 @@
+"""What users get wrong: one line on stderr that names the file, line or argument and the remedy, and exit status 2."""
+
+import contextlib
+import io
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+import yaml
+from huggingface_hub import HfApi
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_transformer import align, attention, average, check, fit, test, translate
+from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.data.tokenizer import Tokenizer
+from tests.helpers.runs import own_lines
+
+VERBS = {
+    "fit": fit.main,
+    "test": test.main,
+    "translate": translate.main,
+    "average": average.main,
+    "attention": attention.main,
+    "align": align.main,
+}
+ENGLISH, GERMAN = "The cat sleeps.\nA dog eats.\n", "Die Katze schläft.\nEin Hund frisst.\n"
+GOOD = {
+    f"{split}.{language}": text
+    for split in ("train", "valid", "test")
+    for language, text in (("en", ENGLISH * 9), ("de", GERMAN * 9))
+}
+CORPORA: dict[str, dict[str, str | bytes]] = {
+    "good": GOOD,
+    "uneven": GOOD | {"train.de": GERMAN * 8 + "Und?\n"},
+    "uneven_valid": GOOD | {"valid.en": ENGLISH},
+    "latin": GOOD | {"train.de": GERMAN.encode() * 4 + GERMAN.encode("latin-1")},
+    "latin_test": GOOD | {"test.en": b"fine\n\n\xe4\n", "test.de": b"gut\n\nx\n"},
+    "empty": GOOD | {"train.en": "", "train.de": ""},
+    "empty_valid": GOOD | {"valid.en": "", "valid.de": ""},
+    "blank": GOOD | {"train.en": "\n\n", "train.de": "\n \n"},
+    "one_side": {name: text for name, text in GOOD.items() if name != "train.de"},
+    "no_valid": {name: text for name, text in GOOD.items() if not name.startswith("valid")},
+    "no_test": {name: text for name, text in GOOD.items() if not name.startswith("test")},
+    "nothing": {},
+    "bad_gzip": {**{name: text for name, text in GOOD.items() if name != "train.en"}, "train.en.gz": b"\x1f\x8b\x08no"},
+}
+CONFIGS: dict[str, bytes] = {
+    "unknown.yaml": b"modle:\n  x: 1\n",
+    "unknown_key.yaml": b"model:\n  transformer:\n    d_modle: 16\n",
+    "broken.yaml": b"model: [1\n  x: {",
+    "list.yaml": b"- model\n- data\n",
+    "latin.yaml": b"data:\n  corpus: M\xfcller\n",
+    "type.yaml": b"model:\n  transformer:\n    d_model: wide\n",
+}
+RECIPE = {
+    "model": {"transformer": {"d_model": 16, "d_ff": 16, "num_heads": 2, "num_layers": 1}, "vocab_size": 40},
+    "data": {"character_coverage": 1.0, "tokens_per_batch": 100, "max_tokens_per_device": 100},
+    "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "max_steps": 1, "logger": False},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
+    """A folder of everything that can be given to a verb; `PLACE` in the arguments below stands for it."""
+    place = tmp_path_factory.mktemp("bad")
+    for name, files in CORPORA.items():
+        (place / name).mkdir()
+        for file, text in files.items():
+            (place / name / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    for name, config in CONFIGS.items():
+        (place / name).write_bytes(config)
+    (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (place / "text").write_text("no checkpoint\n")
+    (place / "links").write_text("0-0 1p1\n")
+    os.mkfifo(place / "pipe")  # nobody writes into it: opening it would wait for ever
+    (place / "cut.ckpt").write_bytes(checkpoint.find(tiny_run).read_bytes()[:-1000])
+    torch.save({"model": torch.ones(2)}, place / "other.ckpt")
+    (place / "run").symlink_to(tiny_run)
+    content = checkpoint.read(checkpoint.find(tiny_run))
+    words = Tokenizer.train(ENGLISH.splitlines(), vocab_size=30, character_coverage=1.0)
+    content["lit_transformer"]["tokenizer"] = words.model_bytes
+    checkpoint.save(content, place / "mixed" / "step-00000120.ckpt")
+    checkpoint.save(checkpoint.read(checkpoint.find(tiny_run)), place / "mixed" / "step-00000007.ckpt")
+    return place
+
+
+def arguments(verb: str, place: Path, line: str) -> list[str]:
+    given = [word.replace("PLACE", str(place)) for word in line.split()]
+    if verb == "fit":
+        base = [f"--config={place / 'recipe.yaml'}", f"--data.corpus={place / 'good'}"]
+        base += [f"--data.cache_dir={place / 'cache'}", f"--trainer.default_root_dir={place / 'runs'}"]
+        return base + given
+    if verb == "average":
+        return given if "--run" in given else [f"--run={place / 'run'}", *given]
+    base = [] if "--checkpoint" in given else [f"--checkpoint={place / 'run'}"]
+    if verb == "test":
+        base += [f"--cache_dir={place / 'cache'}", f"--output={place / 'out'}"]
+        base += [] if "--corpus" in given else [f"--corpus={place / 'good'}"]
+    if verb == "attention":
+        base += ["--text=A cat.", f"--output={place / 'map.json'}"]
+    if verb == "align" and "--demo" not in given:
+        base += [f"--source={place / 'good' / 'test.en'}", f"--target={place / 'good' / 'test.de'}"]
+    return base + given
+
+
+def complaint(verb: str, args: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """The one line that the verb leaves on stderr, the last one there, with status 2."""
+    with pytest.raises(SystemExit) as end:
+        VERBS[verb](args)
+    error = capfd.readouterr().err
+    assert end.value.code == 2
+    assert error.endswith("\n")
+    [line] = own_lines(error)
+    assert line == error.splitlines()[-1]
+    return line
+
+
+FIT = {
+    # Options that do not exist.
+    "--modle.x 1": r"--modle\.x .*--print_config",
+    "--model.transformer.d_modle 16": r"--model\.transformer\.d_modle .*--print_config",
+    "--model.transformer.d_mod 16": r"--model\.transformer\.d_mod ",
+    "surplus": r"surplus .*--print_config",
+    "--devices": r"--trainer\.devices.*--print_config",
+    "--config PLACE/unknown.yaml": r"modle\.x.*--print_config",
+    "--config PLACE/unknown_key.yaml": r"transformer\.d_modle.*--print_config",
+    # Files of settings.
+    "--config PLACE/nowhere.yaml": r"/nowhere\.yaml",
+    "--config PLACE/good": r"/good",
+    "--config PLACE/broken.yaml": r"broken\.yaml|line 1",
+    "--config PLACE/list.yaml": r"config.*--print_config",
+    "--config PLACE/latin.yaml": r"file of --config is not UTF-8",
+    "--config PLACE/type.yaml": r"\bmodel\.transformer\.d_model\b.*\bwide\b",
+    # Values of another type.
+    "--model.transformer.d_model wide": r"\bmodel\.transformer\.d_model\b.*\bwide\b",
+    "--model.transformer.norm batch": r"\bmodel\.transformer\.norm\b.*'post', 'pre'",
+    "--model.transformer.positions cosine": r"\bmodel\.transformer\.positions\b.*'rotary'",
+    "--model.learning_rate_scale nan": r"\bmodel\.learning_rate_scale\b.*\bnan\b",
+    "--model.bleu_tokenize moses": r"\bmodel\.bleu_tokenize\b.*'13a'",
+    "--data.normalization nfd": r"\bdata\.normalization\b.*'identity'",
+    "--data.tokens_per_batch many": r"\bdata\.tokens_per_batch\b.*\bmany\b",
+    "--seed_everything x": r"\bseed_everything\b",
+    "--trainer.precision 17": r"\btrainer\.precision\b",
+    # Values that make no sense.
+    "--model.transformer.d_model 0": r"transformer\.d_model is 0: it must be at least 1",
+    "--model.transformer.num_layers -1": r"transformer\.num_layers is -1: it must be at least 1",
+    "--model.transformer.num_layers 99999999999": r"transformer\.num_layers is 99999999999: it must be at most 1000",
+    "--model.transformer.dropout 1.5": r"transformer\.dropout is 1\.5: it must be",
+    "--model.transformer.num_heads 3": r"d_model 16 does not divide by .*num_heads 3: change",
+    "--model.vocab_size 4": r"model\.vocab_size is 4: it must be at least 5",
+    "--model.vocab_size -3": r"model\.vocab_size is -3: it must be at least 5",
+    "--model.vocab_size 99999999999999": r"too large for this machine .*lower model\.vocab_size",
+    "--model.vocab_size 99999999999999999999": r"too large for this machine .*lower model\.vocab_size",
+    "--model.learning_rate_scale -1": r"model\.learning_rate_scale is -1\.0: it must be above 0",
+    "--model.validation_beam_size 0": r"model\.validation_beam_size is 0: it must be at least 1",
+    "--model.validation_beam_size 100000": r"model\.validation_beam_size is 100000: it must be at most 10000",
+    "--data.tokens_per_batch -5": r"data\.tokens_per_batch is -5: it must be at least 1",
+    "--data.max_tokens_per_device 0": r"data\.max_tokens_per_device is 0: it must be at least 1",
+    "--data.max_length 1": r"data\.max_length is 1: it must be at least 2",
+    "--data.max_length_ratio 0.5": r"data\.max_length_ratio is 0\.5: it must be at least 1",
+    "--data.validation_batch_tokens 0": r"data\.validation_batch_tokens is 0: it must be at least 1",
+    "--data.num_workers -1": r"data\.num_workers is -1: it must be at least 0",
+    "--data.character_coverage 1.5": r"data\.character_coverage is 1\.5: it must be from 0\.98 to 1",
+    "--data.character_coverage 0": r"data\.character_coverage is 0\.0: it must be from",
+    "--checkpoints.every_n_steps 0": r"checkpoints\.every_n_steps .* must be at least 1",
+    "--seed_everything -5": r"--seed_everything is -5: it must be from 0",
+    "--seed_everything 4294967296": r"--seed_everything is 4294967296: it must be from 0",
+    "--trainer.max_steps 0": r"trainer\.max_steps is 0: it must be at least 1",
+    "--trainer.max_steps -7": r"trainer\.max_steps is -7: it must be at least 1",
+    "--trainer.val_check_interval 0": r"trainer\.val_check_interval is 0: it must be at least 1",
+    "--trainer.val_check_interval 0.5": r"trainer: .*val_check_interval",
+    "--trainer.val_check_interval 00:00:00:01": r"trainer\.val_check_interval is 00:00:00:01: give a number of opt",
+    "--trainer.check_val_every_n_epoch 0": r"trainer\.check_val_every_n_epoch is 0: it must be at least 1",
+    "--trainer.limit_train_batches 1": r"trainer\.limit_train_batches is not supported: ",
+    "--trainer.overfit_batches 1": r"trainer\.overfit_batches is not supported: ",
+    "--trainer.reload_dataloaders_every_n_epochs -1": r"trainer: .*reload_dataloaders_every_n_epochs",
+    "--trainer.log_every_n_steps 0": r"trainer\.log_every_n_steps is 0: it must be at least 1",
+    "--trainer.gradient_clip_val -1": r"trainer\.gradient_clip_val is -1.*: it must be at least 0",
+    "--trainer.accelerator tpu": r"trainer: .*torch_xla",
+    "--trainer.precision transformer-engine": r"trainer: .*transformer_engine",
+    "--trainer.accelerator abacus": r"trainer: .*accelerator.*abacus",
+    "--trainer.strategy luck": r"trainer: .*strategy.*luck",
+    "--trainer.strategy ddp_spawn": r"trainer\.strategy is ddp_spawn: .*Give ddp",
+    "--devices 0": r"trainer: .*devices",
+    "--devices=x": r"trainer: .*devices",
+    # Places.
+    "--trainer.default_root_dir PLACE/text/runs": r"trainer\.default_root_dir .*/text/runs cannot be written: Not",
+    "--data.cache_dir PLACE/text/cache": r"cannot write the cache .*/text/cache.*--data\.cache_dir",
+    "--data.tokenizer PLACE/no.model": r"cannot read the SentencePiece model .*/no\.model: No such file",
+    "--data.tokenizer PLACE/text": r"/text: this is not a SentencePiece model",
+    "--ckpt_path PLACE/nowhere.ckpt": r"there is no checkpoint .*/nowhere\.ckpt: give",
+    "--ckpt_path PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint: take another",
+    "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
+    # Corpora.
+    "--data.corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct --data\.corpus",
+    "--data.corpus PLACE/text": r"/text is a file: --data\.corpus takes the folder",
+    "--data.corpus PLACE/uneven": r"/train\.en has 18 lines but .*/train\.de has 17: line N of one must be",
+    "--data.corpus PLACE/uneven_valid": r"/valid\.en has 2 lines but .*/valid\.de has 18: ",
+    "--data.corpus PLACE/latin": r"/train\.de:9: invalid UTF-8 \(byte 0xe4\); convert",
+    "--data.corpus PLACE/empty": r"/train\.en is empty: it must hold",
+    "--data.corpus PLACE/empty_valid": r"/valid\.en is empty: it must hold",
+    "--data.corpus PLACE/blank": r"there is no text to learn a vocabulary from: all lines are empty",
+    "--data.corpus PLACE/one_side": r"has no file train\.de: .*; add the file",
+    "--data.corpus PLACE/no_valid": r"has no split 'valid' in en and de: .*add the files valid\.en",
+    "--data.corpus PLACE/nothing": r"has no split 'train' in en and de: there are none; add",
+    "--data.corpus PLACE/bad_gzip": r"/train\.en\.gz is not a complete gzip file .*: copy or compress it again",
+    "--data.corpus demo:some": r"'demo:some': what follows `demo:` is a number",
+    "--data.target fr": r"has no file train\.fr: .*choose --data\.source and --data\.target among these",
+    "--data.source de": r"--data\.source and --data\.target are both 'de': give two languages",
+    "--model.vocab_size 5000": r"vocab_size 5000 is more than the text can give: the largest possible value is \d\d",
+    "--model.vocab_size 9": r"vocab_size 9 has no room for all characters .*: the smallest possible value is \d\d",
+}
+
+
+@pytest.mark.parametrize("line", FIT)
+def test_fit(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert re.search(FIT[line], complaint("fit", arguments("fit", place, line), capfd))
+    assert not list((place / "runs").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("setting", ["--trainer.devices=0", "--trainer.num_nodes=-1", "--tokens_per_second=0"])
+def test_check_refuses_what_it_cannot_count_with(setting: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        check.main([*arguments("fit", place, ""), setting])
+    assert re.fullmatch(r"error: .* it must be (from 1 to 1,000,000|above 0)\n", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("setting", ["--trainer.limit_val_batches 0.001", f"--data.max_tokens_per_device {10**30}"])
+def test_settings_that_are_refused_where_training_starts(
+    setting: str, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        fit.main(arguments("fit", place, f"{setting} --trainer.default_root_dir {tmp_path}"))
+    last = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
+    assert re.match(r"error: the settings cannot be used: .* \(all settings: --print_config\)", last)
+
+
+def test_a_launcher_that_is_missing(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM's variables of a job, but not those that `srun` sets."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert "error: trainer: " in complaint("fit", arguments("fit", place, ""), capfd)
+
+
+def test_names_that_are_not_utf8(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The bytes of a file's name that are no UTF-8 come to Python as half a surrogate pair."""
+    for option in ("data.cache_dir", "trainer.default_root_dir"):
+        folder = tmp_path / "M\udcfcller"
+        with pytest.raises(SystemExit, match="2"):
+            fit.main([*arguments("fit", place, ""), "--trainer.logger=true", f"--{option}={folder}"])
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert re.match(r"error: '.*M\\udcfcller.*' is not UTF-8 and cannot be used here: rename it", last)
+
+
+SEARCH = {
+    "--beam_size 0": r"beam_size is 0: it must be at least 1",
+    "--beam_size 99999999999999999999": r"beam_size is 99999999999999999999: it must be at most 10000",
+    "--beam_size four": r"--beam_size.*\bfour\b",
+    "--length_penalty -1": r"length_penalty is -1\.0: it must be",
+    "--length_penalty nan": r"length_penalty is nan: it must be",
+    "--length_penalty 1000": r"length_penalty is 1000\.0: it must be from 0 to 10",
+    "--batch_tokens 0": r"batch_tokens is 0: it must be at least 1",
+    "--device abacus": r"device 'abacus' cannot be used here: .*; give cpu",
+    "--device cuda:77": r"device 'cuda:77' cannot be used here: .*; give cpu",
+    "--beam 4": r"--beam 4 \(all options: --help\)",
+    "--checkpoint PLACE/nowhere": r"there is no checkpoint .*/nowhere: give a file, a run folder",
+    "--checkpoint PLACE/good": r"there is no checkpoint in .*/good or below it: give",
+    "--checkpoint PLACE/text": r"/text is damaged, truncated or not a checkpoint: take another",
+    "--checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint: take another",
+    "--checkpoint PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
+    "--checkpoint PLACE/mixed/step-00000120.ckpt": r"/step-00000120\.ckpt has weights of another arch.*size mismatch",
+}
+
+
+@pytest.mark.parametrize("verb", ["test", "translate"])
+@pytest.mark.parametrize("line", SEARCH)
+def test_search_and_checkpoint(
+    verb: str, line: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known before the first line is read: stdin has none."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert re.search(SEARCH[line], complaint(verb, arguments(verb, place, line), capfd))
+
+
+OTHERS = {
+    "test --split dev": r"has no split 'dev' in en and de: there are test, train, valid; add the files dev\.en",
+    "test --corpus PLACE/no_test": r"has no split 'test' in en and de: there are train, valid; add",
+    "test --corpus PLACE/latin_test": r"/test\.en:3: invalid UTF-8 \(byte 0xe4\); convert",
+    "test --corpus PLACE/uneven --split train": r"/train\.en has 18 lines but .*/train\.de has 17",
+    "test --corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct --corpus",
+    "test --corpus demo --split dev": r"the demo corpus has no split 'dev': there are train, valid, test, unseen",
+    "test --target fr": r"has no file test\.fr: .*choose --source and --target among these",
+    "test --corpus PLACE/good --cache_dir PLACE/text/x": r"cannot write the cache .*another folder with --cache_dir",
+    "test --tokenize moses": r"tokenize is 'moses'; choose one of 13a",
+    "test --output PLACE/text/out": r"cannot write .*/text/out: .*; choose another file with --output",
+    "test --output PLACE/good": r"cannot write .*/good: .*folder; choose another file with --output",
+    "test --jsno": r"--jsno \(all options: --help\)",
+    "translate --n_best 0": r"n_best is 0: it must be at least 1",
+    "translate --n_best 5": r"n_best is 5: it must be at least 1 and at most beam_size, 4",
+    "translate --n_best few": r"--n_best.*\bfew\b",
+    "translate PLACE/good/test.en": r"test\.en \(all options: --help\)",
+    "average --last 0": r"--last 0: .* has 3 regular checkpoints; give a number from 1",
+    "average --last -1": r"--last -1: .* has 3 regular checkpoints; give a number from 1",
+    "average --last 4": r"--last 4: .* has 3 regular checkpoints; .* larger --checkpoints\.keep",
+    "average --last some": r"--last.*\bsome\b",
+    "average --run PLACE/nowhere": r"there is no checkpoint .*/nowhere",
+    "average --run PLACE/good": r"there is no checkpoint in .*/good or below it",
+    "average --run PLACE/cut.ckpt": r"/cut\.ckpt is a file: give a run folder",
+    "average --run PLACE/mixed --last 2": r"120\.ckpt has another tokenizer than .*: average checkpoints of one run",
+    "average --last 2 --output PLACE/text/x": r"cannot write the folder .*/text/x: .*choose another place",
+    "average --last 2 --output PLACE/good": r"cannot write the folder .*/good: .*remove what is there or",
+    "align": r"give --layer, or --gold and right links",
+    "align --layer 2": r"--layer 2: the model has layers 1 to 1",
+    "align --layer 0": r"--layer 0: the model has layers 1 to 1",
+    "align --layer 1 --head 3": r"--head 3: the model has heads 1 to 2",
+    "align --layer 1 --head 0": r"--head 0: the model has heads 1 to 2",
+    "align --head 1": r"--head is a head of one layer: give --layer",
+    "align --layer 1 --when later": r"--when.*\blater\b",
+    "align --layer 1 --batch_tokens 0": r"batch_tokens is 0: it must be at least 1",
+    "align --layer 1 --checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint",
+    "align --layer 1 --device tpu": r"device 'tpu' cannot be used here",
+    "align --layer 1 --source PLACE/nowhere": r"cannot read .*/nowhere: No such file",
+    "align --layer 1 --source PLACE/latin_test/test.en": r"/test\.en:3: invalid UTF-8 \(byte 0xe4\); convert",
+    "align --layer 1 --target PLACE/uneven/train.de": r"/test\.en has 18 lines but .*/train\.de has 17",
+    "align --gold PLACE/nowhere": r"cannot read .*/nowhere: No such file",
+    "align --gold PLACE/good/test.en": r"/test\.en:1: 'The' is not a link: write i-j \(sure\) or ipj \(possible\)",
+    "align --gold PLACE/links": r"/links has 1 lines for 18 sentence pairs: give one line a pair",
+    "align --gold PLACE/links --gold_first 1": r"/links:1: '0-0' has a word 0, but here words count from 1",
+    "align --gold PLACE/links --gold_first 2": r"--gold_first.*\b2\b",
+    "align --layer 1 --source PLACE/pipe": r"/pipe is a device or a pipe: give a file",
+    "align --layer 1 --target PLACE/pipe": r"/pipe is a device or a pipe: give a file",
+    "align --gold PLACE/pipe": r"/pipe is a device or a pipe: give a file",
+    "align --gold /dev/zero": r"/dev/zero is a device or a pipe: give a file",
+    "align --demo dev": r"the demo corpus has no split 'dev': choose one of train, valid",
+    "align --demo test --gold PLACE/links": r"--demo has sentences and gold .* its own: leave out --gold",
+}
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_other_mistakes(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    verb, _, rest = line.partition(" ")
+    assert re.search(OTHERS[line], complaint(verb, arguments(verb, place, rest), capfd))
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("verb", ["test", "translate"])
+def test_closed_standard_streams(
+    verb: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`<&-` in a shell makes `sys.stdin` None; `test` does not need it."""
+    monkeypatch.setattr(sys, "stdin", None)
+    line = "--split dev" if verb == "test" else ""
+    message = complaint(verb, arguments(verb, place, line), capfd)
+    assert ("stdin" in message) == (verb == "translate")
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_a_hub_that_cannot_be_reached(
+    verb: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
+    option = "--data.corpus" if verb == "fit" else "--corpus"
+    message = complaint(verb, arguments(verb, place, f"{option} wmt/wmt14:de-en"), capfd)
+    assert re.search(r"cannot reach the Hugging Face Hub for corpus 'wmt/wmt14' .*`demo`.*SPLIT\.LANG", message)
+
+
+def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It says so with the step and its sentences, and saves nothing that is broken."""
+    line = "--model.learning_rate_scale 1e30 --trainer.max_steps 3 --trainer.val_check_interval 3"
+    with pytest.raises(SystemExit) as end:
+        fit.main(arguments("fit", place, f"{line} --trainer.default_root_dir {tmp_path}"))
+    message = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
+    assert end.value.code == 2
+    assert re.match(r"error: the gradients of step 2 are not finite.*learning_rate_scale.*the first: ", message)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+@pytest.mark.parametrize(("value", "problem"), [(math.nan, "has weights that are not finite"), (3e38, "not num")])
+def test_weights_that_have_diverged(
+    value: float,
+    problem: str,
+    beam_size: int,
+    place: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Translating with them is a mistake."""
+    content = checkpoint.read(checkpoint.find(place / "run"))
+    for weight in content[checkpoint.WEIGHTS].values():
+        weight.fill_(value)
+    checkpoint.save(content, tmp_path / "step-00000003.ckpt")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat sleeps.\n")))
+    message = complaint("translate", ["--checkpoint", str(tmp_path), "--beam_size", str(beam_size)], capfd)
+    assert re.search(f"{problem}.*take an earlier", message)
+
+
+# Command lines at random.
+
+
+JUNK = ["0", "-1", "nan", "1e999", "\u2028", "{}", "[1", "null", "true", "--", "99", "\udc80", "%s", "", "x y"]
+# Not the number of devices: Lightning would start so many processes.
+OPTIONS = {
+    "fit": ["--model.transformer.d_k", "--model.vocab_size", "--data.source", "--data.tokenizer", "--seed_everything"]
+    + ["--trainer.max_steps", "--trainer.precision", "--trainer.logger", "--ckpt_path", "--model", "--config"],
+    "test": ["--corpus", "--split", "--tokenize", "--beam_size", "--length_penalty", "--device", "--source", "--json"],
+    "translate": ["--checkpoint", "--n_best", "--beam_size", "--length_penalty", "--batch_tokens", "--device"],
+    "average": ["--run", "--last", "--output"],
+    "attention": ["--text", "--target", "--output", "--layers", "--head", "--kind", "--figure", "--beam_size"],
+    "align": [
+        "--checkpoint",
+        "--source",
+        "--target",
+        "--demo",
+        "--layer",
+        "--head",
+        "--when",
+        "--gold",
+        "--gold_first",
+    ],
+}
+# What keeps a command line that happens to be right from doing anything.
+LAST = {
+    "fit": [],
+    "test": ["--corpus=/nowhere"],
+    "translate": [],
+    "average": ["--last=99"],
+    "attention": ["--checkpoint=/nowhere"],
+    "align": ["--gold=/nowhere"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@given(data=st.data())
+@settings(max_examples=25)
+def test_any_command_line(verb: str, place: Path, data: st.DataObject) -> None:
+    words = st.one_of(st.sampled_from(OPTIONS[verb]), st.sampled_from(JUNK))
+    pairs = st.tuples(st.sampled_from(OPTIONS[verb]), st.sampled_from(JUNK)).map(list)
+    line = data.draw(st.lists(st.one_of(pairs, words.map(lambda word: [word])), max_size=3))
+    args = arguments(verb, place, "") + [word for part in line for word in part] + LAST[verb]
+    status, error = outcome(VERBS[verb], args)
+    lines = own_lines(error)
+    assert status == (2 if lines or verb in ("test", "average", "attention", "align") else 0), (args, error)
+    assert len(lines) == (1 if status == 2 else 0), (args, error)
+    assert lines == error.splitlines()[-1:] or status == 0
+
+
+def outcome(main: Callable[[list[str]], None], args: list[str]) -> tuple[object, str]:
+    """Exit status and stderr of a verb that has no stdin and does not train."""
+    error = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(error):
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        patch.setattr(fit, "fit", lambda cli: None)
+        try:
+            main(args)
+        except SystemExit as end:
+            return end.code, error.getvalue()
+    return 0, error.getvalue()

@@ -1,0 +1,66 @@
+"""Every option of every command with values that it does not expect: one line of error, or none; never a hang."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lit_transformer.check import CheckCLI
+from lit_transformer.cli.training import parse
+from lit_transformer.fit import FitCLI
+from tests.helpers.runs import arguments, make_corpus
+from tests.helpers.worker import Worker
+
+VALUES = ["-1", "0", "2.5", "9" * 30, "nan", "", "null", "wide", "[1, 2]", "{}", "true", "ü\u2028\x1b"]
+TINY = {
+    "model__transformer__d_model": 16,
+    "model__transformer__d_ff": 16,
+    "trainer__max_steps": 2,
+    "trainer__val_check_interval": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("sweep") / "corpus")
+
+
+def complaints(worker: Worker, command: str, base: list[str], options: list[str]) -> list[str]:
+    """What goes wrong, option by option and value by value, and each only once."""
+    wrong = []
+    for option in options:
+        for value in VALUES:
+            try:
+                worker.run(command, *base, f"--{option}={value}", stdin=b"A cat.\n", train=False).check()
+            except AssertionError as error:
+                wrong.append(f"{command} --{option}={value!a}: {error}")
+    return wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "cli"), [("fit", FitCLI), ("check", CheckCLI)])
+def test_every_setting_of_training(
+    command: str, cli: type[FitCLI], corpus: Path, tmp_path: Path, worker: Worker
+) -> None:
+    base = arguments(corpus, tmp_path, **TINY)
+    settings = list(parse(base, description=None, cli=cli).config.keys(branches=True))
+    assert len(settings) > 50
+    assert complaints(worker, command, base, settings) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["test", "translate", "average", "attention", "align"])
+def test_every_option(command: str, tiny_run: Path, corpus: Path, tmp_path: Path, worker: Worker) -> None:
+    run = [f"--checkpoint={tiny_run}", "--device=cpu"]
+    english, german = (corpus / f"valid.{language}" for language in ("en", "de"))
+    base = {
+        "test": [*run, f"--corpus={corpus}", "--split=valid", f"--cache_dir={tmp_path}", f"--output={tmp_path}/out"],
+        "translate": run,
+        "average": [f"--run={tiny_run}", "--last=1", f"--output={tmp_path}/average"],
+        "attention": [*run, "--text=A cat.", f"--output={tmp_path}/map.json"],
+        "align": [*run, f"--source={english}", f"--target={german}", "--layer=1"],
+    }[command]
+    helped = worker.run(command, "--help").out.decode()
+    options = sorted(set(re.findall(r"--(\w+)", helped)) - {"help"})
+    assert len(options) > 2
+    assert complaints(worker, command, base, options) == []

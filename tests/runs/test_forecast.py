@@ -1,0 +1,101 @@
+"""What `check` predicts, against counts that others make."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lit_transformer import check
+from lit_transformer.batch import EOS_ID
+from lit_transformer.data.batching import BatchPlan, share
+from lit_transformer.data.stream import make_batch
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.runs.forecast import activation_bytes, histogram, look_at_batches, training_flops
+from lit_transformer.training.module import LitTransformer
+from tests.helpers.runs import arguments, make_corpus
+
+VOCAB_SIZE = 50
+CONFIG = TransformerConfig(d_model=16, d_ff=40, num_heads=2, d_k=6, d_v=10, num_layers=3, dropout=0.1)
+PAIRS, SOURCE_LENGTH, TARGET_LENGTH = 4, 9, 12
+
+
+def full_batch(pairs: int = PAIRS):  # type: ignore[no-untyped-def]
+    return make_batch(np.full((pairs, SOURCE_LENGTH), EOS_ID), np.full((pairs, TARGET_LENGTH), EOS_ID))
+
+
+def test_flops_are_those_of_torch_s_counter() -> None:
+    """It counts attention to the future, too, which is masked: our count of it is doubled for the comparison."""
+    module = LitTransformer(CONFIG, vocab_size=VOCAB_SIZE)
+    with FlopCounterMode(display=False) as counter:
+        module.loss_sums(full_batch()).smoothed.backward()
+    ours = training_flops(
+        CONFIG,
+        vocab_size=VOCAB_SIZE,
+        source_tokens=PAIRS * SOURCE_LENGTH,
+        target_tokens=PAIRS * TARGET_LENGTH,
+        lengths=(SOURCE_LENGTH, 2 * TARGET_LENGTH),
+    )
+    assert ours == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_activations_grow_with_the_batch() -> None:
+    module = LitTransformer(CONFIG, vocab_size=VOCAB_SIZE)
+    one, two = (activation_bytes(module, full_batch(pairs)) for pairs in (20, 40))
+    states = 20 * (SOURCE_LENGTH + TARGET_LENGTH) * CONFIG.d_model * 4
+    assert one > 3 * states  # more than one matrix of states a layer
+    assert two == pytest.approx(2 * one, rel=0.1)
+    assert all(weight.grad is None for weight in module.parameters())
+
+
+def test_batches_are_the_plan_s() -> None:
+    random = np.random.default_rng(0)
+    source, target = random.integers(2, 40, 500), random.integers(2, 40, 500)
+    plan = BatchPlan(source, target, 400, 0)
+    batches = look_at_batches(plan, accumulation=3, world_size=2)
+    padded = longest_waits = 0
+    for step in range(plan.num_batches):
+        for micro_batch in range(3):
+            parts = [share(plan.step_rows(step), 2 * micro_batch + rank, 6) for rank in range(2)]
+            sizes = [len(part) * (source[part].max() + target[part].max()) if len(part) else 0 for part in parts]
+            padded += sum(sizes)
+            longest_waits += max(sizes)
+    tokens = source.sum() + target.sum()
+    assert batches.padding_share == pytest.approx(1 - tokens / padded)
+    assert batches.imbalance == pytest.approx(2 * longest_waits / padded - 1)
+    assert batches.smallest_step == min(len(plan.step_rows(step)) for step in range(plan.num_batches))
+    assert batches.source_tokens * plan.num_batches == pytest.approx(source.sum())
+
+
+def test_histogram() -> None:
+    assert histogram(np.array([9, 16, 17, 300])) == [
+        ("9 to 16", 0.5),
+        ("17 to 24", 0.25),
+        *((name, 0.0) for name in ("25 to 32", "33 to 48", "49 to 64", "65 to 96", "97 to 128", "129 to 192")),
+        ("193 to 256", 0.0),
+        ("above 256", 0.25),
+    ]
+
+
+def test_check_says_what_fit_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For any number of devices, on a machine that does not have them; nothing is trained or written."""
+    corpus = make_corpus(tmp_path / "corpus")
+    options = arguments(corpus, tmp_path / "runs", trainer__devices=16, tokens_per_second=1000, model__warmup_steps=999)
+    torch.manual_seed(0)
+    check.main(options)
+    output = capsys.readouterr().out
+    assert "64 of 64 pairs kept" in output
+    assert "64 of 64 validation references (100.0%) can be written exactly; 0 unknown characters" in output
+    assert "16, 1 micro-batches a step" in output
+    assert "1,000 target tokens/s a device, as given" in output
+    assert "leaves some of 16 x 1 micro-batches empty" in output
+    assert "the run ends before the warm-up does" in output
+    assert not list((tmp_path / "runs").rglob("*"))
+    corpus.joinpath("valid.de").write_text("Die Katze 猫\n" * 64, encoding="utf-8")
+    check.main(arguments(corpus, tmp_path / "runs"))
+    output = capsys.readouterr().out
+    assert "measured on cpu" in output
+    assert "0 of 64 validation references (0.0%) can be written exactly; 64 unknown characters (猫 64)" in output
+    assert "warning       no model with this vocabulary can write 64 of 64 validation references" in output
+    assert "warm-up" not in output
