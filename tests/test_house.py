@@ -130,10 +130,16 @@ def test_ci_takes_the_newest_python_that_works(
 
 def test_the_workflow_tests_every_python_that_is_named(repo_root: Path, project: dict[str, Any]) -> None:
     workflow = yaml.safe_load(read(repo_root / ".github" / "workflows" / "ci.yml"))
-    linux = workflow["jobs"]["linux"]
+    linux, units = workflow["jobs"]["linux"], workflow["jobs"]["units"]
     named = [name.rpartition(" ")[2] for name in project["classifiers"] if "Python ::" in name]
-    assert linux["strategy"]["matrix"]["python"] == named
+    assert linux["strategy"]["matrix"]["python"] == units["strategy"]["matrix"]["python"] == named
     assert linux["steps"][-1] == {"run": ".ci/run"}
+    assert units["strategy"]["matrix"]["system"] == ["macos-latest", "windows-latest"]
+    command, *rooms = units["steps"][-1]["run"].split()
+    assert command == "pytest"
+    assert rooms
+    for room in rooms:
+        assert (repo_root / room).is_dir(), room
 
 
 def test_hooks_run_what_ci_runs(repo_root: Path) -> None:

@@ -229,7 +229,8 @@ def other_kinds() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield "empty", lambda path: path.write_bytes(b"")
     yield "zeros", lambda path: path.write_bytes(bytes(9999))
     yield "empty zip", lambda path: zipfile.ZipFile(path, "w").close()
-    yield "pipe", os.mkfifo
+    if hasattr(os, "mkfifo"):  # not on Windows
+        yield "pipe", os.mkfifo
     yield "folder", lambda path: (path / "step-00000001.ckpt").mkdir(parents=True)
 
 

@@ -164,16 +164,17 @@ def test_slurm_job_is_requeued(corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGUSR1"])
 def test_a_signal_before_the_first_step(
-    number: signal.Signals, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process prepares the same text, here for ever; SLURM's signal puts the job back into the queue."""
+    number = signal.Signals[name]
     fingerprint = find_text(str(corpus), split="train", source="en", target="de", cache_dir=tmp_path).fingerprint
     cache, output = tmp_path / "cache", tmp_path / "output"
     (cache / "text").mkdir(parents=True)
-    for name, value in slurm(tmp_path, tmp_path / "runs").items():
-        monkeypatch.setenv(name, str(value))
+    for variable, value in slurm(tmp_path, tmp_path / "runs").items():
+        monkeypatch.setenv(variable, str(value))
 
     def run() -> int:
         with output.open("w") as file:
@@ -188,7 +189,7 @@ def test_a_signal_before_the_first_step(
         wait_for_file(output, "waiting for it")
         os.kill(child, number)
         assert status_of(child) == 128 + number
-    assert f"Stopped by {number.name} before the first step" in output.read_text()
+    assert f"Stopped by {name} before the first step" in output.read_text()
     assert "Traceback" not in output.read_text()
     assert (tmp_path / "calls").exists() == (number == signal.SIGUSR1)
 
