@@ -202,18 +202,18 @@ def test_resumed_run_is_the_uninterrupted_one(
 MISTAKES = {
     "nothing to resume": ({"ckpt_path": "last"}, r"--ckpt_path last: there is no readable checkpoint below .*empty"),
     "another vocabulary": ({"ckpt_path": "RUN", "model__vocab_size": 300}, r"--ckpt_path was trained with another voc"),
-    "another architecture": ({"ckpt_path": "RUN", "model__transformer__d_ff": 64}, r"--model\.transformer\.d_ff 128"),
+    "another architecture": ({"ckpt_path": "RUN", "model__transformer__d_ff": 64}, r"d_ff 128"),
     "half a checkpoint": ({"ckpt_path": "HALF"}, r"half\.ckpt is damaged, truncated or not a checkpoint"),
     "a model folder": ({"ckpt_path": "FOLDER"}, r"/model is a folder, not the file of a checkpoint: give a step-STEP"),
     "an average": ({"ckpt_path": "AVERAGE"}, r"has no training state, as an average has none"),
     "accumulation": ({"trainer__accumulate_grad_batches": 2}, r"accumulate_grad_batches is set by the project"),
-    "vocabulary": ({"model__vocab_size": 100_000}, r"--model\.vocab_size 100000 is more than the text can give"),
-    "warm-up": ({"model__warmup_steps": 0}, r"model\.warmup_steps is 0"),
-    "smoothing": ({"model__label_smoothing": 1.0}, r"model\.label_smoothing is 1\.0"),
-    "checkpoints": ({"checkpoints__keep": 0}, r"checkpoints\.keep must be at least 1"),
+    "vocabulary": ({"model__vocab_size": 100_000}, r"vocab_size 100000 is more than the text can give"),
+    "warm-up": ({"model__warmup_steps": 0}, r"warmup_steps is 0"),
+    "smoothing": ({"model__label_smoothing": 1.0}, r"label_smoothing is 1\.0"),
+    "checkpoints": ({"checkpoints__keep": 0}, r"keep must be at least 1"),
     "no epoch": ({"trainer__max_epochs": 0}, r"no optimizer step to take after step 0: raise .*trainer\.max_epochs"),
-    "long sentences": ({"data__max_tokens_per_device": 5}, r"data\.max_tokens_per_device 5 is less than the longest"),
-    "misspelt": ({"model__warmup": 5}, r"model\.warmup"),
+    "long sentences": ({"data__max_tokens_per_device": 5}, r"max_tokens_per_device 5 is less than the longest"),
+    "misspelt": ({"model__warmup": 5}, r"warmup"),
 }
 
 
@@ -308,9 +308,7 @@ def test_weights_that_are_no_numbers_stop_the_run(
         fit(corpus, tmp_path / "runs", ckpt_path=tmp_path / "broken.ckpt")
     assert exit_status.value.code == 2
     [error] = own_lines(capfd.readouterr().err)
-    assert re.match(
-        r"error: the gradients of step 101 are not finite.* pairs of up to \d+ pieces, the first: \w", error
-    )
+    assert re.match(r"error: the gradients of step 101 are not finite.* pairs of up to \d+ .*, the first: \w", error)
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
 
 
