@@ -11,9 +11,9 @@ from lightning.fabric.utilities import move_data_to_device
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError
-from lit_transformer.runs import forecast as preflight
+from lit_transformer.runs import forecast
 from lit_transformer.runs.fit_to_memory import Trial
-from lit_transformer.runs.start import find_start
+from lit_transformer.runs.resuming import find_start
 
 MOST_DEVICES = 1_000_000
 """More than any cluster has; the time and memory of `check` grow with the number."""
@@ -60,14 +60,14 @@ def check(cli: CheckCLI) -> None:
     data.prepare_data()
     data.setup("fit")
     accumulation = micro_batches(cli)
-    batches = preflight.look_at_batches(data.plan, accumulation=accumulation, world_size=cli.devices)
+    batches = forecast.forecast_batches(data.plan, accumulation=accumulation, world_size=cli.devices)
     parameters = sum(weight.numel() for weight in cli.model.parameters())
     embeddings = cli.model.transformer.embedding.weight.numel()
     say("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
     say("data", *str(data.report).splitlines(), *map(str, data.coverage))
     say_batches(cli, batches)
     say_costs(cli, batches, parameters)
-    for warning in [*preflight.warnings(settings, data.report, batches, devices=cli.devices), *data.warnings]:
+    for warning in [*forecast.warnings(settings, data.report, batches, devices=cli.devices), *data.warnings]:
         say("warning", warning)
 
 
@@ -80,7 +80,7 @@ def micro_batches(cli: CheckCLI) -> int:
     return trial.fewest_micro_batches(agree=lambda fits: fits)
 
 
-def say_batches(cli: CheckCLI, batches: preflight.Batches) -> None:
+def say_batches(cli: CheckCLI, batches: forecast.BatchForecast) -> None:
     """Steps, epochs, devices, lengths."""
     source_tokens, target_tokens = batches.source_tokens, batches.target_tokens
     say("a step", f"{batches.pairs:,.0f} pairs, {source_tokens:,.0f} source and {target_tokens:,.0f} target tokens")
@@ -95,22 +95,22 @@ def say_batches(cli: CheckCLI, batches: preflight.Batches) -> None:
     )
     plan = cli.datamodule.plan
     for name, lengths in (("source length", plan.source_lengths), ("target length", plan.target_lengths)):
-        bars = (f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in preflight.histogram(lengths))
+        bars = (f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in forecast.histogram(lengths))
         say(name, *bars)
 
 
-def say_costs(cli: CheckCLI, batches: preflight.Batches, parameters: int) -> None:
+def say_costs(cli: CheckCLI, batches: forecast.BatchForecast, parameters: int) -> None:
     """Computation, time, memory, disk."""
     settings, module = cli.config, cli.model
     steps = max(settings.trainer.max_steps, 0)
-    flops = preflight.training_flops(
+    flops = forecast.training_flops(
         module.transformer.config,
         vocab_size=settings.model.vocab_size,
         source_tokens=steps * batches.source_tokens,
         target_tokens=steps * batches.target_tokens,
         lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
     )
-    paper = ", ".join(f"{name} {value:.1e}" for name, value in preflight.PAPER_FLOPS.items())
+    paper = ", ".join(f"{name} {value:.1e}" for name, value in forecast.PAPER_FLOPS.items())
     say("compute", f"{flops:.1e} FLOPs (what the paper estimates of itself: {paper})")
 
     device = cli.trainer.strategy.root_device
@@ -118,27 +118,27 @@ def say_costs(cli: CheckCLI, batches: preflight.Batches, parameters: int) -> Non
     plan = cli.datamodule.plan
     rows = max(
         plan.largest_micro_batches(cli.devices * batches.accumulation),
-        key=lambda rows: preflight.padded_positions(plan, rows),
+        key=lambda rows: forecast.padded_positions(plan, rows),
     )
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
     measured = rows[-max(1, MEASURED_TOKENS // longest) :]
     batch = move_data_to_device(cli.datamodule.batch(measured), device)
     with cli.trainer.precision_plugin.forward_context():
-        activations = preflight.activation_bytes(module, batch) * len(rows) / len(measured)
+        activations = forecast.activation_bytes(module, batch) * len(rows) / len(measured)
         rate, origin = cli.config.tokens_per_second, "as given"
         if rate is None:
-            rate = preflight.target_tokens_per_second(module, batch)
+            rate = forecast.target_tokens_per_second(module, batch)
             origin = f"measured on {device.type}, {batch.num_target_tokens:,} at a time, without the optimizer"
     say("speed", f"{rate:,.0f} target tokens/s a device, {origin}")
     hours = steps * batches.target_tokens / (rate * cli.devices) / 3600
     say("time", f"{hours:,.1f} hours, were connecting the devices and validation free")
-    weights = parameters * preflight.BYTES_PER_PARAMETER
+    weights = parameters * forecast.BYTES_PER_PARAMETER
     say(
         "memory",
         f"about {in_bytes(weights + activations)} a device: {in_bytes(weights)} for weights, gradients and Adam, "
         f"{in_bytes(activations)} for the largest micro-batch",
     )
-    needed = parameters * preflight.SAVED_BYTES_PER_PARAMETER * (settings.checkpoints.keep + 2)
+    needed = parameters * forecast.SAVED_BYTES_PER_PARAMETER * (settings.checkpoints.keep + 2)
     free = shutil.disk_usage(Path(settings.trainer.default_root_dir)).free
     say("disk", f"{in_bytes(needed)} of checkpoints, {in_bytes(free)} free")
     if needed > free:

@@ -21,11 +21,13 @@ from lit_transformer.checkpoints import format as checkpoints
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError, enough_memory
-from lit_transformer.runs.dispensable import Dispensable
-from lit_transformer.runs.saving import CURVES, WholeCheckpointIO, checkpoints_of, run_folder
-from lit_transformer.runs.signals import Interrupted
-from lit_transformer.runs.start import check_settings_of_ranks, claimed_folder, resume_point, start_processes
+from lit_transformer.runs.dispensable import CURVES, Dispensable
+from lit_transformer.runs.launching import check_settings_of_ranks, start_processes
+from lit_transformer.runs.resuming import resume_point
+from lit_transformer.runs.run_folder import claimed_folder, run_folder
+from lit_transformer.runs.saving import WholeCheckpointIO, checkpoints_of
 from lit_transformer.runs.stopping import interruption_of, requeue
+from lit_transformer.signals import Interrupted
 
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
 """How gloo and NCCL complain when a peer is gone; they have no exception of their own for it."""

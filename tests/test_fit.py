@@ -29,7 +29,7 @@ from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.errors import UserError
 from lit_transformer.fit import leave_process_group, main
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.runs.progress import DIVERGED_REPORTS, Progress
+from lit_transformer.runs.curves import DIVERGED_REPORTS, Curves
 from tests.helpers.runs import (
     D_MODEL,
     EVERY,
@@ -313,11 +313,11 @@ def test_weights_that_are_no_numbers_stop_the_run(
 
 
 def test_a_loss_that_stays_high_stops_the_run() -> None:
-    progress = Progress()
+    progress = Curves()
     losses = [9.0, 5.0, *[5.9] * 30, *[7.0] * (DIVERGED_REPORTS - 1), 5.5, *[7.0] * (DIVERGED_REPORTS - 1)]
     for step, loss in enumerate(losses):
         progress._check_divergence(loss, step)
-    resumed = Progress()
+    resumed = Curves()
     resumed.load_state_dict(progress.state_dict())
     with pytest.raises(UserError, match=r"training has diverged: up to step 99 .* its lowest, 5\.000, for 20 reports"):
         resumed._check_divergence(7.0, 99)

@@ -23,13 +23,15 @@ from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
 from lit_transformer.runs.attention_curves import AttentionCurves
-from lit_transformer.runs.fit_to_memory import Memory
-from lit_transformer.runs.progress import Progress
+from lit_transformer.runs.curves import Curves
+from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.fit_to_memory import FitToMemory
+from lit_transformer.runs.launching import flat
 from lit_transformer.runs.provenance import RunRecord
-from lit_transformer.runs.saving import CURVES, Checkpoints, run_folder
-from lit_transformer.runs.start import flat
+from lit_transformer.runs.run_folder import run_folder
+from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.runs.stopping import Interruption
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.translation import LitTransformer
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
@@ -152,7 +154,7 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
         TranslationData,
         parser_class=Parser,
         parser_kwargs={"description": description, "allow_abbrev": False},
-        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), Memory(), Progress(), Interruption()]},
+        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), FitToMemory(), Curves(), Interruption()]},
         save_config_callback=Settings,
         save_config_kwargs={"save_to_log_dir": False},  # `Settings` writes it
         seed_everything_default=1,

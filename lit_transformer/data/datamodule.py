@@ -19,7 +19,6 @@ from lit_transformer.data.stream import (
     TimedLoader,
     TrainingStream,
     ValidationBatches,
-    leave_signals_to_training,
     make_batch,
     validation_batches,
 )
@@ -27,6 +26,7 @@ from lit_transformer.data.text_folder import Text
 from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
+from lit_transformer.signals import leave_signals_to_training
 
 
 class TranslationData(L.LightningDataModule):

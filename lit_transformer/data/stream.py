@@ -1,6 +1,5 @@
 """From rows to batches: the endless stream of one rank, the validation set, and the clock on both."""
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +13,6 @@ from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.data.batching import BatchPlan, Integers, batches_by_length, share
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.tokenizer import Tokenizer
-
-# By name: Windows has neither SIGUSR1 nor SIGHUP.
-STOP_SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"))
-"""What asks a run to save and stop."""
-
-
-def leave_signals_to_training(worker: int) -> None:
-    """A terminal and a cluster send them to every process, and batches are needed until training has stopped."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 class TrainingStream(IterableDataset[Batch]):

@@ -14,8 +14,8 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, look
 from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
-from lit_transformer.runs.saving import CURVES
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.training.translation import LitTransformer
 
 if TYPE_CHECKING:
     from lit_transformer.analysis.figures import LiveHeadGrid

@@ -53,3 +53,7 @@ class Dispensable(ContextDecorator):
             self._noted = True
             reason = printable(error.strerror or str(error))
             print(f"note: cannot write {self._what}: {reason}. Training goes on.", file=sys.stderr)
+
+
+CURVES = Dispensable("curves or settings")
+"""Encloses whatever writes them into a run's folder."""

@@ -16,7 +16,7 @@ from lit_transformer.batch import Batch
 from lit_transformer.data.batching import BatchPlan, Integers
 from lit_transformer.errors import UserError, is_out_of_memory
 from lit_transformer.runs.ranks import on_all_ranks
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.translation import LitTransformer
 
 if sys.platform != "win32":
     import resource
@@ -40,7 +40,7 @@ class BatchSource(Protocol):
     def set_accumulation(self, trainer: L.Trainer, micro_batches: int) -> None: ...
 
 
-class Memory(Callback):
+class FitToMemory(Callback):
     """Runs the worst micro-batches of the plan before training, forward and backward, and forgets what they gave.
 
     So the run ends at once, and says what to change, where its memory would not suffice. With

@@ -16,7 +16,7 @@ from lit_transformer.batch import Batch
 from lit_transformer.data.batching import BatchPlan, Integers, share
 from lit_transformer.data.prepare import PreparationReport
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.translation import LitTransformer
 
 PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
 """Table 2: training time times the sustained rate of the paper's GPUs, so an estimate of another kind than ours."""
@@ -31,7 +31,7 @@ HISTOGRAM_BINS = (0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batches:
+class BatchForecast:
     """How the plan's global batches come to the devices."""
 
     steps_per_epoch: int
@@ -47,7 +47,7 @@ class Batches:
     """Pairs of the smallest step."""
 
 
-def look_at_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> Batches:
+def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> BatchForecast:
     """Counts the steps of an epoch; padding and imbalance are those of `NUM_SAMPLED_STEPS` evenly spaced ones."""
     tokens = 0
     positions, slowest = 0, 0
@@ -58,7 +58,7 @@ def look_at_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> B
         tokens += int(plan.source_lengths[rows].sum() + plan.target_lengths[rows].sum())
         positions += sum(sizes)
         slowest += int(np.max(np.reshape(sizes, (accumulation, world_size)), axis=1).sum())
-    return Batches(
+    return BatchForecast(
         steps_per_epoch=plan.num_batches,
         accumulation=accumulation,
         source_tokens=float(plan.source_lengths.sum() / plan.num_batches),
@@ -152,7 +152,7 @@ def histogram(lengths: Integers) -> list[tuple[str, float]]:
     return [(names[index], float(shares[index])) for index in range(used[0], used[-1] + 1)]
 
 
-def warnings(settings: Any, report: PreparationReport, batches: Batches, *, devices: int) -> list[str]:
+def warnings(settings: Any, report: PreparationReport, batches: BatchForecast, *, devices: int) -> list[str]:
     """What would go wrong or surprise, each with its remedy."""
     found = []
     dropped = 1.0 - report.num_kept / report.num_pairs

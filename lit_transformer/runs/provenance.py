@@ -14,9 +14,11 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from lit_transformer.runs.dispensable import CURVES
 from lit_transformer.runs.ranks import check_ranks, note
-from lit_transformer.runs.saving import CURVES, checkpoints_of, run_folder
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.runs.run_folder import run_folder
+from lit_transformer.runs.saving import checkpoints_of
+from lit_transformer.training.translation import LitTransformer
 
 FILE = "starts.jsonl"
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")

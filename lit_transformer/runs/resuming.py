@@ -1,12 +1,70 @@
-"""What a checkpoint must hold so that a run can go on from it."""
+"""Resuming: which checkpoint a run goes on from, and what the checkpoint must hold."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from torch.optim import Optimizer
 
+from lit_transformer.checkpoints import format as checkpoints
 from lit_transformer.errors import UserError
+from lit_transformer.runs.ranks import note, on_all_ranks, on_rank_zero
+
+SEARCHED = ("last", "auto")
+"""Values of --ckpt_path that look for a checkpoint and continue in its run's folder."""
+
+
+def resume_point(trainer: L.Trainer, ckpt_path: str | None) -> checkpoints.Found | None:
+    """The checkpoint that rank 0 finds for `--ckpt_path`, read once on each rank.
+
+    Raises:
+        UserError: There is none, it is damaged, or a rank cannot read it. All ranks raise it.
+    """
+    found: checkpoints.Found | None = None
+
+    def find() -> Path | None:
+        nonlocal found
+        found = find_start(ckpt_path, Path(trainer.default_root_dir))
+        return found.path if found else None
+
+    path = on_rank_zero(find, is_rank_zero=trainer.is_global_zero)
+    if path is None:
+        return None
+    return on_all_ranks(lambda: found or _read_as_rank(path, trainer.global_rank))
+
+
+def _read_as_rank(path: Path, rank: int) -> checkpoints.Found:
+    try:
+        return checkpoints.Found(path, checkpoints.read(path))
+    except UserError as error:
+        raise UserError(
+            f"rank {rank} cannot read {path}, which rank 0 resumes from: all nodes must share the folder "
+            f"trainer.default_root_dir ({error})"
+        ) from error
+
+
+def find_start(ckpt_path: str | None, root: Path) -> checkpoints.Found | None:
+    """The checkpoint that `--ckpt_path` means, if any; damaged ones are named on stderr and passed over."""
+    if ckpt_path is None:
+        return None
+    if ckpt_path not in SEARCHED:
+        path = checkpoints.find(ckpt_path)
+        found = checkpoints.Found(path, checkpoints.read(path))
+    else:
+        newest, damaged = checkpoints.newest_readable(root)
+        for file in damaged:
+            note(f"passed over {file}: it is damaged")
+        if newest is None:
+            if ckpt_path == "auto":
+                return None
+            raise UserError(
+                f"--ckpt_path last: there is no readable checkpoint below {root} (trainer.default_root_dir): "
+                "leave --ckpt_path out or give --ckpt_path auto to start afresh"
+            )
+        found = newest
+    check_start(found.content, found.path)
+    return found
 
 
 def check_start(checkpoint: Mapping[str, Any], path: Path) -> None:

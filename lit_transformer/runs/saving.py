@@ -13,12 +13,10 @@ from lit_transformer.batch import Batch
 from lit_transformer.checkpoints import format as checkpoints
 from lit_transformer.errors import UserError
 from lit_transformer.files import remove_unfinished
-from lit_transformer.runs.dispensable import Dispensable
+from lit_transformer.runs.dispensable import CURVES
 from lit_transformer.runs.ranks import on_all_ranks
-from lit_transformer.training.module import LitTransformer
-
-CURVES = Dispensable("curves or settings")
-"""Encloses whatever writes them into a run's folder."""
+from lit_transformer.runs.run_folder import run_folder
+from lit_transformer.training.translation import LitTransformer
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -156,12 +154,6 @@ def write(trainer: L.Trainer, path: Path) -> None:
     trainer.save_checkpoint(path)
     if isinstance(io := trainer.strategy.checkpoint_io, WholeCheckpointIO):
         on_all_ranks(io.raise_failure)
-
-
-def run_folder(trainer: L.Trainer) -> Path:
-    """Where a run keeps what it writes: its logger's folder, the same on every rank; all ranks must ask."""
-    folder = trainer.log_dir or trainer.default_root_dir
-    return Path(trainer.strategy.broadcast(folder))
 
 
 def checkpoints_of(trainer: L.Trainer) -> Checkpoints:

@@ -13,7 +13,7 @@ from torch import distributed
 
 from lit_transformer.batch import Batch
 from lit_transformer.runs.saving import checkpoints_of, ends_step
-from lit_transformer.runs.signals import Interrupted, StopSignals
+from lit_transformer.signals import Interrupted, StopSignals
 
 REQUEUE_SIGNAL = "SIGUSR1"
 

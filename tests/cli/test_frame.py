@@ -18,7 +18,7 @@ from lit_transformer.checkpoints import format as checkpoint
 from lit_transformer.cli.frame import user_errors_to_exit
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
-from lit_transformer.runs import saving
+from lit_transformer.runs import dispensable, saving
 from lit_transformer.runs.dispensable import Dispensable
 from tests.helpers.runs import arguments, make_corpus
 
@@ -152,7 +152,7 @@ def test_training_goes_on_without_curves_and_settings(
         "write_text",
         lambda path, *text, **how: (no_space if path.name == "config.yaml" else write_text)(path, *text, **how),
     )
-    monkeypatch.setattr(saving.CURVES, "_noted", False)
+    monkeypatch.setattr(dispensable.CURVES, "_noted", False)
     fit.main(arguments(corpus, tmp_path, **SHORT, attention__sentences=1))
     assert last_step_is_saved(tmp_path)
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]

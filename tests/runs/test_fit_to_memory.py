@@ -20,8 +20,8 @@ from lit_transformer.data.stream import make_batch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs import ranks
-from lit_transformer.runs.fit_to_memory import Memory, Trial, fewest
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.runs.fit_to_memory import FitToMemory, Trial, fewest
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.runs import fit, make_corpus
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its size from Linux' /proc")
@@ -116,13 +116,13 @@ ENOUGH_FOR_PART = 400 << 20
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the micro-batches are tried."""
-    real = Memory.setup
+    real = FitToMemory.setup
 
     def setup(*args: Any, **kwargs: Any) -> None:
         with memory_limit(ENOUGH_FOR_PART):
             real(*args, **kwargs)
 
-    monkeypatch.setattr(Memory, "setup", setup)
+    monkeypatch.setattr(FitToMemory, "setup", setup)
 
 
 @pytest.mark.usefixtures("little_memory")

@@ -12,8 +12,8 @@ from lit_transformer.batch import EOS_ID
 from lit_transformer.data.batching import BatchPlan, share
 from lit_transformer.data.stream import make_batch
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.runs.forecast import activation_bytes, histogram, look_at_batches, training_flops
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.runs.forecast import activation_bytes, forecast_batches, histogram, training_flops
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.runs import arguments, make_corpus
 
 VOCAB_SIZE = 50
@@ -53,7 +53,7 @@ def test_batches_are_the_plan_s() -> None:
     random = np.random.default_rng(0)
     source, target = random.integers(2, 40, 500), random.integers(2, 40, 500)
     plan = BatchPlan(source, target, 400, 0)
-    batches = look_at_batches(plan, accumulation=3, world_size=2)
+    batches = forecast_batches(plan, accumulation=3, world_size=2)
     padded = longest_waits = 0
     for step in range(plan.num_batches):
         for micro_batch in range(3):

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from lit_transformer.checkpoints import format as checkpoints
 from lit_transformer.data.corpus import find_text
 from lit_transformer.fit import main
-from lit_transformer.runs.start import LOCK
+from lit_transformer.runs.run_folder import LOCK
 from tests.helpers.processes import fork, status_of, wait_for_file
 from tests.helpers.runs import EVERY, MAX_STEPS, Run, arguments, fit, load, make_corpus, own_lines, same
 

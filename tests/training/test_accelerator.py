@@ -14,8 +14,8 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.runs.progress import Progress
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.runs.curves import Curves
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.accelerator import DEVICE, Accelerator
 
 PAIRS = demo_pairs("train", num_pairs=5)
@@ -67,7 +67,7 @@ def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: To
         module.on_before_optimizer_step(torch.optim.SGD(module.parameters()))
         assert accelerator.copies_from_host == 0, "a step that copies from the host waits for it"
         assert all(weight.grad is not None for weight in module.parameters())
-        progress = Progress()
+        progress = Curves()
         progress._target_tokens = batch.num_target_tokens
         smoothed, _, _, num_tokens, _ = progress._sums(module.trainer, module)
     assert 1.0 < smoothed / num_tokens < 20.0

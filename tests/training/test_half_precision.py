@@ -13,7 +13,7 @@ from lit_transformer.batch import EOS_ID
 from lit_transformer.data.stream import make_batch
 from lit_transformer.decoding.translator import search
 from lit_transformer.model.config import PositionScheme, TransformerConfig
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.runs import fit, make_corpus
 
 IDS = np.random.default_rng(0).integers(4, 31, (7, 11))

@@ -12,10 +12,10 @@ from lit_transformer.batch import EOS_ID, Batch
 from lit_transformer.data.stream import ValidationBatches, make_batch, validation_batches
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.training import module as training_module
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.training import translation as training_module
 from lit_transformer.training.samples import NUM_SAMPLES
 from lit_transformer.training.step_statistics import MAX_SKIPPED_IN_A_ROW
+from lit_transformer.training.translation import LitTransformer
 
 SMALL = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, dropout=0.3)
 VOCAB_SIZE = 17

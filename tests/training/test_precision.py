@@ -13,7 +13,7 @@ from lit_transformer.batch import EOS_ID, Batch, TextBatch
 from lit_transformer.data.stream import make_batch
 from lit_transformer.model.attention import fused_attention
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.cuda_autocast import cuda_autocast
 
 VOCAB_SIZE = 17

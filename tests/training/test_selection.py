@@ -14,8 +14,8 @@ import torch
 
 from lit_transformer.runs import saving
 from lit_transformer.runs.saving import Checkpoints
-from lit_transformer.training.module import LitTransformer
 from lit_transformer.training.selection import selection_score
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.runs import fit
 
 # BLEU and loss of a run on 200 Japanese sentences, scored with 13a: noise beat what was learnt.

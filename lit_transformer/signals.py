@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from lit_transformer.data.stream import STOP_SIGNALS
-
+# By name: Windows has neither SIGUSR1 nor SIGHUP.
+STOP_SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"))
+"""The signals that ask a run to save and stop."""
 PATIENCE_SECONDS = 10.0
 """What the main thread gets to end in order, before the first step."""
 
@@ -121,3 +122,13 @@ class StopSignals:
             signal.set_wakeup_fd(-1)
             for number in STOP_SIGNALS:
                 signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+def leave_signals_to_training(worker: int) -> None:
+    """Ignore stop signals in a data worker. Terminals and clusters signal all processes, and the last step needs data.
+
+    Args:
+        worker: Number of the worker, which PyTorch's `DataLoader` gives.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

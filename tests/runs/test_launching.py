@@ -21,9 +21,9 @@ from torch import multiprocessing
 from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError
 from lit_transformer.fit import main
-from lit_transformer.runs import start
-from lit_transformer.runs.saving import run_folder
-from lit_transformer.runs.start import claimed_folder, find_start
+from lit_transformer.runs import run_folder as run_folder_module
+from lit_transformer.runs.resuming import find_start
+from lit_transformer.runs.run_folder import claimed_folder, run_folder
 from tests.helpers.runs import NUM_SENTENCES, SHORT, Run, arguments, fit, make_corpus, own_lines
 
 LIMIT_SECONDS = 60
@@ -51,7 +51,7 @@ def test_a_start_reads_its_checkpoint_once(
 
 
 def test_no_two_starts_take_one_folder(corpus: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(run_folder_module, "LOCK_SECONDS", 0.0)
 
     def parsed(root: Path, **changes: Any) -> FitCLI:
         return parse(arguments(corpus, root, **SHORT, **changes), description=None, cli=FitCLI)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from lit_transformer import fit
-from lit_transformer.runs import signals as signals_module
-from lit_transformer.runs.signals import Interrupted, StopSignals
+from lit_transformer import signals as signals_module
+from lit_transformer.signals import Interrupted, StopSignals
 from tests.helpers.processes import LIMIT_SECONDS, fork, status_of, wait_for_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")

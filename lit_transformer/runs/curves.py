@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from lit_transformer.batch import Batch
 from lit_transformer.errors import UserError
-from lit_transformer.runs.saving import CURVES, ends_step
-from lit_transformer.training.module import LitTransformer
+from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.saving import ends_step
+from lit_transformer.training.translation import LitTransformer
 
 DIVERGED_BY = 1.0
 DIVERGED_REPORTS = 20
@@ -22,7 +23,7 @@ DIVERGED_REPORTS = 20
 goes wrong jumps by several nats and does not come back, noise between reports is hundredths."""
 
 
-class Progress(Callback):
+class Curves(Callback):
     """Prints and logs the curves: loss, rate of work, learning rate, gradient norm, translations.
 
     Everything is read every `trainer.log_every_n_steps` optimizer steps, so that between them no step waits for the
@@ -39,6 +40,10 @@ class Progress(Callback):
         self._carried = [0.0, 0.0, 0.0]
         self._lowest_loss = math.inf
         self._reports_above = 0
+
+    @property
+    def state_key(self) -> str:
+        return "Progress"  # its name in checkpoints of format 1
 
     def state_dict(self) -> dict[str, Any]:
         return {"lowest_loss": self._lowest_loss, "reports_above": self._reports_above}

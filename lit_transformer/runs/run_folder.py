@@ -1,0 +1,102 @@
+"""The folder of a run: where it lies, and the lock that keeps other processes out of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from filelock import FileLock, Timeout
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.errors import UserError
+from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.ranks import on_rank_zero
+from lit_transformer.runs.resuming import SEARCHED
+
+LOCK = "run.lock"
+LOCK_SECONDS = 5.0
+"""How long a start waits for the run's lock: a killed process holds it until the system has freed its memory."""
+
+
+def run_folder(trainer: L.Trainer) -> Path:
+    """Where a run keeps what it writes: its logger's folder, the same on every rank; all ranks must ask."""
+    folder = trainer.log_dir or trainer.default_root_dir
+    return Path(trainer.strategy.broadcast(folder))
+
+
+@contextmanager
+def claimed_folder(trainer: L.Trainer, settings: Namespace, resumed: Path | None) -> Iterator[None]:
+    """Give the run its folder and hold it, so that no other process writes there.
+
+    It is the run that has the checkpoint if that was searched for, else a new one, `lightning_logs/version_N`. A logger
+    that the settings name chooses its folder itself.
+
+    Raises:
+        UserError: Another process trains in the folder, or it cannot be written. All ranks raise it.
+    """
+    if isinstance(trainer.logger, TensorBoardLogger) and settings.trainer.logger in (None, True):
+        if resumed is not None and resumed.parent.name == checkpoints.FOLDER and settings.ckpt_path in SEARCHED:
+            run = resumed.parent.parent
+            # What the interrupted run drew after the checkpoint is drawn anew.
+            purge_step = (checkpoints.step_of(resumed) or 0) + 1
+        else:
+            run, purge_step = on_rank_zero(lambda: _new_folder(trainer), is_rank_zero=trainer.is_global_zero), None
+        trainer.logger = TensorBoardLogger(
+            run.parent.parent, name=run.parent.name, version=run.name, purge_step=purge_step
+        )
+    for chosen in trainer.loggers:
+        for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
+            setattr(chosen, method, CURVES(getattr(chosen, method)))
+    folder = run_folder(trainer)
+    lock = FileLock(folder / LOCK)
+    on_rank_zero(lambda: _acquire(lock, folder), is_rank_zero=trainer.is_global_zero)
+    try:
+        yield
+    finally:
+        if trainer.is_global_zero:
+            _release(lock, folder)
+
+
+def _new_folder(trainer: L.Trainer) -> Path:
+    logger: Any = trainer.logger
+    root = Path(logger.root_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # From the number that the logger would take; another start may have been faster.
+        for number in count(int(logger.version)):
+            with suppress(FileExistsError):
+                (root / f"version_{number}").mkdir()
+                break
+    except OSError as error:
+        raise UserError(
+            f"cannot make a run's folder in {root}: {error.strerror}; choose another trainer.default_root_dir"
+        ) from error
+    return root / f"version_{number}"
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise UserError(
+            f"the run {folder} is in progress, another process trains in it: wait for its end, or start another run "
+            "in another trainer.default_root_dir"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the run's folder {folder}: {error.strerror}; choose another trainer.default_root_dir"
+        ) from error
+
+
+def _release(lock: FileLock, folder: Path) -> None:
+    # The file goes while the lock is held, so that no other process holds it. A folder that stayed empty goes, too.
+    with suppress(OSError):
+        Path(lock.lock_file).unlink()
+    lock.release()
+    with suppress(OSError):
+        folder.rmdir()
