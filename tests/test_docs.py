@@ -1,0 +1,100 @@
+"""What the Markdown files say holds: links lead somewhere, commands have the options that are named, examples run."""
+
+import importlib
+import re
+import shlex
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"))
+)
+TRAINING = {"fit", "check"}
+
+each_page = pytest.mark.parametrize("page", PAGES)
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a part of a page can name, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_resolve(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", read(page)):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = ROOT / Path(page).parent / name if name else ROOT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+def commands(page: str) -> list[list[str]]:
+    """The commands of this project in a page's blocks, word by word, each with its arguments up to a `|`, `&` or `>`."""
+    lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    found = [re.findall(r"-m lit_transformer\.(\w+.*?)(?=$| [|&<>#])", line) for line in lines]
+    return [shlex.split(command) for line in found for command in line]
+
+
+@each_page
+def test_commands_have_the_options_that_are_named(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, *args in commands(page):
+        known = options(command) if command in TRAINING else help_options(command, capsys)
+        named = {arg.split("=")[0].removeprefix("--") for arg in args if arg.startswith("--")}
+        assert named <= known, f"{command}: {named - known}"
+
+
+def help_options(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"lit_transformer.{command}").main(["--help"])
+    return set(re.findall(r"--(\w+)", capsys.readouterr().out))
+
+
+@cache
+def settings() -> dict[str, Any]:
+    """What `--print_config` prints."""
+    with redirect_stdout(StringIO()) as output, pytest.raises(SystemExit):
+        importlib.import_module("lit_transformer.check").main(["--print_config"])
+    printed: dict[str, Any] = yaml.safe_load(output.getvalue())
+    return printed
+
+
+def options(command: str) -> set[str]:
+    """The options of `fit` or `check`, from the settings and their sections."""
+
+    def names(section: dict[str, Any], prefix: str) -> set[str]:
+        return {f"{prefix}{name}" for name in section} | {
+            inner
+            for name, value in section.items()
+            if isinstance(value, dict)
+            for inner in names(value, f"{prefix}{name}.")
+        }
+
+    return names(settings(), "") | {"config", "devices", "print_config", "help"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in read(page)])
+def test_examples_run(page: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page one after the other, with a tiny model where the demo's is named."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(tiny_run.parents[1])
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n".join(blocks(page, "python")), page, "exec"), {"__name__": page})
