@@ -14,7 +14,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
-    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"))
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"))
 )
 TRAINING = {"fit", "check"}
 
@@ -48,7 +49,7 @@ def test_links_resolve(page: str) -> None:
 
 
 def commands(page: str) -> list[list[str]]:
-    """The commands of this project in a page's blocks, word by word, each with its arguments up to a `|`, `&` or `>`."""
+    """The commands of this project in a page, word by word; a command ends before `|`, `&`, `<`, `>` or `#`."""
     lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
     found = [re.findall(r"-m lit_transformer\.(\w+.*?)(?=$| [|&<>#])", line) for line in lines]
     return [shlex.split(command) for line in found for command in line]

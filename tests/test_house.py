@@ -99,8 +99,8 @@ def test_what_is_installed_has_its_data(repo_root: Path) -> None:
     assert {name for name in git_files(repo_root, "lit_transformer") if not name.endswith(".py")} == names
 
 
-def test_ci_runs_what_the_readme_says(repo_root: Path) -> None:
-    assert 'pip install -e ".[test]" && pytest' in read(repo_root / "README.md")
+def test_ci_runs_what_contributing_says(repo_root: Path) -> None:
+    assert 'pip install -e ".[test]" && pytest' in read(repo_root / "CONTRIBUTING.md")
     script = repo_root / ".ci" / "run"
     checks = ["ruff check", "ruff format --check", "mypy", "lint-imports"]
     # PyTorch first: without a version, pip may take a build for CUDA.
