@@ -46,12 +46,12 @@ def run(options: argparse.Namespace) -> None:
     check_options(options)
     # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer.analysis.alignment import MOMENTS, align, best_head, count_by_head
-    from lit_transformer.checkpoints import format as checkpoint
+    from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.decoding.devices import default_device
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.evaluation.alignment_error import count_links, to_pharaoh
 
-    trained = checkpoint.load(options.checkpoint)
+    trained = load_checkpoint(options.checkpoint)
     sources, targets, gold = load(options, (trained.source, trained.target))
     device = default_device() if options.device is None else options.device
     translator = Translator(trained.transformer, trained.tokenizer, device=device)

@@ -20,12 +20,14 @@ def main(args: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Average as the options say."""
     # After parsing, so that --help and a misspelt option answer at once.
-    from lit_transformer.checkpoints import folder as model_folder
-    from lit_transformer.checkpoints import format as checkpoint
+    from lit_transformer.checkpoints.average import average_checkpoints
+    from lit_transformer.checkpoints.folder import MODEL_FOLDER_FILES, write_model_folder
+    from lit_transformer.checkpoints.names import regular_checkpoints
+    from lit_transformer.checkpoints.places import newest_checkpoints_folder
     from lit_transformer.files import new_folder
 
-    folder = checkpoint.newest_folder(options.run)
-    steps = checkpoint.recent_steps(folder)
+    folder = newest_checkpoints_folder(options.run)
+    steps = regular_checkpoints(folder)
     if not 1 <= options.last <= len(steps):
         raise UserError(
             f"--last {options.last}: {folder} has {len(steps)} regular checkpoints; give a number from 1 to that, "
@@ -34,10 +36,10 @@ def run(options: argparse.Namespace) -> None:
     chosen = steps[-options.last :]
     output = Path(options.output) if options.output else folder / f"average-{options.last}"
     # Only the command's own place: a run that went on is averaged there again.
-    replaceable = () if options.output else model_folder.FILES
+    replaceable = () if options.output else MODEL_FOLDER_FILES
     with new_folder(output, replaceable=replaceable) as unfinished:
-        mean = checkpoint.average(chosen)
-        model_folder.write(
+        mean = average_checkpoints(chosen)
+        write_model_folder(
             unfinished, mean.transformer, mean.tokenizer, source=mean.source, target=mean.target, step=mean.step
         )
     names = ", ".join(path.name for path in chosen)

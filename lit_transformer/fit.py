@@ -17,7 +17,8 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
+from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError, enough_memory
@@ -218,7 +219,7 @@ def report(cli: FitCLI, run: Path, seconds: float) -> None:
     """In plain words: how good it is, where it lies, what to type next."""
     trainer, model = cli.trainer, cli.model
     saved = checkpoints_of(trainer)
-    if not (run / checkpoints.FOLDER).exists():
+    if not (run / CHECKPOINTS_FOLDER).exists():
         raise UserError(
             f"there was no optimizer step to take after step {trainer.global_step}: raise trainer.max_steps or "
             "trainer.max_epochs"
@@ -234,7 +235,7 @@ def report(cli: FitCLI, run: Path, seconds: float) -> None:
             f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 ({how}): "
             f"{in_words(saved.best_bleu)}."
         )
-    print(f"Checkpoint: {checkpoints.find(run)}\nCurves:     {run}\n\nNext:")
+    print(f"Checkpoint: {find_checkpoint(run)}\nCurves:     {run}\n\nNext:")
     quoted, corpus = shlex.quote(str(run)), shlex.quote(cli.datamodule.corpus)
     tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
     print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {corpus} --split test{tokenize}")

@@ -37,7 +37,7 @@ def main(args: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Translate and score as the options say."""
     # After parsing, so that --help and a misspelt option answer at once.
-    from lit_transformer.checkpoints import format as checkpoint
+    from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.data.corpus import as_folder, load_pairs
     from lit_transformer.decoding.devices import allow_tf32, default_device
     from lit_transformer.decoding.translator import Translator
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
         n_best=1,
         batch_tokens=options.batch_tokens,
     )
-    trained = checkpoint.load(options.checkpoint)
+    trained = load_checkpoint(options.checkpoint)
     tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
     try:
         pairs = load_pairs(

@@ -130,7 +130,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     # Here, because `pytest_configure` sets the environment that these read when they are imported.
     from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
-    from lit_transformer.checkpoints import format as checkpoint
+    from lit_transformer.checkpoints.format import model_entry, save_checkpoint
+    from lit_transformer.checkpoints.names import best_path, step_path
     from lit_transformer.data.demo.corpus import demo_pairs
     from lit_transformer.data.tokenizer import Tokenizer
     from lit_transformer.model.config import TransformerConfig
@@ -160,9 +161,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             optimizer.step()
         else:
             pytest.fail(f"the tiny model does not know its {len(pairs)} sentences by heart after {MAX_UPDATES} updates")
-        entry = checkpoint.describe(transformer, tokenizer, source="en", target="de", step=step)
+        entry = model_entry(transformer, tokenizer, source="en", target="de", step=step)
         weights = {f"transformer.{name}": value.float() for name, value in transformer.state_dict().items()}
         saved = {"state_dict": weights, "lit_transformer": entry}
-        checkpoint.save(saved, checkpoint.step_path(run / "checkpoints", step))
-    checkpoint.save(saved, checkpoint.best_path(run / "checkpoints", step))
+        save_checkpoint(saved, step_path(run / "checkpoints", step))
+    save_checkpoint(saved, best_path(run / "checkpoints", step))
     return run

@@ -11,7 +11,8 @@ import pytest
 from lit_transformer import Translator, align
 from lit_transformer.analysis.alignment import CrossHead
 from lit_transformer.analysis.alignment import align as links_of
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.format import read_checkpoint, save_checkpoint
+from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.evaluation.alignment_error import GoldLinks, count_links, read_gold, to_pharaoh
 from tests.helpers.runs import own_lines
@@ -56,7 +57,7 @@ def test_one_line_a_pair(tiny_run: Path, files: Path, capsys: pytest.CaptureFixt
         expected = list(map(to_pharaoh, links_of(translator, ENGLISH, GERMAN, at)))
         assert out == [*expected[:7], "", *expected[7:]]
         head = "" if at.head is None else f" --head {at.head + 1}"
-        path = checkpoint.find(tiny_run)
+        path = find_checkpoint(tiny_run)
         assert err == f"links by --layer 1{head} --when {at.when} of {path} (step 120)\n"
 
 
@@ -87,9 +88,9 @@ def test_gold_links_give_figures(
 
 
 def test_the_demo_corpus_in_both_directions(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = checkpoint.read(checkpoint.find(tiny_run))
+    content = read_checkpoint(find_checkpoint(tiny_run))
     content["lit_transformer"] |= {"source": "de", "target": "en"}
-    checkpoint.save(content, tmp_path / "back.ckpt")
+    save_checkpoint(content, tmp_path / "back.ckpt")
     pairs = demo_pairs("unseen")
     for run_or_file in (tiny_run, tmp_path / "back.ckpt"):
         out, err = run(capsys, "--checkpoint", run_or_file, "--demo", "unseen", "--layer", 1)

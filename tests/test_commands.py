@@ -17,7 +17,8 @@ import sacrebleu
 import torch
 
 from lit_transformer import Translator, average, test, translate
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.format import read_checkpoint, save_checkpoint
+from lit_transformer.checkpoints.places import find_checkpoint, load_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
 from tests.helpers.runs import own_lines
 
@@ -286,7 +287,7 @@ def test_help_and_mistakes_answer_at_once(repo_root: Path) -> None:
 
 def test_translating_needs_the_checkpoint_and_nothing_else(tiny_run: Path, repo_root: Path, tmp_path: Path) -> None:
     """Of this project's requirements only torch and sentencepiece: neither Lightning nor what reads corpora."""
-    shutil.copy(checkpoint.find(tiny_run), tmp_path / "moved.ckpt")
+    shutil.copy(find_checkpoint(tiny_run), tmp_path / "moved.ckpt")
     script = (
         "import sys\n"
         "sys.modules |= dict.fromkeys(('lightning', 'pytorch_lightning', 'torchmetrics', 'sacrebleu', 'datasets'))\n"
@@ -336,7 +337,7 @@ def test_scores_are_those_of_sacrebleu(
     assert scores["chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
     assert scores["signature"] == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{sacrebleu.__version__}"
     assert 0 < scores["seconds"] < 60
-    assert scores["checkpoint"] == str(checkpoint.find(tiny_run))
+    assert scores["checkpoint"] == str(find_checkpoint(tiny_run))
     assert scores["translations"] == str(output)
 
     out, _ = run_test([*base, "--tokenize", "none", "--lowercase", "--beam_size", 1, "--batch_tokens", 1], capsys)
@@ -351,7 +352,7 @@ def test_the_checkpoint_s_target_language_chooses_the_tokenizer(
     tiny_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
-    content = checkpoint.read(checkpoint.find(tiny_run))
+    content = read_checkpoint(find_checkpoint(tiny_run))
     base = [
         "--corpus",
         corpus,
@@ -366,7 +367,7 @@ def test_the_checkpoint_s_target_language_chooses_the_tokenizer(
     ]
     for language, options, tokenizer in (("zh_Hans", [], "zh"), ("ja", ["--tokenize", "intl"], "intl")):
         content["lit_transformer"]["target"] = language
-        checkpoint.save(content, tmp_path / f"{language}.ckpt")
+        save_checkpoint(content, tmp_path / f"{language}.ckpt")
         out, _ = run_test([*base, "--checkpoint", tmp_path / f"{language}.ckpt", *options], capsys)
         assert f"|tok:{tokenizer}|" in out
     (tmp_path / "out").unlink()
@@ -454,12 +455,12 @@ def test_an_average_is_a_checkpoint(tiny_run: Path, tmp_path: Path, capsys: pyte
         average.main(["--run", str(tmp_path / "logs"), "--last", "2"])
     written = run / "checkpoints" / "average-2"
     assert capsys.readouterr().out == 2 * f"averaged step-00000080.ckpt, step-00000120.ckpt\nwritten: {written}\n"
-    weights = [checkpoint.read(run / "checkpoints" / f"step-{step:08}.ckpt")["state_dict"] for step in (80, 120)]
-    mean = checkpoint.load(written).transformer.state_dict()
+    weights = [read_checkpoint(run / "checkpoints" / f"step-{step:08}.ckpt")["state_dict"] for step in (80, 120)]
+    mean = load_checkpoint(written).transformer.state_dict()
     for name, value in mean.items():
         expected = (weights[0][f"transformer.{name}"].double() + weights[1][f"transformer.{name}"].double()) / 2
         assert torch.equal(value, expected.float()), name
     # The run still stands for its best checkpoint.
-    assert checkpoint.find(run).name == "best-step-00000120.ckpt"
+    assert find_checkpoint(run).name == "best-step-00000120.ckpt"
     average.main(["--run", str(run), "--last", "1", "--output", str(tmp_path / "one")])
     assert Translator.load(tmp_path / "one").translate(ENGLISH) == GERMAN

@@ -24,7 +24,9 @@ from typing import Any
 
 import torch
 
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.format import WEIGHTS_ENTRY, read_checkpoint, save_checkpoint
+from lit_transformer.checkpoints.names import step_of
+from lit_transformer.checkpoints.places import newest_readable_checkpoint
 
 STEPS, EVERY = 900, 50
 RECIPE = {
@@ -81,11 +83,11 @@ class Training:
 
     def newest(self) -> int:
         """The step that the next start goes on from."""
-        found = checkpoints.newest_readable(self.root)[0]
-        return (checkpoints.step_of(found.path) or 0) if found else 0
+        found = newest_readable_checkpoint(self.root)[0]
+        return (step_of(found.path) or 0) if found else 0
 
     def final(self) -> dict[str, Any]:
-        return checkpoints.read(next(self.root.rglob(f"step-{STEPS:08}.ckpt")))
+        return read_checkpoint(next(self.root.rglob(f"step-{STEPS:08}.ckpt")))
 
 
 def next_step(process: subprocess.Popen[str]) -> int:
@@ -100,7 +102,7 @@ def next_step(process: subprocess.Popen[str]) -> int:
 
 def tensors(checkpoint: dict[str, Any]) -> list[Any]:
     """What a run has learnt: weights, and Adam's state."""
-    return [checkpoint[checkpoints.WEIGHTS], *(optimizer["state"] for optimizer in checkpoint["optimizer_states"])]
+    return [checkpoint[WEIGHTS_ENTRY], *(optimizer["state"] for optimizer in checkpoint["optimizer_states"])]
 
 
 @dataclass
@@ -164,10 +166,10 @@ def flip_bit(path: Path, chance: random.Random) -> None:
 
 
 def break_weights(path: Path, chance: random.Random) -> None:
-    checkpoint = checkpoints.read(path)
-    weights = checkpoint[checkpoints.WEIGHTS]
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint[WEIGHTS_ENTRY]
     weights[chance.choice(sorted(weights))].view(-1)[0] = math.nan
-    checkpoints.save(checkpoint, path)
+    save_checkpoint(checkpoint, path)
 
 
 def run_faults(folder: Path, kills: int, chance: random.Random) -> None:
@@ -259,7 +261,7 @@ def dead_rank(folder: Path) -> None:
 
 def newest(run: Training) -> Path:
     """Its newest readable checkpoint."""
-    found = checkpoints.newest_readable(run.root)[0]
+    found = newest_readable_checkpoint(run.root)[0]
     assert found is not None
     return found.path
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.checkpoints import folder as model_folder
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.folder import write_model_folder
+from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, check_layers, look
@@ -97,7 +97,7 @@ class Translator:
                 Hub.
             device: Where to compute; the first GPU if there is one when left out.
         """
-        trained = checkpoint.load(place)
+        trained = load_checkpoint(place)
         return cls(
             trained.transformer,
             trained.tokenizer,
@@ -116,7 +116,7 @@ class Translator:
             device: Where to compute; the first GPU if there is one when left out.
         """
         is_here = expanded(folder_or_name).exists()
-        return cls.load(folder_or_name if is_here else f"{model_folder.HUB_PREFIX}{folder_or_name}", device=device)
+        return cls.load(folder_or_name if is_here else f"{HUB_PREFIX}{folder_or_name}", device=device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as a folder in Hugging Face's layout, to hand on or to upload (`hf upload NAME FOLDER`).
@@ -127,7 +127,7 @@ class Translator:
         if not self.source or not self.target:
             raise UserError("save_pretrained needs the languages: make the Translator with source= and target=")
         with new_folder(folder) as unfinished:
-            model_folder.write(
+            write_model_folder(
                 unfinished, self.transformer, self.tokenizer, source=self.source, target=self.target, step=self.step
             )
 

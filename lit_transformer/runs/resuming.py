@@ -7,7 +7,8 @@ from typing import Any
 import lightning as L
 from torch.optim import Optimizer
 
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.format import read_checkpoint
+from lit_transformer.checkpoints.places import FoundCheckpoint, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.errors import UserError
 from lit_transformer.runs.ranks import note, on_all_ranks, on_rank_zero
 
@@ -15,13 +16,13 @@ SEARCHED = ("last", "auto")
 """Values of --ckpt_path that look for a checkpoint and continue in its run's folder."""
 
 
-def resume_point(trainer: L.Trainer, ckpt_path: str | None) -> checkpoints.Found | None:
+def resume_point(trainer: L.Trainer, ckpt_path: str | None) -> FoundCheckpoint | None:
     """The checkpoint that rank 0 finds for `--ckpt_path`, read once on each rank.
 
     Raises:
         UserError: There is none, it is damaged, or a rank cannot read it. All ranks raise it.
     """
-    found: checkpoints.Found | None = None
+    found: FoundCheckpoint | None = None
 
     def find() -> Path | None:
         nonlocal found
@@ -34,9 +35,9 @@ def resume_point(trainer: L.Trainer, ckpt_path: str | None) -> checkpoints.Found
     return on_all_ranks(lambda: found or _read_as_rank(path, trainer.global_rank))
 
 
-def _read_as_rank(path: Path, rank: int) -> checkpoints.Found:
+def _read_as_rank(path: Path, rank: int) -> FoundCheckpoint:
     try:
-        return checkpoints.Found(path, checkpoints.read(path))
+        return FoundCheckpoint(path, read_checkpoint(path))
     except UserError as error:
         raise UserError(
             f"rank {rank} cannot read {path}, which rank 0 resumes from: all nodes must share the folder "
@@ -44,15 +45,15 @@ def _read_as_rank(path: Path, rank: int) -> checkpoints.Found:
         ) from error
 
 
-def find_start(ckpt_path: str | None, root: Path) -> checkpoints.Found | None:
+def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
     """The checkpoint that `--ckpt_path` means, if any; damaged ones are named on stderr and passed over."""
     if ckpt_path is None:
         return None
     if ckpt_path not in SEARCHED:
-        path = checkpoints.find(ckpt_path)
-        found = checkpoints.Found(path, checkpoints.read(path))
+        path = find_checkpoint(ckpt_path)
+        found = FoundCheckpoint(path, read_checkpoint(path))
     else:
-        newest, damaged = checkpoints.newest_readable(root)
+        newest, damaged = newest_readable_checkpoint(root)
         for file in damaged:
             note(f"passed over {file}: it is damaged")
         if newest is None:

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES
 from lit_transformer.runs.ranks import on_rank_zero
@@ -39,10 +39,10 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, resumed: Path | None
         UserError: Another process trains in the folder, or it cannot be written. All ranks raise it.
     """
     if isinstance(trainer.logger, TensorBoardLogger) and settings.trainer.logger in (None, True):
-        if resumed is not None and resumed.parent.name == checkpoints.FOLDER and settings.ckpt_path in SEARCHED:
+        if resumed is not None and resumed.parent.name == CHECKPOINTS_FOLDER and settings.ckpt_path in SEARCHED:
             run = resumed.parent.parent
             # What the interrupted run drew after the checkpoint is drawn anew.
-            purge_step = (checkpoints.step_of(resumed) or 0) + 1
+            purge_step = (step_of(resumed) or 0) + 1
         else:
             run, purge_step = on_rank_zero(lambda: _new_folder(trainer), is_rank_zero=trainer.is_global_zero), None
         trainer.logger = TensorBoardLogger(

@@ -10,7 +10,15 @@ from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer.batch import Batch
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.format import save_checkpoint
+from lit_transformer.checkpoints.names import (
+    CHECKPOINTS_FOLDER,
+    best_path,
+    interrupted_checkpoints,
+    interrupted_path,
+    regular_checkpoints,
+    step_path,
+)
 from lit_transformer.errors import UserError
 from lit_transformer.files import remove_unfinished
 from lit_transformer.runs.dispensable import CURVES
@@ -20,7 +28,7 @@ from lit_transformer.training.translation import LitTransformer
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill or a full disk never leaves half a file (`checkpoint.save`).
+    """Writes checkpoints so that a kill or a full disk never leaves half a file (`save_checkpoint`).
 
     Args:
         resumed: What is in the checkpoint that training resumes from, if it has been read already.
@@ -37,7 +45,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:
-            checkpoints.save(checkpoint, Path(path))
+            save_checkpoint(checkpoint, Path(path))
         except UserError as error:
             # Rank 0 alone writes. The others wait at a barrier that it must reach before all of them raise this.
             self._failure = error
@@ -107,7 +115,7 @@ class Checkpoints(CheckpointCallback):
             self._save_requested(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer, checkpoints.step_path(self._folder(trainer), trainer.global_step))
+        self._save(trainer, step_path(self._folder(trainer), trainer.global_step))
 
     def request(self, trainer: L.Trainer) -> None:
         """Saves this step: at its end, or after the validation that is due there, which a resumed run does not make."""
@@ -118,13 +126,13 @@ class Checkpoints(CheckpointCallback):
     def _save_best(self, trainer: L.Trainer) -> None:
         folder, former = self._folder(trainer), self.best_step
         self.best_step = trainer.global_step
-        write(trainer, checkpoints.best_path(folder, self.best_step))
+        write(trainer, best_path(folder, self.best_step))
         if trainer.is_global_zero and former is not None and former != self.best_step:
-            checkpoints.best_path(folder, former).unlink(missing_ok=True)
+            best_path(folder, former).unlink(missing_ok=True)
 
     def _save_requested(self, trainer: L.Trainer) -> None:
         regular = trainer.global_step % self.every_n_steps == 0
-        path = checkpoints.step_path if regular else checkpoints.interrupted_path
+        path = step_path if regular else interrupted_path
         self._save(trainer, path(self._folder(trainer), trainer.global_step))
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
@@ -140,13 +148,13 @@ class Checkpoints(CheckpointCallback):
         write(trainer, path)
         self.last_saved = path
         if trainer.is_global_zero:
-            former = [old for old in checkpoints.interrupted_steps(path.parent) if old != path]
-            for old in [*checkpoints.recent_steps(path.parent)[: -self.keep], *former]:
+            former = [old for old in interrupted_checkpoints(path.parent) if old != path]
+            for old in [*regular_checkpoints(path.parent)[: -self.keep], *former]:
                 old.unlink(missing_ok=True)
 
     @staticmethod
     def _folder(trainer: L.Trainer) -> Path:
-        return run_folder(trainer) / checkpoints.FOLDER
+        return run_folder(trainer) / CHECKPOINTS_FOLDER
 
 
 def write(trainer: L.Trainer, path: Path) -> None:

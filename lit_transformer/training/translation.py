@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.format import MODEL_ENTRY, model_entry
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.settings import LENGTH_PENALTY, MAX_BEAM_SIZE
 from lit_transformer.decoding.translator import search
@@ -200,7 +200,7 @@ class LitTransformer(L.LightningModule):
         return LambdaLR(optimizer, self._learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[checkpoints.ENTRY] = checkpoints.describe(
+        checkpoint[MODEL_ENTRY] = model_entry(
             self.transformer,
             self.text.tokenizer,
             source=self.text.source,
@@ -217,7 +217,7 @@ class LitTransformer(L.LightningModule):
             self.resumed = None  # as large as the run's whole state
 
     def _check_resumed(self, checkpoint: Mapping[str, Any]) -> None:
-        entry = checkpoint.get(checkpoints.ENTRY, {})
+        entry = checkpoint.get(MODEL_ENTRY, {})
         if entry.get("tokenizer") != self.text.tokenizer.model_bytes:
             raise UserError(
                 "the checkpoint of --ckpt_path was trained with another vocabulary: resume with the same corpus and "

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lit_transformer import Translator, average
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.model.config import Norm, PositionScheme
 from tests.helpers.runs import fit, load, make_corpus, same
 
@@ -37,7 +37,7 @@ def test_saved_resumed_averaged_and_translated_with(
     run = fit(corpus, tmp_path, **changes, trainer__max_steps=2)
     resumed = fit(corpus, tmp_path, **changes, trainer__max_steps=3, ckpt_path="auto")
     assert "resuming from" in resumed.output
-    trained = checkpoints.load(run.checkpoint(3))
+    trained = load_checkpoint(run.checkpoint(3))
     assert (trained.transformer.config.norm, trained.transformer.config.positions) == (norm, positions)
     assert not any(part.is_meta for part in (*trained.transformer.parameters(), *trained.transformer.buffers()))
     average.main(["--run", str(tmp_path), "--last", "3"])
@@ -67,7 +67,7 @@ def test_checkpoints_with_a_copy_of_the_positions_in_every_layer(corpus: Path, t
     changes = SIZES | {"model__transformer__positions": "learned"}
     run = fit(corpus, tmp_path / "new", **changes, trainer__max_steps=3)
     old = with_copies(run.checkpoint(2), tmp_path / "old")
-    mine, theirs = (checkpoints.load(path).transformer.state_dict() for path in (run.checkpoint(2), old))
+    mine, theirs = (load_checkpoint(path).transformer.state_dict() for path in (run.checkpoint(2), old))
     assert same(dict(mine), dict(theirs))
     fit(corpus, tmp_path / "resumed", **changes, trainer__max_steps=3, ckpt_path=old)
     [third] = (tmp_path / "resumed").rglob("step-00000003.ckpt")

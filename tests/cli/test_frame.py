@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lit_transformer import align, attention, average, check, fit, test, translate
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.names import step_of
 from lit_transformer.cli.frame import user_errors_to_exit
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
@@ -33,7 +34,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def last_step_is_saved(root: Path) -> bool:
-    return any(checkpoint.step_of(path) == STEPS for path in root.rglob("step-*.ckpt"))
+    return any(step_of(path) == STEPS for path in root.rglob("step-*.ckpt"))
 
 
 def test_ctrl_c_while_an_error_is_handled() -> None:
@@ -225,11 +226,11 @@ def starting(timer: threading.Timer, stream: Callable[..., None]) -> Callable[..
 COMMANDS: dict[str, tuple[Callable[[list[str]], None], object, str]] = {
     "fit": (fit.main, TranslationData, "prepare_data"),
     "check": (check.main, TranslationData, "prepare_data"),
-    "test": (test.main, checkpoint, "read"),
-    "translate": (translate.main, checkpoint, "read"),
-    "align": (align.main, checkpoint, "read"),
-    "attention": (attention.main, checkpoint, "read"),
-    "average": (average.main, checkpoint, "read"),
+    "test": (test.main, torch, "load"),
+    "translate": (translate.main, torch, "load"),
+    "align": (align.main, torch, "load"),
+    "attention": (attention.main, torch, "load"),
+    "average": (average.main, torch, "load"),
 }
 
 

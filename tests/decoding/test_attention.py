@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_transformer import Translator
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.format import model_entry, save_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import translator as translator_module
@@ -68,9 +68,9 @@ def check_same(mine: Attention, theirs: Attention, atol: float = 1e-6) -> None:
 def test_every_map_with_its_pieces(norm: Norm, scheme: PositionScheme, tokenizer: Tokenizer, tmp_path: Path) -> None:
     """From a checkpoint file of any architecture."""
     model = untrained(tokenizer, norm=norm, positions=scheme).transformer
-    entry = checkpoint.describe(model, tokenizer, source="en", target="de", step=3)
+    entry = model_entry(model, tokenizer, source="en", target="de", step=3)
     weights = {f"transformer.{name}": value for name, value in model.state_dict().items()}
-    checkpoint.save({"state_dict": weights, "lit_transformer": entry}, tmp_path / "step-00000003.ckpt")
+    save_checkpoint({"state_dict": weights, "lit_transformer": entry}, tmp_path / "step-00000003.ckpt")
     translator = Translator.load(tmp_path, device="cpu")
     attention = translator.attention(STRANGE[0], "The cat sleeps.")
     source, target = tokenizer.encode([STRANGE[0], "The cat sleeps."])

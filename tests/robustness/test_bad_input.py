@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_transformer import align, attention, average, check, fit, test, translate
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.format import WEIGHTS_ENTRY, read_checkpoint, save_checkpoint
+from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
 from tests.helpers.runs import own_lines
 
@@ -80,14 +81,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
     (place / "text").write_text("no checkpoint\n")
     (place / "links").write_text("0-0 1p1\n")
     os.mkfifo(place / "pipe")  # nobody writes into it: opening it would wait for ever
-    (place / "cut.ckpt").write_bytes(checkpoint.find(tiny_run).read_bytes()[:-1000])
+    (place / "cut.ckpt").write_bytes(find_checkpoint(tiny_run).read_bytes()[:-1000])
     torch.save({"model": torch.ones(2)}, place / "other.ckpt")
     (place / "run").symlink_to(tiny_run)
-    content = checkpoint.read(checkpoint.find(tiny_run))
+    content = read_checkpoint(find_checkpoint(tiny_run))
     words = Tokenizer.train(ENGLISH.splitlines(), vocab_size=30, character_coverage=1.0)
     content["lit_transformer"]["tokenizer"] = words.model_bytes
-    checkpoint.save(content, place / "mixed" / "step-00000120.ckpt")
-    checkpoint.save(checkpoint.read(checkpoint.find(tiny_run)), place / "mixed" / "step-00000007.ckpt")
+    save_checkpoint(content, place / "mixed" / "step-00000120.ckpt")
+    save_checkpoint(read_checkpoint(find_checkpoint(tiny_run)), place / "mixed" / "step-00000007.ckpt")
     return place
 
 
@@ -196,7 +197,7 @@ FIT = {
     "--data.tokenizer PLACE/no.model": r"cannot read the SentencePiece model .*/no\.model: No such file",
     "--data.tokenizer PLACE/text": r"/text: this is not a SentencePiece model",
     "--ckpt_path PLACE/nowhere.ckpt": r"there is no checkpoint .*/nowhere\.ckpt: give",
-    "--ckpt_path PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint: take another",
+    "--ckpt_path PLACE/cut.ckpt": r"/cut\.ckpt is damaged or not a checkpoint",
     "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
     # Corpora.
     "--data.corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct .*corpus",
@@ -274,8 +275,8 @@ SEARCH = {
     "--beam 4": r"--beam 4 \(all options: --help\)",
     "--checkpoint PLACE/nowhere": r"there is no checkpoint .*/nowhere: give a file, a run folder",
     "--checkpoint PLACE/good": r"there is no checkpoint in .*/good or below it: give",
-    "--checkpoint PLACE/text": r"/text is damaged, truncated or not a checkpoint: take another",
-    "--checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint: take another",
+    "--checkpoint PLACE/text": r"/text is damaged or not a checkpoint",
+    "--checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged or not a checkpoint",
     "--checkpoint PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
     "--checkpoint PLACE/mixed/step-00000120.ckpt": r"/step-00000120\.ckpt has weights of another arch.*size mismatch",
 }
@@ -326,7 +327,7 @@ OTHERS = {
     "align --head 1": r"--head is a head of one layer: give --layer",
     "align --layer 1 --when later": r"--when.*\blater\b",
     "align --layer 1 --batch_tokens 0": r"batch_tokens is 0: it must be at least 1",
-    "align --layer 1 --checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged, truncated or not a checkpoint",
+    "align --layer 1 --checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged or not a checkpoint",
     "align --layer 1 --device tpu": r"device 'tpu' cannot be used here",
     "align --layer 1 --source PLACE/nowhere": r"cannot read .*/nowhere: No such file",
     "align --layer 1 --source PLACE/latin_test/test.en": r"/test\.en:3: invalid UTF-8 \(byte 0xe4\); convert",
@@ -400,10 +401,10 @@ def test_weights_that_have_diverged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Translating with them is a mistake."""
-    content = checkpoint.read(checkpoint.find(place / "run"))
-    for weight in content[checkpoint.WEIGHTS].values():
+    content = read_checkpoint(find_checkpoint(place / "run"))
+    for weight in content[WEIGHTS_ENTRY].values():
         weight.fill_(value)
-    checkpoint.save(content, tmp_path / "step-00000003.ckpt")
+    save_checkpoint(content, tmp_path / "step-00000003.ckpt")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat sleeps.\n")))
     message = complaint("translate", ["--checkpoint", str(tmp_path), "--beam_size", str(beam_size)], capfd)
     assert re.search(f"{problem}.*take an earlier", message)

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lit_transformer import Translator
-from lit_transformer.checkpoints import folder as model_folder
+from lit_transformer.checkpoints.folder import CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from lit_transformer.cli.training import parse
 from lit_transformer.fit import FitCLI
 from tests.helpers.worker import Worker
@@ -299,9 +299,9 @@ def test_copies_of_hub_data_sets(place: Place, files: dict[str, bytes]) -> None:
 @st.composite
 def model_folders(draw: st.DrawFn) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
     """What a stranger may do to a model folder: to its bytes, or to what its configuration says."""
-    name = draw(st.sampled_from([model_folder.CONFIG, model_folder.WEIGHTS, model_folder.VOCABULARY]))
+    name = draw(st.sampled_from([CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE]))
     cuts, change = draw(CUTS), draw(changes(PLAIN))
-    says = name == model_folder.CONFIG and draw(st.booleans())
+    says = name == CONFIG_FILE and draw(st.booleans())
 
     def attacked(files: dict[str, bytes]) -> dict[str, bytes]:
         if says:
@@ -324,7 +324,7 @@ def test_model_folders(place: Place, attacked: Callable[[dict[str, bytes]], dict
 
 @fuzz(20, cuts=CUTS)
 def test_vocabularies(place: Place, cuts: list[tuple[str, float, float, bytes]]) -> None:
-    with place.files({"x.model": damaged(place.model[model_folder.VOCABULARY], cuts)}) as folder:
+    with place.files({"x.model": damaged(place.model[VOCABULARY_FILE], cuts)}) as folder:
         size = ["--data.tokenizer", folder / "x.model", "--model.vocab_size=131", "--tokens_per_second=1"]
         place.worker.run("check", *place.fit(*size)).check()
 

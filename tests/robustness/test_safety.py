@@ -17,7 +17,8 @@ from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
 from lit_transformer import Translator
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.format import read_checkpoint, save_checkpoint
+from lit_transformer.checkpoints.names import regular_checkpoints
 from lit_transformer.data.corpus import load_pairs
 from tests.helpers.worker import Worker
 
@@ -300,12 +301,12 @@ def test_messages_do_not_control_the_terminal(home: Path, worker: Worker) -> Non
 def test_moments_of_other_weights(home: Path, worker: Worker) -> None:
     """Adam would write past the end of moments that are smaller than their weights."""
     assert worker.run(*fit(home)).check() == ""
-    path = checkpoint.recent_steps(home / "runs/lightning_logs/version_0/checkpoints")[-1]
+    path = regular_checkpoints(home / "runs/lightning_logs/version_0/checkpoints")[-1]
 
     def go_on(change: Callable[[dict[int, Any]], object]) -> str:
-        content = checkpoint.read(path)
+        content = read_checkpoint(path)
         change(content["optimizer_states"][0]["state"])
-        checkpoint.save(content, home / "x.ckpt")
+        save_checkpoint(content, home / "x.ckpt")
         return worker.run(*fit(home, f"--ckpt_path={home / 'x.ckpt'}", "--trainer.max_steps=3")).check()
 
     message = "has the optimizer state of other weights: go on with the versions"

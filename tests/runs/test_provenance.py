@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_transformer.checkpoints import format as checkpoint
+from lit_transformer.checkpoints.format import save_checkpoint
 from lit_transformer.runs.provenance import FILE
 from tests.helpers.runs import SHORT, fit, load, make_corpus
 
@@ -41,6 +41,6 @@ def test_a_checkpoint_from_before_a_fact_was_recorded_is_resumed(
     run = fit(corpus, tmp_path / "runs", **SHORT)
     content = load(run.checkpoint(4))
     del content["RunRecord"]["precision"]
-    checkpoint.save(content, tmp_path / "old.ckpt")
+    save_checkpoint(content, tmp_path / "old.ckpt")
     fit(corpus, tmp_path / "again", **SHORT | {"trainer__max_steps": 5}, ckpt_path=tmp_path / "old.ckpt")
     assert "note:" not in capsys.readouterr().err

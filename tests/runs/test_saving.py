@@ -4,9 +4,8 @@ from typing import Any, NoReturn
 import pytest
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from lit_transformer.checkpoints import format as checkpoints
 from lit_transformer.errors import UserError
-from lit_transformer.runs import ranks
+from lit_transformer.runs import ranks, saving
 from tests.helpers.runs import fit, make_corpus
 
 FULL = "cannot write the checkpoint: the disk is full"
@@ -34,7 +33,7 @@ def test_a_disk_that_is_full_for_rank_0_ends_the_others(
     def fail_elsewhere(*_: Any) -> None:
         monkeypatch.setattr(ranks, "gather", lambda mine: [UserError(FULL), mine])
 
-    monkeypatch.setattr(checkpoints, "save", fail_elsewhere)
+    monkeypatch.setattr(saving, "save_checkpoint", fail_elsewhere)
     with pytest.raises(SystemExit) as status:
         fit(corpus, tmp_path / "runs", trainer__max_steps=2)
     assert status.value.code == 2
@@ -49,7 +48,7 @@ def test_rank_0_does_not_leave_the_others_at_the_barrier(
     def fail(*_: Any) -> NoReturn:
         raise UserError(FULL)
 
-    monkeypatch.setattr(checkpoints, "save", fail)
+    monkeypatch.setattr(saving, "save_checkpoint", fail)
     monkeypatch.setattr(SingleDeviceStrategy, "barrier", lambda self, name=None: reached.append(name))
     with pytest.raises(SystemExit) as status:
         fit(corpus, tmp_path / "runs", trainer__max_steps=2)

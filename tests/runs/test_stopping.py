@@ -12,7 +12,8 @@ import pytest
 from filelock import FileLock
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from lit_transformer.checkpoints import format as checkpoints
+from lit_transformer.checkpoints.names import interrupted_path, step_path
+from lit_transformer.checkpoints.places import newest_readable_checkpoint
 from lit_transformer.data.corpus import find_text
 from lit_transformer.fit import main
 from lit_transformer.runs.run_folder import LOCK
@@ -82,7 +83,7 @@ def test_a_run_that_is_stopped_again_and_again_is_the_uninterrupted_one(
         saved = Path(output.split("Checkpoint: ")[1].splitlines()[0])
         stopped = load(saved)["global_step"]
         assert stopped >= step
-        path = checkpoints.interrupted_path if stopped % EVERY else checkpoints.step_path
+        path = interrupted_path if stopped % EVERY else step_path
         assert saved == path(saved.parent, stopped)
     resumed = fit(corpus, tmp_path, ckpt_path="auto")
     mine, theirs = (load(run.checkpoint(MAX_STEPS)) for run in (resumed, uninterrupted))
@@ -208,4 +209,4 @@ def test_a_rank_that_dies_ends_the_run(rank: int, corpus: Path, tmp_path: Path) 
     assert re.search("another process of this run has died|terminated with code", errors)
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"  # nobody has fetched its status
-    assert checkpoints.newest_readable(tmp_path)[0] is not None
+    assert newest_readable_checkpoint(tmp_path)[0] is not None

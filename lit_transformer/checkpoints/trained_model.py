@@ -1,0 +1,71 @@
+"""A trained model: what translating needs, whichever kind of file it was read from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_transformer.batch import PAD_ID
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.errors import UserError, innermost_reason
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with its vocabulary and languages.
+
+    Args:
+        transformer: The model, in float32 and in evaluation mode.
+        tokenizer: Its vocabulary.
+        source: Language that it translates from.
+        target: Language that it translates into.
+        step: Optimizer steps that it was trained for.
+        path: The file or folder that it was read from.
+    """
+
+    transformer: Transformer
+    tokenizer: Tokenizer
+    source: str
+    target: str
+    step: int
+    path: Path
+
+
+def build_transformer(
+    architecture: Mapping[str, Any], weights: Mapping[str, Tensor], *, vocab_size: int, path: Path
+) -> Transformer:
+    """Build a model around its weights, in float32 and in evaluation mode.
+
+    Args:
+        architecture: The fields of `TransformerConfig`.
+        weights: The model's state dict.
+        vocab_size: Number of tokens in the vocabulary.
+        path: The file or folder that all this was read from, for errors.
+
+    Raises:
+        UserError: If this is no architecture, or if the weights do not fit it or are not finite.
+    """
+    try:
+        config = TransformerConfig(**architecture)
+        if config.num_layers > len(weights):  # building layers that do not exist could take hours
+            raise ValueError(f"num_layers is {config.num_layers}, but there are {len(weights)} weights")
+        with torch.device("meta"):  # takes no memory: the weights are assigned, not copied
+            transformer = Transformer(config, vocab_size=vocab_size, pad_id=PAD_ID)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise UserError(
+            f"{path} holds no model of lit_transformer: {innermost_reason(error)}; take another one"
+        ) from error
+    try:
+        transformer.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} has weights of another architecture: {innermost_reason(error)}; take another one"
+        ) from error
+    if not all(bool(weight.isfinite().all()) for weight in transformer.parameters()):
+        raise UserError(f"{path} has weights that are not finite: its training diverged; take an earlier checkpoint")
+    return transformer.float().requires_grad_(False).eval()
