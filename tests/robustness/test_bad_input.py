@@ -198,7 +198,7 @@ FIT = {
     "--data.tokenizer PLACE/text": r"/text: this is not a SentencePiece model",
     "--ckpt_path PLACE/nowhere.ckpt": r"there is no checkpoint .*/nowhere\.ckpt: give",
     "--ckpt_path PLACE/cut.ckpt": r"/cut\.ckpt is damaged or not a checkpoint",
-    "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
+    "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer",
     # Corpora.
     "--data.corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct .*corpus",
     "--data.corpus PLACE/text": r"/text is a file: .*corpus takes the folder",
@@ -277,7 +277,7 @@ SEARCH = {
     "--checkpoint PLACE/good": r"there is no checkpoint in .*/good or below it: give",
     "--checkpoint PLACE/text": r"/text is damaged or not a checkpoint",
     "--checkpoint PLACE/cut.ckpt": r"/cut\.ckpt is damaged or not a checkpoint",
-    "--checkpoint PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer: train one",
+    "--checkpoint PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer",
     "--checkpoint PLACE/mixed/step-00000120.ckpt": r"/step-00000120\.ckpt has weights of another arch.*size mismatch",
 }
 
