@@ -1,4 +1,7 @@
-"""The contract between data and training: special token ids and the batch. It knows neither text nor models."""
+"""The contract between data and training: special token ids and the batch. It knows neither text nor models.
+
+Legend: B batch, S source length, T target length.
+"""
 
 from typing import NamedTuple
 
@@ -11,10 +14,7 @@ EOS_ID = 3
 
 
 class Batch(NamedTuple):
-    """One micro-batch of sentence pairs, padded at the end with `PAD_ID`.
-
-    Legend: B sentence pairs, S source positions, T target positions.
-    """
+    """One micro-batch of sentence pairs, padded at the end with `PAD_ID`."""
 
     source_BS: Tensor
     """Source pieces; every row ends with `EOS_ID` before the padding."""

@@ -5,7 +5,7 @@ position t of the decoder reads one piece and says the next: where the model loo
 once it has *read* it, one position later. In deep models the second can align better, in a lower layer (Garg et al.
 2019; Chen et al. 2020, "Accurate Word Alignment Induction from Neural Machine Translation"); `count_by_head` tells.
 
-Legend: H heads and their mean, T target words, S source words.
+Legend: H heads, T target length, S source length.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """How widely a head looks: the entropy of its attention weights.
 
-Legend: H heads, L queries, M keys.
+Legend: H heads, L query length, M key length.
 """
 
 import numpy as np

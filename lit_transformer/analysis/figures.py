@@ -3,7 +3,7 @@
 Weights are drawn from 0 to 1 in all maps, so that pictures of different heads, layers and runs can be compared. The
 keys that a decoder position may not look at stay white.
 
-Legend: H heads, L queries, M keys.
+Legend: H heads, L query length, M key length.
 """
 
 from collections.abc import Sequence

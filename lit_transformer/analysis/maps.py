@@ -1,6 +1,8 @@
 """The three kinds of attention maps, and what stands at their rows and columns.
 
 People count layers and heads from 1: so do titles, the page and the verb. Python counts from 0, as `Attention` does.
+
+Legend: H heads, L query length, M key length.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ multiplies layer by layer. The paper has encoders only. Here a decoder layer is 
 then its look at the encoder's output. Feed-forward networks, norms and the size of values are left out: rollout is a
 picture of the attention weights, not of what the model computed.
 
-Legend: S source pieces, T target positions.
+Legend: S source length, T target length, H heads, L query length, M key length.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """From SentencePiece's pieces to words: which pieces make a word, and attention between words.
 
-Legend: H heads, T rows (queries), S columns (keys).
+Legend: H heads, L query length, M key length.
 """
 
 import re
@@ -60,15 +60,15 @@ def text_spans(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[r
     return spans
 
 
-def merge(weights_HTS: Weights, rows: Sequence[range], columns: Sequence[range]) -> Weights:
+def merge(weights_HLM: Weights, rows: Sequence[range], columns: Sequence[range]) -> Weights:
     """Weights between pieces to weights between words: columns are summed and rows averaged, so that sums stay 1.
 
     Words without pieces have zeros.
     """
-    sums_SX = _indicator(columns, weights_HTS.shape[2]).T
-    sums_YT = _indicator(rows, weights_HTS.shape[1])
-    means_YT = sums_YT / np.maximum(sums_YT.sum(axis=1, keepdims=True), np.float32(1.0))
-    merged: Weights = means_YT @ weights_HTS @ sums_SX
+    column_sums = _indicator(columns, weights_HLM.shape[2]).T
+    row_sums = _indicator(rows, weights_HLM.shape[1])
+    row_means = row_sums / np.maximum(row_sums.sum(axis=1, keepdims=True), np.float32(1.0))
+    merged: Weights = row_means @ weights_HLM @ column_sums
     return merged
 
 
