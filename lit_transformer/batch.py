@@ -5,6 +5,9 @@ Legend: B batch, S source length, T target length.
 
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 PAD_ID = 0
@@ -12,36 +15,71 @@ UNK_ID = 1
 BOS_ID = 2
 EOS_ID = 3
 
+IntArray = NDArray[np.integer]
+"""Token ids, lengths or row numbers."""
+
 
 class Batch(NamedTuple):
     """One micro-batch of sentence pairs, padded at the end with `PAD_ID`."""
 
     source_BS: Tensor
-    """Source pieces; every row ends with `EOS_ID` before the padding."""
+    """Source tokens. Every row ends with `EOS_ID` before the padding."""
     target_input_BT: Tensor
-    """What the decoder reads: `BOS_ID` and the target pieces."""
+    """Input of the decoder: `BOS_ID` and the target tokens."""
     target_output_BT: Tensor
-    """What the decoder must say: the target pieces and `EOS_ID`."""
+    """What the decoder is trained to predict: the target tokens and `EOS_ID`."""
     num_source_tokens: int
     """Tokens of `source_BS` that are not padding."""
     num_target_tokens: int
     """Tokens of `target_output_BT` that are not padding."""
     step_target_tokens: int
-    """Target tokens of the whole optimizer step, over all ranks and micro-batches: the loss is divided by it."""
+    """Target tokens of the whole optimizer step, over all ranks and micro-batches. The loss is divided by it."""
     step: int
-    """The optimizer step that it belongs to, counted from 0."""
+    """The optimizer step of this micro-batch, counted from 0."""
     micro_batch: int
-    """Which of the step's micro-batches on this device it is, counted from 0."""
+    """The number of this micro-batch within the step on this device, counted from 0."""
 
 
 class TextBatch(NamedTuple):
     """A `Batch` for validation together with the raw text that its translations are scored against.
 
-    Rows of `batch` beyond the text are filler, there to give every rank a batch.
+    Rows of `batch` beyond the text are filler. They give every rank a batch.
     """
 
     batch: Batch
     indices: tuple[int, ...]
-    """Where each sentence stands in the validation set."""
+    """Position of each sentence in the validation set."""
     sources: tuple[str, ...]
     references: tuple[str, ...]
+
+
+def make_batch(
+    source_BS: IntArray, target_BT: IntArray, *, step_target_tokens: int = 0, step: int = 0, micro_batch: int = 0
+) -> Batch:
+    """Make a batch for teacher forcing: the decoder's input is its output moved one position to the right.
+
+    Args:
+        source_BS: Token ids with `EOS_ID`, padded.
+        target_BT: Likewise.
+        step_target_tokens: As in `Batch`, like the rest.
+        step: The optimizer step.
+        micro_batch: The number within the step.
+    """
+    begin_B1 = np.full((len(target_BT), 1), BOS_ID, dtype=target_BT.dtype)
+    # In a shorter row, `EOS_ID` moves to a position that is padding in the output, where nothing is predicted.
+    target_input_BT = np.concatenate([begin_B1, target_BT[:, :-1]], axis=1)
+    return Batch(
+        torch.from_numpy(source_BS),
+        torch.from_numpy(target_input_BT),
+        torch.from_numpy(target_BT),
+        int(np.count_nonzero(source_BS != PAD_ID)),
+        int(np.count_nonzero(target_BT != PAD_ID)),
+        step_target_tokens,
+        step,
+        micro_batch,
+    )
+
+
+def filler_row() -> tuple[IntArray, IntArray]:
+    """Return the source and target of one row without a token to predict, for a rank that has no sentences."""
+    return np.full((1, 1), EOS_ID), np.full((1, 1), PAD_ID)

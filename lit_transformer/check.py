@@ -64,10 +64,10 @@ def check(cli: CheckCLI) -> None:
     parameters = sum(weight.numel() for weight in cli.model.parameters())
     embeddings = cli.model.transformer.embedding.weight.numel()
     say("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
-    say("data", *str(data.report).splitlines(), *map(str, data.coverage))
+    say("data", *str(data.tokens.report).splitlines(), *map(str, data.coverage))
     say_batches(cli, batches)
     say_costs(cli, batches, parameters)
-    for warning in [*forecast.warnings(settings, data.report, batches, devices=cli.devices), *data.warnings]:
+    for warning in [*forecast.warnings(settings, data.tokens.report, batches, devices=cli.devices), *data.warnings]:
         say("warning", warning)
 
 

@@ -26,7 +26,6 @@ OWNERS: dict[str, Callable[[], Any]] = {
     "_is_amx_tile_supported": lambda: torch.cpu,
     "_is_mkldnn_bf16_supported": lambda: torch.ops.mkldnn,
     "_fingerprint": lambda: datasets.Dataset.from_dict({"id": [1]}),
-    "_indices": lambda: datasets.Dataset.from_dict({"id": [1]}),
 }
 """The object that has each private name. The bounds of pyproject.toml keep out versions that were not tried."""
 DOCUMENTED = {"_asdict", "_replace", "_fields", "_exit"}  # of named tuples, and of `os`

@@ -37,10 +37,11 @@ import sentencepiece as spm
 from datasets import Dataset
 
 import lit_transformer.cli.training  # noqa: F401  what `fit` imports, so that a start costs what it costs there
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.data.batching import BatchPlan, Integers
-from lit_transformer.data.corpus import load_pairs, sentences
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, IntArray
+from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.corpus import load_pairs
 from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.text import sentences
 from lit_transformer.data.tokenizer import Tokenizer
 
 EN_DE_PAIRS, EN_FR_PAIRS, VALIDATION_PAIRS = 4_500_000, 36_000_000, 3_000
@@ -92,7 +93,7 @@ def size(folder: Path) -> str:
     return f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 1e9:.2f} GB"
 
 
-def lengths(num_pairs: int, seed: int) -> Iterator[tuple[Integers, Integers]]:
+def lengths(num_pairs: int, seed: int) -> Iterator[tuple[IntArray, IntArray]]:
     """Words of both sides, block by block."""
     random = np.random.default_rng(seed)
     for begin in range(0, num_pairs, BLOCK_PAIRS):
@@ -181,8 +182,8 @@ def word_model(vocab_size: int) -> bytes:
 def tokens(folder: Path) -> str:
     data = data_of(folder)
     data.prepare_data()
-    kept = data.report.num_kept
-    source, target = data.report.num_source_tokens / kept, data.report.num_target_tokens / kept
+    kept = data.tokens.report.num_kept
+    source, target = data.tokens.report.num_source_tokens / kept, data.report.num_target_tokens / kept
     return f"{kept:,} pairs kept, of {source:.1f} and {target:.1f} tokens, {size(folder / 'cache' / 'tokens')}"
 
 
@@ -209,7 +210,7 @@ def forget(folder: Path) -> None:
 
 
 def plan(num_pairs: int) -> str:
-    sides: list[Integers] = [np.empty(num_pairs, np.int16) for _ in range(2)]
+    sides: list[IntArray] = [np.empty(num_pairs, np.int16) for _ in range(2)]
     for number, block in enumerate(lengths(num_pairs, seed=1)):
         for side, num_words in zip(sides, block, strict=True):
             pieces = np.minimum(PIECES_PER_WORD * num_words + 1, MAX_LENGTH)

@@ -47,7 +47,7 @@ def text_spans(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[r
     Raises:
         UserError: Where the pieces do not follow the words, as with a vocabulary whose pieces span several.
     """
-    alone = [tokenizer.pieces(ids) for ids in tokenizer.encode(text.split())]
+    alone = [tokenizer.tokens(ids) for ids in tokenizer.encode(text.split())]
     begins = accumulate((len(word_spans(word)) for word in alone), initial=0)
     # The begin of every marked word, and at last the end of the text.
     marks = [*(span.start for span in word_spans(pieces)), len(pieces)]

@@ -9,11 +9,11 @@ from datasets import Dataset
 from lit_transformer.batch import UNK_ID
 from lit_transformer.data.tokenizer import Tokenizer
 
-MOST_PAIRS = 10_000
-"""Of a larger split about this many pairs are measured, evenly spread over it."""
-NAMED_CHARACTERS = 10
-MANY_INEXACT = 0.01
-"""Largest share of inexact references without a warning."""
+MAX_PAIRS = 10_000
+"""Of a larger split, about this many pairs are measured, evenly spread over it."""
+MAX_NAMED_CHARACTERS = 10
+MAX_INEXACT = 0.01
+"""Largest share of references that cannot be written exactly without a warning."""
 _SPACES = re.compile(" {2,}")
 
 
@@ -38,30 +38,28 @@ class Coverage:
 
     @property
     def warning(self) -> str | None:
-        """What to change if many references cannot be written."""
+        """What to change, if more references than `MAX_INEXACT` cannot be written exactly."""
         num_inexact = self.num_references - self.num_exact
-        if num_inexact <= MANY_INEXACT * self.num_references:
+        if num_inexact <= MAX_INEXACT * self.num_references:
             return None
         remedy = (
-            "set data.byte_fallback to true or raise data.character_coverage"
-            if self.unknown
-            else "set data.normalization to identity"
+            "set byte_fallback to true or raise character_coverage" if self.unknown else "set normalization to identity"
         )
         return (
             f"no model with this vocabulary can write {num_inexact:,} of {self.num_references:,} {self.split} "
-            f"references exactly: {remedy}, or use another data.tokenizer"
+            f"references exactly: {remedy}, or use another tokenizer"
         )
 
 
 def measure_coverage(pairs: Dataset, tokenizer: Tokenizer, *, split: str) -> Coverage:
-    """Encode and decode a split's references, and count the characters of both sides that are unknown.
+    """Encode and decode the references of a split, and count the unknown characters of both sides.
 
     Args:
         pairs: Text in the columns `source` and `target`.
         tokenizer: The vocabulary.
-        split: The split's name.
+        split: Name of the split, for the report.
     """
-    rows = pairs[:: -(-len(pairs) // MOST_PAIRS) or 1]
+    rows = pairs[:: -(-len(pairs) // MAX_PAIRS) or 1]
     sources, references = list(rows["source"]), [_SPACES.sub(" ", text.strip()) for text in rows["target"]]
     encoded = tokenizer.encode(references)
     decoded = tokenizer.decode(encoded)
@@ -78,8 +76,8 @@ def measure_coverage(pairs: Dataset, tokenizer: Tokenizer, *, split: str) -> Cov
 
 
 def _listed(unknown: Counter[str]) -> str:
-    """The most frequent ones with their counts; those that cannot be seen by their code points."""
-    most = unknown.most_common(NAMED_CHARACTERS)
+    """List the most frequent characters with their counts, and invisible ones by their code points."""
+    most = unknown.most_common(MAX_NAMED_CHARACTERS)
     names = [
         f"{character if character.isprintable() else f'U+{ord(character):04X}'} {count:,}" for character, count in most
     ]

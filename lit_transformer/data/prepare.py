@@ -1,7 +1,7 @@
-"""Pairs of text to pairs of token lists for training: tokenized in parallel, filtered, counted, cached.
+"""From text to tokens for training: tokenized in parallel, filtered, counted, cached.
 
-The cache is named after the text and the settings, so the same work is never done twice and changed text is
-never mistaken for old. It knows no batches and no model.
+A cache entry is named after the text and the settings, so the same work is never done twice, and changed text is never
+mistaken for old text. This module knows no batches and no model.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features
 
 from lit_transformer.batch import EOS_ID, UNK_ID
-from lit_transformer.data.arrow_file import is_whole, make_once, open_arrow, sealed_file, seems_whole, write_arrow
-from lit_transformer.data.text_folder import Text
+from lit_transformer.data.arrow_file import write_arrow
+from lit_transformer.data.cache import is_whole, make_once, sealed_file, seems_whole
+from lit_transformer.data.text import PAIR_SCHEMA, Text
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.files import UNFINISHED, expanded
 
-_COLUMNS = ("source", "target")
-_BATCH_SIZE = 10_000
-_MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work, which a process must be worth
-_BYTES_TOGETHER = 2**27
-_MOST_PROCESSES = 8  # 0.4 GB each: together they stay below 4 GB, whatever the machine has
+BATCH_SIZE = 10_000
+_MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work; starting a process for less does not pay
+RECORD_BATCH_BYTES = 2**27
+_MAX_PROCESSES = 8  # 0.4 GB each, below 4 GB together
 _FORMAT = "2"  # part of the cache's name: raise it when the content of the cache changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparationReport:
-    """What became of a corpus; tokens and unknown pieces are those of the kept pairs, `EOS_ID` counted."""
+    """How many pairs of a corpus were kept and dropped, and how many tokens the kept ones have, `EOS_ID` included."""
 
     num_pairs: int
     num_kept: int
@@ -52,7 +52,7 @@ class PreparationReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_kept:,} of {self.num_pairs:,} pairs kept; dropped {self.dropped_empty:,} with an "
+            f"{self.num_kept:,} of {self.num_pairs:,} pairs kept; dropped: {self.dropped_empty:,} with an "
             f"empty side, {self.dropped_long:,} too long, {self.dropped_ratio:,} of too different lengths\n"
             f"{self.num_source_tokens:,} source tokens ({self.num_source_unknown:,} unknown), "
             f"{self.num_target_tokens:,} target tokens ({self.num_target_unknown:,} unknown)"
@@ -60,12 +60,17 @@ class PreparationReport:
 
 
 class TokenizedPairs(NamedTuple):
-    """Integer lists in the columns `source` and `target`, each ending with `EOS_ID`, and what was dropped."""
+    """Training pairs as tokens."""
 
-    dataset: Dataset
-    report: PreparationReport
     path: Path
-    """The file of `dataset`, for `LateCheck`: a large one is not read from end to end here."""
+    """The file for `TokenStore`: integer lists in the columns `source` and `target`, each ending with `EOS_ID`. A large
+    one may be damaged, because it is not read from end to end before it is used: see `LateCheck`."""
+    report: PreparationReport
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the tokens."""
+        return self.path.stem
 
 
 def tokenize_pairs(
@@ -80,13 +85,16 @@ def tokenize_pairs(
     """Tokenize a corpus for training, or find it in the cache.
 
     Args:
-        text: As `find_text` gives it; it is read only where the cache has nothing.
+        text: The corpus. It is loaded only if the cache does not have its tokens.
         tokenizer: The vocabulary of both languages.
-        max_length: Pairs with more tokens than this on either side (`EOS_ID` counted) are dropped.
+        max_length: Pairs with more tokens than this on either side (`EOS_ID` included) are dropped.
         max_length_ratio: Pairs whose longer side has more than this many times the tokens of the shorter are
             dropped.
         cache_dir: Where the result is kept.
-        num_proc: Processes to tokenize with; by default as many as there are cores, up to 8, and text enough for them.
+        num_proc: Number of processes. By default one per core, at most 8, and fewer for a small corpus.
+
+    Raises:
+        UserError: No pair is left, or the cache cannot be written.
     """
     key = _key(text, tokenizer, max_length, max_length_ratio)
     tokens_path = expanded(cache_dir) / "tokens" / f"{key}.arrow"
@@ -100,7 +108,7 @@ def tokenize_pairs(
 
     make_once(tokens_path, is_ready=lambda: seems_whole(tokens_path) and is_whole(report_path), make=make)
     report = PreparationReport(**json.loads(report_path.read_text(encoding="utf-8")))
-    return TokenizedPairs(open_arrow(tokens_path, fingerprint=key), report, tokens_path)
+    return TokenizedPairs(tokens_path, report)
 
 
 def _key(text: Text, tokenizer: Tokenizer, max_length: int, max_length_ratio: float) -> str:
@@ -116,19 +124,19 @@ def _tokenize(
     path: Path,
     num_proc: int | None,
 ) -> PreparationReport:
-    """Write the kept pairs to `path`; all pairs, tokenized, lie in a scratch folder meanwhile."""
+    """Write the kept pairs to `path`. Meanwhile the tokens of all pairs are in a scratch folder."""
     item_type = pa.uint16() if tokenizer.vocab_size <= 2**16 else pa.int32()
-    schema = pa.schema([(name, pa.list_(item_type)) for name in _COLUMNS])
+    schema = pa.schema([(name, pa.list_(item_type)) for name in PAIR_SCHEMA.names])
     if num_proc is None:
-        num_proc = min(_num_cores(), _MOST_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
-    # Named after the file, so that what a kill leaves is removed with it.
+        num_proc = min(_num_cores(), _MAX_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
+    # Named after the file, so that `remove_unfinished` removes it after a kill.
     with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=UNFINISHED) as scratch:
         tokenized = pairs.with_format("arrow").map(
             _encode_batch,
             fn_kwargs={"tokenizer": tokenizer, "schema": schema, "main_process": os.getpid()},
             batched=True,
-            batch_size=_BATCH_SIZE,
-            writer_batch_size=_BATCH_SIZE,
+            batch_size=BATCH_SIZE,
+            writer_batch_size=BATCH_SIZE,
             features=Features.from_arrow_schema(schema),
             cache_file_name=f"{scratch}/all.arrow",
             new_fingerprint="tokenized",
@@ -137,29 +145,29 @@ def _tokenize(
         )
         counts: Counter[str] = Counter(num_pairs=len(pairs))
         batches = tokenized.with_format("arrow")[:].to_batches()
-        write_arrow(path, schema, _joined(_kept_batches(batches, max_length, max_length_ratio, counts)))
+        write_arrow(path, schema, _join(_kept_batches(batches, max_length, max_length_ratio, counts)))
     return PreparationReport(**counts)
 
 
 def _num_cores() -> int:
-    """Cores that this process may use, which on a shared machine may be fewer than there are."""
+    """Return the number of cores that this process may use. A shared machine may have more."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _encode_batch(table: pa.Table, tokenizer: Tokenizer, schema: pa.Schema, main_process: int) -> pa.Table:
     if os.getpid() != main_process:
-        # A terminal sends Ctrl-C to all processes: the main one answers it, and ends the others by SIGTERM.
+        # A terminal sends Ctrl-C to all processes. The main one handles it and ends the others by SIGTERM.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     columns = []
-    for name in _COLUMNS:
+    for name in PAIR_SCHEMA.names:
         sequences = tokenizer.encode(table[name].to_pylist())
         for ids in sequences:
             ids.append(EOS_ID)
         offsets = np.zeros(len(sequences) + 1, np.int32)
         np.cumsum([len(ids) for ids in sequences], out=offsets[1:])
         item_type = schema.field(name).type.value_type
-        # Four times as fast as pa.array on lists of lists.
+        # Four times as fast as `pa.array` of nested lists.
         values = np.fromiter(chain.from_iterable(sequences), item_type.to_pandas_dtype(), count=offsets[-1])
         columns.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, item_type)))
     return pa.table(columns, schema=schema)
@@ -168,37 +176,36 @@ def _encode_batch(table: pa.Table, tokenizer: Tokenizer, schema: pa.Schema, main
 def _kept_batches(
     batches: list[pa.RecordBatch], max_length: int, max_length_ratio: float, counts: Counter[str]
 ) -> Iterator[pa.RecordBatch]:
-    """The pairs to train on; `counts` gets the fields of the report, a dropped pair under one reason only."""
+    """Yield the pairs to train on, and add to `counts` the fields of the report. A dropped pair counts once."""
     for batch in batches:
-        source, target = (pc.list_value_length(batch[name]).to_numpy() for name in _COLUMNS)
+        source, target = (pc.list_value_length(batch[name]).to_numpy() for name in PAIR_SCHEMA.names)
         shorter, longer = np.minimum(source, target), np.maximum(source, target)
         empty = shorter <= 1
         long = ~empty & (longer > max_length)
-        unlike = ~empty & ~long & (longer > max_length_ratio * shorter)
-        kept = batch.filter(pa.array(~(empty | long | unlike)))
+        uneven = ~empty & ~long & (longer > max_length_ratio * shorter)
+        kept = batch.filter(pa.array(~(empty | long | uneven)))
         counts["num_kept"] += len(kept)
-        for reason, mask in (("empty", empty), ("long", long), ("ratio", unlike)):
+        for reason, mask in (("empty", empty), ("long", long), ("ratio", uneven)):
             counts[f"dropped_{reason}"] += int(mask.sum())
-        for name in _COLUMNS:
+        for name in PAIR_SCHEMA.names:
             tokens = kept[name].flatten().to_numpy()
             counts[f"num_{name}_tokens"] += len(tokens)
             counts[f"num_{name}_unknown"] += int((tokens == UNK_ID).sum())
         yield kept
     if counts["num_kept"] == 0:
         raise UserError(
-            f"none of the {counts['num_pairs']:,} pairs is left to train on: "
-            f"{counts['dropped_empty']:,} have an empty side, {counts['dropped_long']:,} more than "
-            f"{max_length} tokens, {counts['dropped_ratio']:,} a length ratio above {max_length_ratio:g}; "
-            "raise these limits or correct the corpus"
+            f"none of the {counts['num_pairs']:,} pairs is left to train on: {counts['dropped_empty']:,} have an empty "
+            f"side, {counts['dropped_long']:,} are longer than max_length {max_length}, {counts['dropped_ratio']:,} "
+            f"exceed max_length_ratio {max_length_ratio:g}; raise these limits or correct the corpus"
         )
 
 
-def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Fewer and larger ones: where rows begin, which is read at every start, is then in few places of the disk."""
+def _join(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Make fewer and larger record batches, so that the offsets, which every start reads, are in few places on disk."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)
-        if sum(each.nbytes for each in waiting) >= _BYTES_TOGETHER:
+        if sum(each.nbytes for each in waiting) >= RECORD_BATCH_BYTES:
             yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
             waiting.clear()
     if waiting:

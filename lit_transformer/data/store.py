@@ -1,102 +1,77 @@
-"""Token sequences in a memory-mapped file, gathered into padded arrays by vectorised code alone."""
+"""The token store: tokenized sentences in a memory-mapped file, gathered into padded arrays by vectorized code alone.
+
+Legend: B batch, L length of the longest row.
+"""
 
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from datasets import Dataset
 
-from lit_transformer.batch import PAD_ID
-from lit_transformer.data.arrow_file import mapped
+from lit_transformer.batch import PAD_ID, IntArray
+from lit_transformer.data.arrow_file import map_file
 
-IntArray = npt.NDArray[np.int64]
-Integers = npt.NDArray[np.integer]
+Side = Literal["source", "target"]
 
 
 class TokenStore:
-    """Rows of a tokenized dataset as padded arrays.
+    """Rows of tokens as padded arrays.
 
-    All values of the Arrow file are seen as one flat array, whatever record batches they are in, and each row
-    is a start and a length in it. Only these two numbers per row and side are held in memory, 6 bytes a side up to
-    about 4 billion tokens. Pickling takes the file's name along, not its content, so workers are cheap to start.
+    All token ids of the Arrow file are one flat array, whatever record batches they are in. A row is a start and a
+    length in it. Only these two numbers per row and side are held in memory: 6 bytes per side up to about 4 billion
+    tokens. Pickling takes only the path along, so workers start fast.
 
     Args:
-        dataset: Integer lists in the columns `source` and `target`, as `tokenize_pairs` gives them. Rows that
-            are not memory-mapped from one file as they are (selected, shuffled, made in memory) are copied.
+        path: A file of `tokenize_pairs`: integer lists in the columns `source` and `target`.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        buffer = _arrow_stream(dataset)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        buffer = map_file(path)
         table = pa.ipc.open_stream(buffer).read_all()
         item_type = table.schema.field("source").type.value_type.to_pandas_dtype()
         item_size = np.dtype(item_type).itemsize
-        self._flat: Integers = np.frombuffer(buffer, item_type, count=buffer.size // item_size)
-        start_type = np.uint32 if self._flat.size < 2**32 else np.int64
-        self._starts: dict[str, Integers] = {}
-        self._lengths: dict[str, Integers] = {}
-        for column in ("source", "target"):
-            starts: Integers = np.empty(len(dataset), start_type)
-            lengths: Integers = np.empty(len(dataset), np.int32)
+        self._tokens: IntArray = np.frombuffer(buffer, item_type, count=buffer.size // item_size)
+        start_type = np.uint32 if self._tokens.size < 2**32 else np.int64
+        self._starts: dict[str, IntArray] = {}
+        self._lengths: dict[str, IntArray] = {}
+        for side in ("source", "target"):
+            starts: IntArray = np.empty(len(table), start_type)
+            lengths: IntArray = np.empty(len(table), np.int32)
             begin = 0
-            for chunk in table[column].chunks:
-                base = _address(chunk.values) - buffer.address
-                assert base % item_size == 0, "Arrow aligns buffers to 8 bytes"
+            for chunk in table[side].chunks:
                 offsets, rows = chunk.offsets.to_numpy(), slice(begin, begin + len(chunk))
-                # In the width of the result: no copies in between.
-                first = np.int64(base // item_size).astype(start_type)
+                # In the type of the result, without copies. Arrow aligns buffers to 8 bytes.
+                first = np.int64((_address(chunk.values) - buffer.address) // item_size).astype(start_type)
                 np.add(offsets[:-1], first, out=starts[rows], dtype=start_type, casting="unsafe")
                 np.subtract(offsets[1:], offsets[:-1], out=lengths[rows])
                 begin += len(chunk)
-            self._starts[column], self._lengths[column] = starts, _narrow(lengths)
+            fits_int16 = lengths.max(initial=0) < 2**15
+            self._starts[side], self._lengths[side] = starts, lengths.astype(np.int16) if fits_int16 else lengths
 
     def __len__(self) -> int:
         return len(self._starts["source"])
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the dataset: the same for the same rows."""
-        return self._dataset._fingerprint
+    def lengths(self, side: Side) -> IntArray:
+        """Return the number of tokens of every row, `EOS_ID` included, as int16 if that holds them."""
+        return self._lengths[side]
 
-    def lengths(self, column: Literal["source", "target"]) -> Integers:
-        """Tokens of every row, `EOS_ID` included; int16 if that holds them."""
-        return self._lengths[column]
+    def gather(self, rows: IntArray, side: Side) -> IntArray:
+        """Return the given rows in this order, shape [B, L], padded at the end with `PAD_ID`."""
+        length_B = self._lengths[side][rows]
+        position_L = np.arange(int(length_B.max(initial=0)))
+        start_B = self._starts[side][rows]
+        # A short row reads on into its neighbors, and the last rows would read past the file without "clip".
+        tokens_BL = self._tokens.take(start_B[:, None] + position_L, mode="clip").astype(np.int64)
+        tokens_BL[position_L >= length_B[:, None]] = PAD_ID
+        return tokens_BL
 
-    def gather(self, rows: npt.NDArray[np.integer], column: Literal["source", "target"]) -> IntArray:
-        """The given rows in this order, shape [rows, longest of them], padded at the end with `PAD_ID`."""
-        lengths = self._lengths[column][rows]
-        positions = np.arange(int(lengths.max(initial=0)))
-        starts = self._starts[column][rows][:, None]
-        # Past its end a row reads its neighbours, and the last rows would read past the file: hence "clip".
-        tokens: IntArray = self._flat.take(starts + positions, mode="clip").astype(np.int64)
-        tokens[positions >= lengths[:, None]] = PAD_ID
-        return tokens
-
-    def __reduce__(self) -> tuple[type["TokenStore"], tuple[Dataset]]:
-        return TokenStore, (self._dataset,)
-
-
-def _arrow_stream(dataset: Dataset) -> pa.Buffer:
-    """The Arrow stream of exactly these rows: the mapped file itself where it is that, else a copy."""
-    files = dataset.cache_files
-    if len(files) == 1 and dataset._indices is None:  # indices stand for rows that were selected or shuffled
-        buffer = mapped(Path(files[0]["filename"]))
-        if pa.ipc.open_stream(buffer).read_all().num_rows == len(dataset):
-            return buffer
-    table = dataset.with_format("arrow")[:]
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def _narrow(lengths: Integers) -> Integers:
-    return lengths.astype(np.int16) if lengths.max(initial=0) < 2**15 else lengths
+    def __reduce__(self) -> tuple[type["TokenStore"], tuple[Path]]:
+        return TokenStore, (self._path,)
 
 
 def _address(values: pa.Array) -> int:
-    """Where the first value lies; an empty array may have no buffer, and then its address is never used."""
+    """Return the address of the first value. An empty array may have no buffer, and then its address is not used."""
     data = values.buffers()[1]
     return 0 if data is None else data.address + values.offset * values.type.bit_width // 8

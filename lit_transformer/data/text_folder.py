@@ -1,7 +1,7 @@
-"""Folders of `SPLIT.LANG` text files, one sentence a line, the same line on both sides being a pair.
+"""Folders of `SPLIT.LANG` text files with one sentence per line. Line N of one file translates line N of the other.
 
-Lines end at a line feed and nowhere else: U+0085, U+2028 and a lone carriage return are part of their line.
-Files are read block by block without a Python object per line, so a corpus of any size needs little memory.
+Lines end at a line feed and nowhere else: U+0085, U+2028 and a lone carriage return belong to their line. Files are
+read block by block without a Python object per line, so a corpus of any size needs little memory.
 """
 
 import codecs
@@ -9,74 +9,52 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
 
-from lit_transformer.data.arrow_file import LARGE_FILE_BYTES, cached, open_arrow, version_of, write_arrow
+from lit_transformer.data.cache import LARGE_FILE_BYTES, cached_file, version_of
+from lit_transformer.data.text import PAIR_SCHEMA, Text, cached_text, split_names
 from lit_transformer.errors import UserError
 from lit_transformer.files import check_regular
 
-PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
-_BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 8 * 2**20
 _LONGEST_LINE_BYTES = 2**30  # an Arrow string array holds less than 2**31 bytes
 
 
-class Text(NamedTuple):
-    """Sentence pairs that are known by their content but need not be read: what is computed from them may be there."""
-
-    fingerprint: str
-    load: Callable[[], Dataset]
-    """Gives the pairs, memory-mapped, in the columns `source` and `target`."""
-
-
-def split_names(split: str) -> tuple[str, ...]:
-    """The names under which a split may be found, the given one first."""
-    validation = ("valid", "validation", "val")
-    return tuple(dict.fromkeys((split, *validation))) if split in validation else (split,)
-
-
 def is_text_folder(folder: Path, languages: tuple[str, str]) -> bool:
-    """Whether a folder has text files of one of these languages, whatever their split."""
+    """Whether a folder has text files of one of these languages, in any split."""
     return any(_split_and_language(name)[1] in languages for name in _names(folder))
 
 
 def find_text_folder(folder: Path, *, split: str, source: str, target: str, cache_dir: Path) -> Text:
-    """Sentence pairs of one split, cached by what the files contain."""
-    if source == target:
-        raise UserError(f"--data.source and --data.target are both {source!r}: give two languages of {folder}")
-    paths = _find_files(folder, split, source, target)
+    """Find the sentence pairs of one split. The cache knows them by the content of their files.
+
+    Raises:
+        UserError: A file is missing or cannot be read.
+    """
+    source_path, target_path = _find_files(folder, split, source, target)
     # `person` is changed when the same files are to be read in another way.
     digest = hashlib.blake2b(digest_size=16, person=b"text 1")
-    for path in paths:
-        check_regular(path)
+    for path in (source_path, target_path):
         digest.update(_digest(path, cache_dir))
-    fingerprint = digest.hexdigest()
-
-    def load() -> Dataset:
-        file = cached(
-            cache_dir / "text" / f"{fingerprint}.arrow",
-            lambda unfinished: write_arrow(unfinished, PAIR_SCHEMA, pair_batches(*paths)),
-        )
-        return open_arrow(file, fingerprint=fingerprint)
-
-    return Text(fingerprint, load)
+    return cached_text(
+        cache_dir / "text" / f"{digest.hexdigest()}.arrow", lambda: pair_batches(source_path, target_path)
+    )
 
 
 def _digest(path: Path, cache_dir: Path) -> bytes:
-    """Of a file's content; a large file is read once, and again when the file system says that it was changed."""
+    """Return a digest of a file's content. A large file is read again only if the file system reports a change."""
     with _readable(path), path.open("rb") as file:
         status = os.fstat(file.fileno())
         if status.st_size < LARGE_FILE_BYTES:
             return hashlib.file_digest(file, "blake2b").digest()
         version = (str(path.resolve()), *version_of(status))
         name = hashlib.blake2b(repr(version).encode(), digest_size=16).hexdigest()
-        known = cached(
+        known = cached_file(
             cache_dir / "text" / f"{name}.digest",
             lambda unfinished: unfinished.write_bytes(hashlib.file_digest(file, "blake2b").digest()),
         )
@@ -85,7 +63,8 @@ def _digest(path: Path, cache_dir: Path) -> bytes:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what can go wrong with a file on disk into a `UserError` that names it."""
+    """Turn what can go wrong with a file or folder of the user into a `UserError` that names it."""
+    check_regular(path)
     try:
         yield
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -114,23 +93,34 @@ def _find_files(folder: Path, split: str, source: str, target: str) -> tuple[Pat
         ]
         if found[0] is not None and found[1] is not None:
             return folder / found[0], folder / found[1]
-    there = [_split_and_language(name) for name in names]
-    languages = sorted({language for name, language in there if name in split_names(split)})
+    raise UserError(_missing([_split_and_language(name) for name in names], folder, split, source, target))
+
+
+def _missing(found: list[tuple[str, str]], folder: Path, split: str, source: str, target: str) -> str:
+    """Say which file is missing, and what could be read instead."""
+    languages = sorted({language for name, language in found if name in split_names(split)})
     if languages:
         missing = next((language for language in (source, target) if language not in languages), target)
-        raise UserError(
-            f"{folder} has no file {split}.{missing}: split {split!r} is there in {', '.join(languages)}; "
-            "add the file, or choose --data.source and --data.target among these"
+        return (
+            f"{folder} has no file {split}.{missing}: split {split!r} exists in {', '.join(languages)}; "
+            "add the file, or choose source and target among these"
         )
-    splits = sorted({name for name, language in there if {(name, source), (name, target)} <= set(there)})
-    raise UserError(
-        f"{folder} has no split {split!r} in {source} and {target}: there are {', '.join(splits) or 'none'}; "
+    splits = sorted({name for name, language in found if {(name, source), (name, target)} <= set(found)})
+    return (
+        f"{folder} has no split {split!r} in {source} and {target}: choose one of {', '.join(splits) or 'none'}, or "
         f"add the files {split}.{source} and {split}.{target} (plain or .gz)"
     )
 
 
 def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatch]:
-    """The lines of two files side by side, both of them plain or `.gz`."""
+    """Read the lines of two files, plain or `.gz`, side by side.
+
+    Yields:
+        Record batches in the columns of `PAIR_SCHEMA`.
+
+    Raises:
+        UserError: A file cannot be read or is empty, or the files differ in their number of lines.
+    """
     nothing = pa.array([], pa.string())
     source_blocks, target_blocks = _line_blocks(source_path), _line_blocks(target_path)
     sources = targets = nothing
@@ -149,7 +139,7 @@ def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatc
     num_targets = num_pairs + len(targets) + sum(map(len, target_blocks))
     for path, num_lines in ((source_path, num_sources), (target_path, num_targets)):
         if num_lines == 0:
-            raise UserError(f"{path} is empty: it must hold one sentence a line")
+            raise UserError(f"{path} is empty: it must hold one sentence per line")
     if num_sources != num_targets:
         raise UserError(
             f"{source_path} has {num_sources:,} lines but {target_path} has {num_targets:,}: "
@@ -160,9 +150,8 @@ def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatc
 def _line_blocks(path: Path) -> Iterator[pa.StringArray]:
     num_lines = 0
     rest = b""
-    check_regular(path)
     with _readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        block = file.read(_BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
+        block = file.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
         while block:
             lines, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
@@ -170,13 +159,13 @@ def _line_blocks(path: Path) -> Iterator[pa.StringArray]:
                 num_lines += len(array)
             if len(rest) > _LONGEST_LINE_BYTES:
                 raise UserError(f"{path}:{num_lines + 1}: the line is longer than {_LONGEST_LINE_BYTES:,} bytes")
-            block = file.read(_BLOCK_BYTES)
+            block = file.read(BLOCK_BYTES)
     if rest:
         yield _line_array(rest + b"\n", path, num_lines + 1)
 
 
 def _line_array(text: bytes, path: Path, first_line: int) -> pa.StringArray:
-    """Lines that each end with a line feed, as strings without it."""
+    """Turn lines that each end with a line feed into strings without it."""
     try:
         text.decode()
     except UnicodeDecodeError as error:
@@ -187,7 +176,7 @@ def _line_array(text: bytes, path: Path, first_line: int) -> pa.StringArray:
         ) from error
     text = text.replace(b"\r\n", b"\n")
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    # Strings of an Arrow array lie end to end: each end moves by the line feeds taken out before it.
+    # Strings of an Arrow array lie end to end: each end moves back by the line feeds before it.
     offsets = np.zeros(len(ends) + 1, np.int32)
     offsets[1:] = ends - np.arange(len(ends))
     return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text.replace(b"\n", b"")))

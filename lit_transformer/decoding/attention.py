@@ -86,9 +86,9 @@ def look(
         for row, index in enumerate(batch):
             num_source, num_target = len(sources[index]), len(inputs[index])
             found[index] = Attention(
-                source=[*tokenizer.pieces(sources[index][:-1]), EOS],
-                target_input=[BOS, *tokenizer.pieces(inputs[index][1:])],
-                target_output=[*tokenizer.pieces(targets[index]), EOS][:num_target],
+                source=[*tokenizer.tokens(sources[index][:-1]), EOS],
+                target_input=[BOS, *tokenizer.tokens(inputs[index][1:])],
+                target_output=[*tokenizer.tokens(targets[index]), EOS][:num_target],
                 encoder=_cut(maps.encoder, row, num_source, num_source),
                 decoder=_cut(maps.decoder, row, num_target, num_target),
                 cross=_cut(maps.cross, row, num_target, num_source),

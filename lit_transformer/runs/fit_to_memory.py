@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from lit_transformer.batch import Batch
-from lit_transformer.data.batching import BatchPlan, Integers
+from lit_transformer.batch import Batch, IntArray
+from lit_transformer.data.batching import BatchPlan
 from lit_transformer.errors import UserError, is_out_of_memory
 from lit_transformer.runs.ranks import on_all_ranks
 from lit_transformer.training.translation import LitTransformer
@@ -35,7 +35,7 @@ class BatchSource(Protocol):
     plan: BatchPlan
     max_tokens_per_device: int | Literal["auto"]
 
-    def batch(self, rows: Integers) -> Batch: ...
+    def batch(self, rows: IntArray) -> Batch: ...
 
     def set_accumulation(self, trainer: L.Trainer, micro_batches: int) -> None: ...
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_transformer.batch import Batch
-from lit_transformer.data.batching import BatchPlan, Integers, share
+from lit_transformer.batch import Batch, IntArray
+from lit_transformer.data.batching import BatchPlan, micro_batch_rows
 from lit_transformer.data.prepare import PreparationReport
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training.translation import LitTransformer
@@ -53,7 +53,8 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
     positions, slowest = 0, 0
     for step in np.unique(np.linspace(0, plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
         rows = plan.step_rows(int(step))
-        parts = [share(rows, index, accumulation * world_size) for index in range(accumulation * world_size)]
+        count = accumulation * world_size
+        parts = [micro_batch_rows(rows, index, count) for index in range(count)]
         sizes = [padded_positions(plan, part) for part in parts]
         tokens += int(plan.source_lengths[rows].sum() + plan.target_lengths[rows].sum())
         positions += sum(sizes)
@@ -70,7 +71,7 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
     )
 
 
-def padded_positions(plan: BatchPlan, rows: Integers) -> int:
+def padded_positions(plan: BatchPlan, rows: IntArray) -> int:
     """Positions of a micro-batch on both sides, padding included."""
     if len(rows) == 0:
         return 0
@@ -141,7 +142,7 @@ def target_tokens_per_second(module: LitTransformer, batch: Batch) -> float:
     return batch.num_target_tokens / min(seconds[1:])
 
 
-def histogram(lengths: Integers) -> list[tuple[str, float]]:
+def histogram(lengths: IntArray) -> list[tuple[str, float]]:
     """Ranges of lengths and the share of sentences in each, from the first to the last that has any."""
     # Length n falls into the range that ends at n or above.
     counts = np.bincount(np.searchsorted(HISTOGRAM_BINS[1:], lengths), minlength=len(HISTOGRAM_BINS))

@@ -46,7 +46,7 @@ def tokenizer() -> Tokenizer:
 
 def pieces_of(tokenizer: Tokenizer, text: str) -> list[str]:
     [ids] = tokenizer.encode([" ".join(text.split())])
-    return tokenizer.pieces(ids)
+    return tokenizer.tokens(ids)
 
 
 def texts(pieces: list[str], spans: list[range]) -> list[str]:

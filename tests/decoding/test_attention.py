@@ -74,9 +74,9 @@ def test_every_map_with_its_pieces(norm: Norm, scheme: PositionScheme, tokenizer
     translator = Translator.load(tmp_path, device="cpu")
     attention = translator.attention(STRANGE[0], "The cat sleeps.")
     source, target = tokenizer.encode([STRANGE[0], "The cat sleeps."])
-    assert attention.source == [*tokenizer.pieces(source), "</s>"]
-    assert attention.target_input == ["<s>", *tokenizer.pieces(target)]
-    assert attention.target_output == [*tokenizer.pieces(target), "</s>"]
+    assert attention.source == [*tokenizer.tokens(source), "</s>"]
+    assert attention.target_input == ["<s>", *tokenizer.tokens(target)]
+    assert attention.target_output == [*tokenizer.tokens(target), "</s>"]
     maps = model.eval().attention_maps(torch.tensor([[*source, EOS_ID]]), torch.tensor([[BOS_ID, *target]]))
     for kind in KINDS:
         assert list(getattr(attention, kind)) == [0, 1, 2]
@@ -138,7 +138,7 @@ def test_maps_are_what_the_steps_of_beam_search_computed(
             step, start, beam_size=beam_size, n_best=1, alpha=0.6, max_length_B=limit, ids=SPECIAL_IDS
         )
     attention = translator.attention(STRANGE[0], beam_size=beam_size)
-    assert attention.target_output == [*tokenizer.pieces(best.tokens), "</s>"]
+    assert attention.target_output == [*tokenizer.tokens(best.tokens), "</s>"]
     assert len(best.tokens) > 2
     for position in range(len(best.tokens)):
         now = seen[(BOS_ID, *best.tokens[:position])]

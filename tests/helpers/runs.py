@@ -9,10 +9,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.fit import main
+from tests.helpers.corpora import NUM_SENTENCES, make_corpus
 
-NUM_SENTENCES = 64
+__all__ = ["NUM_SENTENCES", "make_corpus"]
+
 EVERY = 50
 MAX_STEPS = 230
 D_MODEL = 64
@@ -92,16 +93,6 @@ def own_lines(stderr: str) -> list[str]:
     """What this project says there. Libraries warn of what a machine has or lacks, each in its own words."""
     assert "Traceback" not in stderr, stderr
     return [line for line in stderr.splitlines() if line.startswith(("error: ", "note: "))]
-
-
-def make_corpus(folder: Path) -> Path:
-    """64 sentences to learn by heart: what is validated is what was trained on."""
-    folder.mkdir()
-    pairs = demo_pairs("train", num_pairs=NUM_SENTENCES)
-    for split in ("train", "valid"):
-        (folder / f"{split}.en").write_text("".join(f"{pair.english}\n" for pair in pairs), encoding="utf-8")
-        (folder / f"{split}.de").write_text("".join(f"{pair.german}\n" for pair in pairs), encoding="utf-8")
-    return folder
 
 
 def same(mine: Any, theirs: Any) -> bool:

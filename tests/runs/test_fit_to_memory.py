@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.plugins import Precision
 
-from lit_transformer.batch import EOS_ID
+from lit_transformer.batch import EOS_ID, make_batch
 from lit_transformer.data.batching import BatchPlan
-from lit_transformer.data.stream import make_batch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs import ranks

@@ -8,9 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_transformer import check
-from lit_transformer.batch import EOS_ID
-from lit_transformer.data.batching import BatchPlan, share
-from lit_transformer.data.stream import make_batch
+from lit_transformer.batch import EOS_ID, make_batch
+from lit_transformer.data.batching import BatchPlan, micro_batch_rows
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.forecast import activation_bytes, forecast_batches, histogram, training_flops
 from lit_transformer.training.translation import LitTransformer
@@ -57,7 +56,7 @@ def test_batches_are_the_plan_s() -> None:
     padded = longest_waits = 0
     for step in range(plan.num_batches):
         for micro_batch in range(3):
-            parts = [share(plan.step_rows(step), 2 * micro_batch + rank, 6) for rank in range(2)]
+            parts = [micro_batch_rows(plan.step_rows(step), 2 * micro_batch + rank, 6) for rank in range(2)]
             sizes = [len(part) * (source[part].max() + target[part].max()) if len(part) else 0 for part in parts]
             padded += sum(sizes)
             longest_waits += max(sizes)

@@ -68,14 +68,14 @@ def test_a_data_worker_that_is_killed_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """As the system does when memory is full."""
-    real = TrainingStream._batch
+    real = TrainingStream.batch
 
     def killed(stream: TrainingStream, step: int, micro_batch: int) -> Batch:
         if step == 3 and get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(stream, step, micro_batch)
 
-    monkeypatch.setattr(TrainingStream, "_batch", killed)
+    monkeypatch.setattr(TrainingStream, "batch", killed)
     with pytest.raises(SystemExit) as status:
         fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", data__num_workers=1)
     assert status.value.code == 2

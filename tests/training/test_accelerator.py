@@ -9,8 +9,8 @@ import torch
 
 from lit_transformer.batch import PAD_ID, Batch
 from lit_transformer.data.demo.corpus import demo_pairs
-from lit_transformer.data.stream import validation_batches
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.validation import validation_batches
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer

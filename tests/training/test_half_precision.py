@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_transformer.batch import EOS_ID
-from lit_transformer.data.stream import make_batch
+from lit_transformer.batch import EOS_ID, make_batch
 from lit_transformer.decoding.translator import search
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.training.translation import LitTransformer

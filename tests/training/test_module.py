@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from torch.utils.data import DataLoader
 
-from lit_transformer.batch import EOS_ID, Batch
-from lit_transformer.data.stream import ValidationBatches, make_batch, validation_batches
+from lit_transformer.batch import EOS_ID, Batch, make_batch
+from lit_transformer.data.validation import ValidationBatches, validation_batches
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training import translation as training_module

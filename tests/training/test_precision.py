@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_transformer.batch import EOS_ID, Batch, TextBatch
-from lit_transformer.data.stream import make_batch
+from lit_transformer.batch import EOS_ID, Batch, TextBatch, make_batch
 from lit_transformer.model.attention import fused_attention
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.training.translation import LitTransformer

@@ -1,0 +1,69 @@
+"""Data sets of the Hugging Face Hub, by name and configuration: `wmt/wmt14:de-en`."""
+
+from pathlib import Path
+
+import datasets
+from datasets.naming import camelcase_to_snakecase
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+from lit_transformer.data.columns import language_columns
+from lit_transformer.data.text import Text, split_names
+from lit_transformer.errors import UserError, innermost_reason
+
+_TIMEOUT_SECONDS = 10.0
+_OTHER_WAYS = (
+    "without network use `demo` or `copy`, a folder of SPLIT.LANG text files, or a folder with a copy of the data set "
+    "(`hf download NAME --repo-type dataset --local-dir FOLDER` where there is network)"
+)
+
+
+def find_on_hub(corpus: str, *, split: str, source: str, target: str) -> Text:
+    """Download one split of a data set, or find it in the cache of `datasets`.
+
+    Raises:
+        UserError: The Hub cannot be reached, or it has no such data set, split or languages.
+    """
+    name, _, configuration = corpus.partition(":")
+    _check_reachable(name)
+    try:
+        splits = datasets.load_dataset(name, configuration or None)
+    except Exception as error:  # network, disk, unknown configuration, broken data: each has its own exceptions
+        raise UserError(
+            f"cannot load {corpus} from the Hugging Face Hub: {innermost_reason(error)}; {_OTHER_WAYS}"
+        ) from error
+    found = next((alias for alias in split_names(split) if alias in splits), None)
+    if found is None:
+        raise UserError(f"corpus {corpus} has no split {split!r}: choose one of {', '.join(splits)}")
+    return language_columns(splits[found], corpus, source=source, target=target)
+
+
+def _check_reachable(name: str) -> None:
+    """Report within seconds that the Hub cannot be reached or has no such data set.
+
+    `load_dataset` alone retries for half a minute, and for minutes behind a firewall that drops packets. If
+    `datasets` has the data set in its cache, `load_dataset` finds it there.
+    """
+    try:
+        if not datasets.config.HF_HUB_OFFLINE:
+            HfApi().dataset_info(name, timeout=_TIMEOUT_SECONDS)
+            return
+        reason = "offline mode is set in the environment"
+    except HFValidationError as error:
+        raise UserError(f"corpus {name} is neither an existing folder nor the name of a Hub data set") from error
+    except GatedRepoError as error:
+        raise UserError(
+            f"data set {name} requires consent: accept its terms at https://huggingface.co/datasets/{name}, "
+            "then run `hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"corpus {name} is neither an existing folder nor a data set of the Hugging Face Hub: "
+            "correct the name (or run `hf auth login` if the data set is private)"
+        ) from error
+    except Exception as error:  # depends on the HTTP library below huggingface_hub
+        reason = innermost_reason(error)
+    namespace, _, base = name.rpartition("/")
+    folder = "___".join(filter(None, (namespace, camelcase_to_snakecase(base))))
+    if not (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir():
+        raise UserError(f"cannot reach the Hugging Face Hub for corpus {name} ({reason}): {_OTHER_WAYS}")

@@ -1,0 +1,51 @@
+"""The contract of every corpus source: sentence pairs that are found at once and read when they are needed."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+from datasets import Dataset
+
+from lit_transformer.data.arrow_file import open_arrow, write_arrow
+from lit_transformer.data.cache import cached_file
+
+PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
+"""The columns of every corpus."""
+_VALIDATION_NAMES = ("valid", "validation", "val")
+
+
+class Text(NamedTuple):
+    """The sentence pairs of one split of a corpus."""
+
+    fingerprint: str
+    """Identifies the content. What is computed from the text is cached under a name that is derived from it."""
+    load: Callable[[], Dataset]
+    """Returns the pairs, memory-mapped, in the columns of `PAIR_SCHEMA`."""
+
+
+def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Text:
+    """Text that is written to the cache when it is loaded for the first time.
+
+    Args:
+        path: The cache file. Its stem is the fingerprint of the text.
+        batches: Returns the sentence pairs in the columns of `PAIR_SCHEMA`.
+    """
+
+    def load() -> Dataset:
+        file = cached_file(path, lambda unfinished: write_arrow(unfinished, PAIR_SCHEMA, batches()))
+        return open_arrow(file, fingerprint=path.stem)
+
+    return Text(path.stem, load)
+
+
+def sentences(pairs: Dataset) -> Iterator[str]:
+    """Iterate over all sentences of a corpus, source and target in turn. A shared vocabulary is learned from them."""
+    for batch in pairs.iter(batch_size=1000):
+        for pair in zip(batch["source"], batch["target"], strict=True):
+            yield from pair
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """Return the names that a split may have in a corpus, the given one first."""
+    return tuple(dict.fromkeys((split, *_VALIDATION_NAMES))) if split in _VALIDATION_NAMES else (split,)

@@ -1,0 +1,66 @@
+"""Validation batches: the whole validation set, sorted by length and shared among the ranks.
+
+Legend: B batch, S source length, T target length.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lit_transformer.batch import EOS_ID, PAD_ID, IntArray, TextBatch, filler_row, make_batch
+from lit_transformer.data.batching import batches_by_length
+from lit_transformer.data.tokenizer import Tokenizer
+
+
+def validation_batches(
+    sources: Sequence[str],
+    references: Sequence[str],
+    tokenizer: Tokenizer,
+    batch_tokens: int,
+    *,
+    longest: int | None = None,
+) -> tuple[list[TextBatch], int]:
+    """Make batches of at most `batch_tokens` padded tokens on either side, the longest sentences first.
+
+    A sentence with more than `longest` tokens is cut. A cut source keeps its EOS. A cut target has none, because the
+    text does not end there. The references that BLEU reads stay whole.
+
+    Returns:
+        The batches, and the number of sentence pairs that were cut.
+    """
+    most = sys.maxsize if longest is None else longest
+    source_ids, target_ids = tokenizer.encode(list(sources)), tokenizer.encode(list(references))
+    lengths = [1 + max(map(len, pair)) for pair in zip(source_ids, target_ids, strict=True)]
+    batches = []
+    for indices in batches_by_length([min(length, most) for length in lengths], batch_tokens):
+        batch = make_batch(
+            _pad([[*source_ids[index][: most - 1], EOS_ID] for index in indices]),
+            _pad([[*target_ids[index], EOS_ID][:most] for index in indices]),
+        )
+        texts = (tuple(texts[index] for index in indices) for texts in (sources, references))
+        batches.append(TextBatch(batch, tuple(indices), *texts))
+    return batches, sum(length > most for length in lengths)
+
+
+def _pad(sequences: list[list[int]]) -> IntArray:
+    longest = max(map(len, sequences))
+    return np.array([ids + [PAD_ID] * (longest - len(ids)) for ids in sequences])
+
+
+class ValidationBatches:
+    """The validation batches of one rank: every world_size-th of all.
+
+    All ranks get the same number of batches, so the last one of a rank may be filler.
+    """
+
+    def __init__(self, batches: list[TextBatch], rank: int, world_size: int) -> None:
+        self._batches = batches[rank::world_size]
+        if len(self._batches) < -(-len(batches) // world_size):
+            self._batches.append(TextBatch(make_batch(*filler_row()), (), (), ()))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[TextBatch]:
+        return iter(self._batches)

@@ -1,0 +1,58 @@
+"""The vocabulary of a corpus: read from a file, or learned once from the training text and then found in the cache."""
+
+import hashlib
+from pathlib import Path
+
+from lit_transformer.data.cache import cached_file
+from lit_transformer.data.text import Text, sentences
+from lit_transformer.data.tokenizer import Normalization, Tokenizer
+from lit_transformer.errors import UserError
+
+
+def find_vocabulary(
+    text: Text,
+    *,
+    file: str | None,
+    vocab_size: int,
+    character_coverage: float,
+    normalization: Normalization,
+    byte_fallback: bool | None,
+    cache_dir: Path,
+) -> Tokenizer:
+    """Read, find or learn a vocabulary.
+
+    Args:
+        text: The training text. It is loaded only if a vocabulary must be learned from it.
+        file: A SentencePiece model to read. None learns one.
+        vocab_size: Number of tokens, which that of the file must equal.
+        character_coverage: As in `Tokenizer.train`, like the next two.
+        normalization: How text is rewritten.
+        byte_fallback: Whether characters without a token are written as bytes.
+        cache_dir: Where a learned vocabulary is kept.
+
+    Raises:
+        UserError: The file cannot be used, the text cannot give a vocabulary of this size, or the cache cannot be
+            written.
+    """
+    if file is not None:
+        tokenizer = Tokenizer.from_file(file)
+        if tokenizer.vocab_size != vocab_size:
+            raise UserError(
+                f"vocab_size is {vocab_size}, but tokenizer {file} has {tokenizer.vocab_size} tokens: "
+                f"give vocab_size {tokenizer.vocab_size}"
+            )
+        return tokenizer
+
+    def train(unfinished: Path) -> None:
+        learned = Tokenizer.train(
+            sentences(text.load()),
+            vocab_size=vocab_size,
+            character_coverage=character_coverage,
+            normalization=normalization,
+            byte_fallback=byte_fallback,
+        )
+        unfinished.write_bytes(learned.model_bytes)
+
+    settings = (text.fingerprint, vocab_size, character_coverage, normalization, byte_fallback)
+    name = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
+    return Tokenizer.from_file(cached_file(cache_dir / "tokenizers" / f"{name}.model", train))

@@ -1,0 +1,49 @@
+"""The generated corpora are found by name, in either direction."""
+
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from lit_transformer.data.built_in import find_built_in
+from lit_transformer.data.copy_task import copy_pairs
+from lit_transformer.data.text import sentences
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.errors import UserError
+
+
+def load(corpus: str, cache_dir: Path, split: str = "train", languages: str = "en-de") -> Dataset:
+    source, target = languages.split("-")
+    return find_built_in(corpus, split=split, source=source, target=target, cache_dir=cache_dir).load()
+
+
+def test_the_demo_corpus_has_two_directions_and_any_size(tmp_path: Path) -> None:
+    forward = load("demo:7", tmp_path)
+    backward = load("demo:7", tmp_path, languages="de-en")
+    assert len(forward) == 7
+    assert forward["source"][:] == backward["target"][:] != backward["source"][:]
+    assert len(load("demo:7", tmp_path, split="validation")) == len(load("demo", tmp_path, split="val")) > 7
+
+
+def test_the_copy_task_has_a_vocabulary_of_ten_digits(tmp_path: Path) -> None:
+    pairs = load("copy", tmp_path, split="validation", languages="xx-yy")
+    assert list(zip(pairs["source"], pairs["target"], strict=True)) == copy_pairs("valid")
+    tokenizer = Tokenizer.train(sentences(pairs), vocab_size=25, character_coverage=1.0)  # as in experiments/copy.yaml
+    assert {len(ids) for ids in tokenizer.encode(pairs["source"][:])} == {10}
+    with pytest.raises(UserError, match=r"vocab_size is 26\b.* 25$"):
+        Tokenizer.train(sentences(pairs), vocab_size=26, character_coverage=1.0)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "split", "languages", "named"),
+    [
+        ("copy:5", "train", "en-de", "copy:5"),
+        ("copy", "dev", "en-de", "'dev'.* train, valid, test$"),
+        ("demo", "dev", "en-de", "'dev'.* train, valid, test, unseen$"),
+        ("demo", "train", "en-fr", "source and target are en and fr"),
+        *[(corpus, "train", "en-de", f"{corpus}: .*demo:50000") for corpus in ("demo:", "demo:x", "demo:0", "demo:-3")],
+    ],
+)
+def test_mistakes_are_named(corpus: str, split: str, languages: str, named: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=named):
+        load(corpus, tmp_path, split, languages)

@@ -1,0 +1,112 @@
+"""The way from a corpus to batches, with and without a trainer."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lit_transformer.batch import PAD_ID
+from lit_transformer.data import cache
+from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.store import TokenStore
+from lit_transformer.errors import UserError
+from tests.helpers.corpora import NUM_SENTENCES, make_corpus, write_folder
+from tests.helpers.damage import flip_silently
+from tests.helpers.runs import fit
+
+
+def set_up(corpus: Path, **settings: Any) -> TranslationData:
+    settings = {"vocab_size": 100, "character_coverage": 1.0, "cache_dir": str(corpus.parent / "cache")} | settings
+    data = TranslationData(str(corpus), **settings)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def test_without_a_trainer_it_gives_the_batches_of_one_device(tmp_path: Path) -> None:
+    data = set_up(make_corpus(tmp_path / "corpus"), tokens_per_batch=450, max_tokens_per_device=150)
+    batches = list(islice(data.train_dataloader(), 7))
+    accumulation = 1 + max(batch.micro_batch for batch in batches)
+    assert accumulation > 1
+    for number, batch in enumerate(batches):
+        assert (batch.step, batch.micro_batch) == divmod(number, accumulation)
+        assert max(batch.source_BS.numel(), batch.target_output_BT.numel()) <= 150
+    first_step = batches[:accumulation]
+    assert sum(batch.num_target_tokens for batch in first_step) == first_step[0].step_target_tokens <= 450
+    indices = [index for batch in data.val_dataloader() for index in batch.indices]
+    assert sorted(indices) == list(range(NUM_SENTENCES))
+
+
+def tokens_of(store: TokenStore) -> list[list[int]]:
+    rows = store.gather(np.arange(NUM_SENTENCES), "target").tolist()
+    return [[token for token in row if token != PAD_ID] for row in rows]
+
+
+def damage_tokens(path: Path) -> None:
+    """Change a bit in the middle of a target sentence."""
+    row = tokens_of(TokenStore(path))[3]
+    flip_silently(path, path.read_bytes().index(np.array(row, np.uint16).tobytes()) + 4)
+
+
+def test_a_run_stops_at_damage_and_the_next_one_makes_the_file_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cache, "LARGE_FILE_BYTES", 0)
+    corpus = make_corpus(tmp_path / "corpus")
+    fit(corpus, tmp_path / "first", trainer__max_steps=2)
+    [tokens] = (tmp_path / "cache" / "tokens").glob("*.arrow")
+    content = tokens.read_bytes()
+    damage_tokens(tokens)
+    with pytest.raises(SystemExit) as stopped:
+        fit(corpus, tmp_path / "second", trainer__max_steps=2000)
+    assert stopped.value.code == 2
+    assert f"{tokens} is damaged" in capfd.readouterr().err
+    run = fit(corpus, tmp_path / "third", trainer__max_steps=2)
+    assert tokens.read_bytes() == content
+    assert run.checkpoint(2).exists()
+
+
+def test_a_datamodule_that_found_damage_opens_the_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook uses one datamodule for two fits."""
+    monkeypatch.setattr(cache, "LARGE_FILE_BYTES", 0)
+    corpus = make_corpus(tmp_path / "corpus")
+    data = set_up(corpus)
+    right = tokens_of(data.store)
+    damage_tokens(data.tokens.path)
+    data = set_up(corpus)
+    assert tokens_of(data.store) != right
+    with pytest.raises(UserError, match="is damaged"):
+        for _ in data.train_dataloader():
+            pass
+    data.prepare_data()
+    data.setup("fit")
+    assert tokens_of(data.store) == right
+
+
+@pytest.fixture
+def japanese(tmp_path: Path) -> Path:
+    """A corpus whose training text lacks characters of validation and test text."""
+    train = "".join(f"word {number} of m² text\n" for number in range(40))
+    texts = {"train": train, "valid": "m² text\nword\u00a0日\n", "test": "ＡＢ\n"}
+    files = {f"{split}.{language}": text for split, text in texts.items() for language in ("en", "ja")}
+    return write_folder(tmp_path / "japanese", dict(files))
+
+
+def test_the_summary_measures_what_validation_and_test_can_show(japanese: Path) -> None:
+    settings = {"target": "ja", "vocab_size": 40}
+    summary = set_up(japanese, **settings).summary
+    assert "1 of 2 validation references" in summary
+    assert "(日 2)" in summary
+    assert "0 of 1 test references" in summary
+    assert "(Ａ 2, Ｂ 2)" in summary
+    assert "1 of 1 test references" in summary.partition("warning")[2]
+    (japanese / "test.ja").unlink()
+    assert "test references" not in set_up(japanese, **settings).summary
+
+
+def test_a_mistake_in_the_test_set_is_reported_before_training(japanese: Path) -> None:
+    (japanese / "test.ja").write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"test\.en has 1 .*test\.ja has 2"):
+        set_up(japanese, target="ja", vocab_size=40)

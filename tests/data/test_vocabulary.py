@@ -1,0 +1,46 @@
+"""A vocabulary is learned once for each setting, or read from a file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from lit_transformer.data.text import Text
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabulary import find_vocabulary
+from lit_transformer.errors import UserError
+
+WORDS = [f"word {number} of m² text" for number in range(40)]
+TEXT = Text("words", lambda: Dataset.from_dict({"source": WORDS, "target": WORDS}))
+
+
+def find(cache_dir: Path, text: Text = TEXT, **settings: Any) -> Tokenizer:
+    defaults = {"file": None, "vocab_size": 40, "character_coverage": 1.0}
+    defaults |= {"normalization": "identity", "byte_fallback": None}
+    return find_vocabulary(text, cache_dir=cache_dir, **(defaults | settings))
+
+
+def test_every_setting_has_a_vocabulary_of_its_own_in_the_cache(tmp_path: Path) -> None:
+    settings: list[dict[str, Any]] = [
+        {},
+        {"normalization": "nmt_nfkc"},
+        {"vocab_size": 300, "byte_fallback": True},
+        {"byte_fallback": False},
+    ]
+    text = "m² ☃\u00a0t"
+    tokenizers = [find(tmp_path, **each) for each in settings]
+    decoded = [tokenizer.decode(tokenizer.encode([text]))[0] for tokenizer in tokenizers]
+    unknown = " ⁇ "
+    assert decoded == [f"m² {unknown} t", f"m2 {unknown} t", text, f"m² {unknown} t"]
+    unread = Text("words", lambda: pytest.fail("the text was read"))
+    for each, tokenizer in zip(settings, tokenizers, strict=True):
+        assert find(tmp_path, unread, **each).model_bytes == tokenizer.model_bytes
+
+
+def test_a_file_must_have_the_size_of_the_vocabulary(tmp_path: Path) -> None:
+    file = tmp_path / "file.model"
+    file.write_bytes(find(tmp_path).model_bytes)
+    assert find(tmp_path, file=str(file)).model_bytes == file.read_bytes()
+    with pytest.raises(UserError, match=r"vocab_size is 41\b.*file\.model has 40\b"):
+        find(tmp_path, file=str(file), vocab_size=41)
