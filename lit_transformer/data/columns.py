@@ -37,8 +37,8 @@ def language_columns(dataset: Dataset, corpus: str, *, source: str, target: str)
     for argument, language in (("source", source), ("target", target)):
         if language not in languages:
             raise UserError(
-                f"{argument} is {language}, but corpus {corpus} has no such text column: "
-                f"choose one of {', '.join(languages) or 'none'}"
+                f"{argument} is {language}, but the text columns of corpus {corpus} are "
+                f"{', '.join(languages) or 'none'}: choose among these"
             )
     columns = {prefix + source: "source", prefix + target: "target"}
     with _damage_to_user_error(corpus):

@@ -20,7 +20,7 @@ _LENGTH = 10
 def copy_pairs(split: str) -> list[tuple[str, str]]:
     """The pairs of a split; both sides of a pair are the same."""
     if split not in COPY_SPLITS:
-        raise UserError(f"the copy task has no split {split!r}: choose one of {', '.join(COPY_SPLITS)}")
+        raise UserError(f"the copy task has no split {split!r}: it has {', '.join(COPY_SPLITS)}")
     # Drawn without repetition for all splits at once, so that no sequence is in two of them.
     numbers = Random(_SEED).sample(range(10**_LENGTH), sum(_NUM_PAIRS.values()))
     begin = sum(_NUM_PAIRS[name] for name in COPY_SPLITS[: COPY_SPLITS.index(split)])

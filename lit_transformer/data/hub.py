@@ -34,7 +34,7 @@ def find_on_hub(corpus: str, *, split: str, source: str, target: str) -> Text:
         ) from error
     found = next((alias for alias in split_names(split) if alias in splits), None)
     if found is None:
-        raise UserError(f"corpus {corpus} has no split {split!r}: choose one of {', '.join(splits)}")
+        raise UserError(f"corpus {corpus} has no split {split!r}: it has {', '.join(splits)}")
     return language_columns(splits[found], corpus, source=source, target=target)
 
 

@@ -87,8 +87,8 @@ def _files_of_split(place: Path, split: str) -> list[Path]:
     found = next((splits[name] for name in split_names(split) if name in splits), None)
     if found is None:
         raise UserError(
-            f"{place} has no split {split!r}: choose one of {', '.join(sorted(splits)) or 'none'}, or name a file or "
-            f"its folder after the split, as in {split}.jsonl or {split}/0000.parquet"
+            f"{place} has no split {split!r}: it has {', '.join(sorted(splits)) or 'none'}; name a file or its folder "
+            f"after the split, as in {split}.jsonl or {split}/0000.parquet"
         )
     if len(found) > 1:
         kinds = ", ".join(sorted(f"{home.relative_to(place)}/*{suffix}" for home, suffix in found))

@@ -107,8 +107,8 @@ def _missing(found: list[tuple[str, str]], folder: Path, split: str, source: str
         )
     splits = sorted({name for name, language in found if {(name, source), (name, target)} <= set(found)})
     return (
-        f"{folder} has no split {split!r} in {source} and {target}: choose one of {', '.join(splits) or 'none'}, or "
-        f"add the files {split}.{source} and {split}.{target} (plain or .gz)"
+        f"{folder} has no split {split!r} in {source} and {target}: it has {', '.join(splits) or 'none'}; add the "
+        f"files {split}.{source} and {split}.{target} (plain or .gz)"
     )
 
 

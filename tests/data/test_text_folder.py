@@ -118,7 +118,7 @@ def test_three_names_of_the_validation_split(tmp_path: Path, name: str, asked: s
             {"train.en": "a", "train.de": "b", "README.md": "c"},
             "test",
             "en-de",
-            r"'test'.* train,",
+            r"'test'.* train;",
         ),
         ({"train.en": "a", "train.de": "b"}, "train", "en-fr", r"train\.fr: .* de, en;"),
         ({"train.en": "a"}, "train", "en-de", r"train\.de: .*'train'.* en;"),

@@ -195,13 +195,13 @@ FIT = {
     "--trainer.default_root_dir PLACE/text/runs": r"trainer\.default_root_dir .*/text/runs cannot be written: Not",
     "--data.cache_dir PLACE/text/cache": r"cannot write the cache .*/text/cache.*cache_dir",
     "--data.tokenizer PLACE/no.model": r"cannot read the SentencePiece model .*/no\.model: No such file",
-    "--data.tokenizer PLACE/text": r"/text: this is not a SentencePiece model",
+    "--data.tokenizer PLACE/text": r"/text: .*not a SentencePiece model",
     "--ckpt_path PLACE/nowhere.ckpt": r"there is no checkpoint .*/nowhere\.ckpt: give",
     "--ckpt_path PLACE/cut.ckpt": r"/cut\.ckpt is damaged or not a checkpoint",
     "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt is not a checkpoint of lit_transformer",
     # Corpora.
-    "--data.corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct .*corpus",
-    "--data.corpus PLACE/text": r"/text is a file: .*corpus takes the folder",
+    "--data.corpus PLACE/nowhere": r"corpus .*/nowhere\b",
+    "--data.corpus PLACE/text": r"corpus .*/text is a file",
     "--data.corpus PLACE/uneven": r"/train\.en has 18 lines but .*/train\.de has 17: line N of one must be",
     "--data.corpus PLACE/uneven_valid": r"/valid\.en has 2 lines but .*/valid\.de has 18: ",
     "--data.corpus PLACE/latin": r"/train\.de:9: invalid UTF-8 \(byte 0xe4\); convert",
@@ -210,13 +210,13 @@ FIT = {
     "--data.corpus PLACE/blank": r"there is no text to learn a vocabulary from: all lines are empty",
     "--data.corpus PLACE/one_side": r"has no file train\.de: .*; add the file",
     "--data.corpus PLACE/no_valid": r"has no split 'valid' in en and de: .*add the files valid\.en",
-    "--data.corpus PLACE/nothing": r"has no split 'train' in en and de: there are none; add",
+    "--data.corpus PLACE/nothing": r"'train' in en and de: .*none.*train\.en",
     "--data.corpus PLACE/bad_gzip": r"/train\.en\.gz is not a complete gzip file .*: copy or compress it again",
-    "--data.corpus demo:some": r"'demo:some': what follows `demo:` is a number",
+    "--data.corpus demo:some": r"corpus demo:some: .*number",
     "--data.target fr": r"has no file train\.fr: .*choose .*source and .*target among these",
-    "--data.source de": r"source and .*target are both 'de': give two languages",
-    "--model.vocab_size 5000": r"vocab_size 5000 is more than the text can give: the largest possible value is \d\d",
-    "--model.vocab_size 9": r"vocab_size 9 has no room for all characters .*: the smallest possible value is \d\d",
+    "--data.source de": r"source and target are both de\b",
+    "--model.vocab_size 5000": r"vocab_size is 5000\b.*largest.* \d\d",
+    "--model.vocab_size 9": r"vocab_size is 9\b.*smallest.* \d\d",
 }
 
 
@@ -293,14 +293,14 @@ def test_search_and_checkpoint(
 
 
 OTHERS = {
-    "test --split dev": r"has no split 'dev' in en and de: there are test, train, valid; add the files dev\.en",
-    "test --corpus PLACE/no_test": r"has no split 'test' in en and de: there are train, valid; add",
+    "test --split dev": r"'dev' in en and de: .* test, train, valid;.* dev\.en",
+    "test --corpus PLACE/no_test": r"'test' in en and de: .* train, valid;",
     "test --corpus PLACE/latin_test": r"/test\.en:3: invalid UTF-8 \(byte 0xe4\); convert",
     "test --corpus PLACE/uneven --split train": r"/train\.en has 18 lines but .*/train\.de has 17",
-    "test --corpus PLACE/nowhere": r"folder .*/nowhere does not exist: correct .*corpus",
-    "test --corpus demo --split dev": r"the demo corpus has no split 'dev': there are train, valid, test, unseen",
+    "test --corpus PLACE/nowhere": r"corpus .*/nowhere\b",
+    "test --corpus demo --split dev": r"'dev': .* train, valid, test, unseen",
     "test --target fr": r"has no file test\.fr: .*choose .*source and .*target among these",
-    "test --corpus PLACE/good --cache_dir PLACE/text/x": r"cannot write the cache .*another folder.*cache_dir",
+    "test --corpus PLACE/good --cache_dir PLACE/text/x": r"cache .*/text/x.*cache_dir",
     "test --tokenize moses": r"tokenize is 'moses'; choose one of 13a",
     "test --output PLACE/text/out": r"cannot write .*/text/out: .*; .*another file.*output",
     "test --output PLACE/good": r"cannot write .*/good: .*folder; .*another file.*output",
@@ -341,7 +341,7 @@ OTHERS = {
     "align --layer 1 --target PLACE/pipe": r"/pipe is a device or a pipe: give a file",
     "align --gold PLACE/pipe": r"/pipe is a device or a pipe: give a file",
     "align --gold /dev/zero": r"/dev/zero is a device or a pipe: give a file",
-    "align --demo dev": r"the demo corpus has no split 'dev': choose one of train, valid",
+    "align --demo dev": r"'dev': .* train, valid",
     "align --demo test --gold PLACE/links": r"--demo has sentences and gold .* its own: leave out --gold",
 }
 
@@ -375,7 +375,7 @@ def test_a_hub_that_cannot_be_reached(
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
     option = "--data.corpus" if verb == "fit" else "--corpus"
     message = complaint(verb, arguments(verb, place, f"{option} wmt/wmt14:de-en"), capfd)
-    assert re.search(r"cannot reach the Hugging Face Hub for corpus 'wmt/wmt14' .*`demo`.*SPLIT\.LANG", message)
+    assert re.search(r"corpus wmt/wmt14 .*`demo`.*SPLIT\.LANG", message)
 
 
 def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ def demo_pairs(split: str, *, num_pairs: int | None = None) -> list[DemoPair]:
         num_pairs: How many, for `train` only: fewer are a prefix of more. `DEFAULT_TRAIN_PAIRS` if left out.
     """
     if split not in DEMO_SPLITS:
-        raise UserError(f"the demo corpus has no split {split!r}: choose one of {', '.join(DEMO_SPLITS)}")
+        raise UserError(f"the demo corpus has no split {split!r}: it has {', '.join(DEMO_SPLITS)}")
     if num_pairs is None:
         num_pairs = _NUM_PAIRS[split]
     elif split != "train":
