@@ -1,13 +1,13 @@
-"""Scaled dot-product attention and its multi-head form (sections 3.2.1, 3.2.2).
+"""Scaled dot-product attention and its multi-head form (section 3.2.1, section 3.2.2, figure 2).
 
-How queries, keys and values become an output is a function handed in (`Attend`): the fast one for training and
-translating, `WeightRecorder` for looking at the weights. A test holds them equal.
-
-Legend: B batch, S source length, L query length, M key length, D d_model, H heads, K head dimension d_k or d_v.
+Legend: B batch, S source length, T target length, L query length, M key length, N rows (batch x beams), D d_model,
+H heads, K head dimension d_k or d_v, X = H K.
 """
 
-from collections.abc import Callable, Container
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,17 +15,38 @@ from torch import Tensor, nn
 
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
-from lit_transformer.model.positions import Positions
 
-Attend = Callable[[Tensor, Tensor, Tensor, Mask], Tensor]
-"""(query BHLK, key BHMK, value BHMK, mask) -> BHLK."""
+Rotation = Callable[[Tensor], Tensor]
+"""What a position scheme does to queries and keys: BHLK -> BHLK."""
 
 
 class KeysValues(NamedTuple):
-    """What attention looks at, by head."""
+    """What attention attends to, by head."""
 
     key_BHMK: Tensor
     value_BHMK: Tensor
+
+    def take(self, row_N: Tensor) -> Self:
+        """The keys and values of these rows."""
+        return type(self)(self.key_BHMK.index_select(0, row_N), self.value_BHMK.index_select(0, row_N))
+
+
+Cache = dict[nn.Module, KeysValues]
+"""Keys and values of the positions so far, by the self-attention that made them."""
+
+
+class Source(NamedTuple):
+    """What the decoder attends to, computed once per sentence."""
+
+    keys_values: dict[nn.Module, KeysValues]
+    """By the cross-attention that made them."""
+    mask: Mask
+    """Which source positions exist."""
+
+    def take(self, sentence_B: Tensor) -> Self:
+        """The source of these sentences."""
+        taken = {attention: of_one.take(sentence_B) for attention, of_one in self.keys_values.items()}
+        return type(self)(taken, self.mask.take(sentence_B))
 
 
 def attention_weights(query_BHLK: Tensor, key_BHMK: Tensor, mask: Mask) -> Tensor:
@@ -38,7 +59,7 @@ def attention_weights(query_BHLK: Tensor, key_BHMK: Tensor, mask: Mask) -> Tenso
 
 
 def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
-    """Equation (1) by the fastest way that the device has: the fused kernel, but on CPUs.
+    """Equation (1) in the fastest way that the device has: the fused kernel, except on CPUs.
 
     On CPUs, for sentences, the fused kernel's backward pass takes 8 times as long as equation (1) written out in
     bfloat16, as long in float32, and 5 times as long for one query.
@@ -51,7 +72,7 @@ def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask)
 def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
     """Equation (1) by PyTorch's fused kernel, which is fastest without a mask tensor."""
     length, keys = query_BHLK.shape[2], key_BHMK.shape[2]
-    # `is_causal` counts positions from the start, so it is right for equal lengths only (pytorch #108108).
+    # `is_causal` counts positions from the start, so it is right only for equal lengths (pytorch #108108).
     if mask.only_causal and length == keys:
         return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, is_causal=True)
     bias = mask.bias(length, keys, query_BHLK.device)
@@ -60,27 +81,11 @@ def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, ma
     return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, attn_mask=bias)
 
 
-class WeightRecorder:
-    """An `Attend` that also keeps the weights of chosen calls; the others take the fast way and leave nothing.
+class ScaledDotProductAttention(nn.Module):
+    """Figure 2 (left). It is a module, so that a hook can see what every layer computes (`record_weights`)."""
 
-    Args:
-        calls: Numbers of the calls whose weights are kept, from 0; all when left out.
-    """
-
-    def __init__(self, calls: Container[int] | None = None) -> None:
-        self.weights: dict[int, Tensor] = {}
-        """B x H x L x M by the number of the call."""
-        self._calls = calls
-        self._num_calls = 0
-
-    def __call__(self, query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
-        call = self._num_calls
-        self._num_calls += 1
-        if self._calls is not None and call not in self._calls:
-            return attend(query_BHLK, key_BHMK, value_BHMK, mask)
-        weight_BHLM = attention_weights(query_BHLK, key_BHMK, mask)
-        self.weights[call] = weight_BHLM
-        return weight_BHLM.to(value_BHMK.dtype) @ value_BHMK
+    def forward(self, query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
+        return attend(query_BHLK, key_BHMK, value_BHMK, mask)
 
 
 def split_heads(states_BLX: Tensor, num_heads: int) -> Tensor:
@@ -94,7 +99,7 @@ def merge_heads(heads_BHLK: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of a sequence to itself (section 3.2.2).
+    """Multi-head attention of a sequence to itself (section 3.2.2, figure 2).
 
     The projections W^Q, W^K, W^V of all heads lie in one matrix, in this order, so that one product makes them all.
     """
@@ -104,29 +109,33 @@ class SelfAttention(nn.Module):
         self.num_heads = config.num_heads
         self.sizes = [config.num_heads * size for size in (config.key_size, config.key_size, config.value_size)]
         self.query_key_value = nn.Linear(config.d_model, sum(self.sizes), bias=False)
+        self.scaled_dot_product = ScaledDotProductAttention()
         self.output = nn.Linear(self.sizes[2], config.d_model, bias=False)
         for weight in self.query_key_value.weight.split(self.sizes):
             nn.init.xavier_uniform_(weight)
         nn.init.xavier_uniform_(self.output.weight)
 
-    def forward(self, states_BLD: Tensor, mask: Mask, positions: Positions, attend: Attend) -> Tensor:
-        query_BHLK, key_BHLK, value_BHLK = self._project(states_BLD, positions, start=0)
-        return self.output(merge_heads(attend(query_BHLK, key_BHLK, value_BHLK, mask)))
+    def forward(
+        self, states_BLD: Tensor, mask: Mask, *, rotate: Rotation | None = None, cache: Cache | None = None
+    ) -> Tensor:
+        """Attends to the given positions and to those in the cache, which come before them.
 
-    def step(
-        self, states_N1D: Tensor, past: KeysValues, mask: Mask, positions: Positions, attend: Attend
-    ) -> tuple[Tensor, KeysValues]:
-        """One more position after `past`; returns the output and the past with this position in it."""
-        query_NH1K, key_NH1K, value_NH1K = self._project(states_N1D, positions, start=past.key_BHMK.shape[2])
-        present = KeysValues(
-            torch.cat([past.key_BHMK, key_NH1K], dim=2), torch.cat([past.value_BHMK, value_NH1K], dim=2)
-        )
-        return self.output(merge_heads(attend(query_NH1K, *present, mask))), present
-
-    def _project(self, states_BLD: Tensor, positions: Positions, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        Args:
+            states_BLD: The states that attend to each other.
+            mask: Who may attend to whom.
+            rotate: What the position scheme does to queries and keys.
+            cache: Keys and values of earlier positions; those of `states_BLD` are appended.
+        """
         parts = self.query_key_value(states_BLD).split(self.sizes, dim=-1)
-        query_BHLK, key_BHLK, value_BHLK = (split_heads(part, self.num_heads) for part in parts)
-        return positions.rotate(query_BHLK, start), positions.rotate(key_BHLK, start), value_BHLK
+        query_BHLK, key_BHMK, value_BHMK = (split_heads(part, self.num_heads) for part in parts)
+        if rotate is not None:
+            query_BHLK, key_BHMK = rotate(query_BHLK), rotate(key_BHMK)
+        if cache is not None:
+            if past := cache.get(self):
+                key_BHMK = torch.cat([past.key_BHMK, key_BHMK], dim=2)
+                value_BHMK = torch.cat([past.value_BHMK, value_BHMK], dim=2)
+            cache[self] = KeysValues(key_BHMK, value_BHMK)
+        return self.output(merge_heads(self.scaled_dot_product(query_BHLK, key_BHMK, value_BHMK, mask)))
 
 
 class CrossAttention(nn.Module):
@@ -138,15 +147,40 @@ class CrossAttention(nn.Module):
         self.sizes = [config.num_heads * size for size in (config.key_size, config.value_size)]
         self.query = nn.Linear(config.d_model, self.sizes[0], bias=False)
         self.key_value = nn.Linear(config.d_model, sum(self.sizes), bias=False)
+        self.scaled_dot_product = ScaledDotProductAttention()
         self.output = nn.Linear(self.sizes[1], config.d_model, bias=False)
         for weight in (self.query.weight, *self.key_value.weight.split(self.sizes), self.output.weight):
             nn.init.xavier_uniform_(weight)
 
     def keys_values(self, memory_BSD: Tensor) -> KeysValues:
-        """Keys and values of the source: the same for every target position, so computed once a sentence."""
+        """Keys and values of the source, which are the same for every target position."""
         key_BSX, value_BSX = self.key_value(memory_BSD).split(self.sizes, dim=-1)
         return KeysValues(split_heads(key_BSX, self.num_heads), split_heads(value_BSX, self.num_heads))
 
-    def forward(self, states_BLD: Tensor, source: KeysValues, mask: Mask, attend: Attend) -> Tensor:
+    def forward(self, states_NTD: Tensor, source: Source) -> Tensor:
+        """Attends to the source. In training a row is a sentence (N = B). In beam search a sentence has several."""
+        keys_values = source.keys_values[self]
+        # The rows of a sentence are queries side by side. So the source's keys are read once and never copied.
+        states_BLD = states_NTD.reshape(len(keys_values.key_BHMK), -1, states_NTD.shape[-1])
         query_BHLK = split_heads(self.query(states_BLD), self.num_heads)
-        return self.output(merge_heads(attend(query_BHLK, *source, mask)))
+        output_BLD = self.output(merge_heads(self.scaled_dot_product(query_BHLK, *keys_values, source.mask)))
+        return output_BLD.reshape(states_NTD.shape)
+
+
+@contextmanager
+def record_weights(attentions: Iterable[SelfAttention | CrossAttention]) -> Iterator[dict[nn.Module, Tensor]]:
+    """Records the weights of these attentions in a `with` block. Others take no memory.
+
+    Yields:
+        The weights that each attention computed last, B x H x L x M.
+    """
+    weights: dict[nn.Module, Tensor] = {}
+
+    def record(attention: nn.Module, _: nn.Module, inputs: tuple[Any, ...], __: Tensor) -> None:
+        query_BHLK, key_BHMK, _value, mask = inputs
+        weights[attention] = attention_weights(query_BHLK, key_BHMK, mask)
+
+    with ExitStack() as hooks:
+        for attention in attentions:
+            hooks.enter_context(attention.scaled_dot_product.register_forward_hook(partial(record, attention)))
+        yield weights

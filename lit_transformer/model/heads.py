@@ -1,5 +1,9 @@
-"""Switching heads off, to see what they are for."""
+"""Switching heads off, to see what they are for.
 
+Legend: D d_model, H heads, K head dimension d_v.
+"""
+
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
@@ -16,7 +20,7 @@ from lit_transformer.model.transformer import Transformer
 class HeadMask:
     """Which heads take part (True): three boolean tensors, layers x heads.
 
-    `mask = HeadMask.all(config)`, then `mask.cross[2, 1] = False` for every head to switch off.
+    Make one with `mask = HeadMask.all(config)` and switch heads off with `mask.cross[layer, head] = False`.
     """
 
     encoder: Tensor
@@ -38,16 +42,16 @@ def with_heads(transformer: Transformer, mask: HeadMask) -> Transformer:
     """A copy of the model in which the heads outside of the mask add nothing to the output of their layer.
 
     A head's output reaches the model through its own columns of W^O (section 3.2.2), and these become zero. The model
-    computes all heads as before, so this shows what a head contributes (Michel et al., 2019) and saves no time.
+    computes all heads as before, so this shows what a head contributes (Michel et al. 2019), but saves no time.
 
     Raises:
-        ValueError: Where the mask is not of the model's layers and heads.
+        ValueError: If the mask has another type or size than the model's layers x heads.
     """
     ablated = deepcopy(transformer)
-    attentions: dict[str, list[SelfAttention | CrossAttention]] = {
-        "encoder": [layer.self_attention for layer in ablated.encoder],
-        "decoder": [layer.self_attention for layer in ablated.decoder],
-        "cross": [layer.cross_attention for layer in ablated.decoder],
+    attentions: dict[str, Sequence[SelfAttention | CrossAttention]] = {
+        "encoder": ablated.encoder.self_attentions,
+        "decoder": ablated.decoder.self_attentions,
+        "cross": ablated.decoder.cross_attentions,
     }
     size = transformer.config.num_layers, transformer.config.num_heads
     for (kind, layers), keep in zip(attentions.items(), (mask.encoder, mask.decoder, mask.cross), strict=True):
@@ -57,7 +61,7 @@ def with_heads(transformer: Transformer, mask: HeadMask) -> Transformer:
                 f"{size[0]} layers x {size[1]} heads (HeadMask.all makes it)"
             )
         for attention, keep_H in zip(layers, keep, strict=True):
-            # D x (H K): the same order in which `merge_heads` lays the heads side by side.
+            # D x (H K): `merge_heads` lays the heads side by side in this order.
             heads_DHK = attention.output.weight.unflatten(1, (size[1], -1))
             heads_DHK[:, ~keep_H.to(heads_DHK.device)] = 0.0
     return ablated

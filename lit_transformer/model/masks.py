@@ -4,7 +4,7 @@ Legend: B batch, H heads, L query length, M key length.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Self
 
@@ -21,47 +21,75 @@ class Mask:
     """
 
     causal: bool = False
-    """Whether a query may attend to keys at its own position and before it only."""
+    """Whether a query may attend only to keys at its own position and before it."""
+    window: int | None = None
+    """A query may attend only to keys that are fewer than this many positions away. None if there is no limit."""
     keys_BM: Tensor | None = None
-    """True where there is a key, False at padding. None if there is known to be no padding."""
+    """True where there is a key, False at padding, to which only the padding itself may attend. None if there is known
+    to be no padding."""
+    segments_BM: Tensor | None = None
+    """The number of the sequence that each key belongs to, if several are packed in a row. They do not mix."""
     distance_bias: Callable[[Tensor], Tensor] | None = None
     """Maps query position minus key position, L x M, to what is added to the scores, H x L x M."""
     _biases: dict[tuple[int, int], Tensor | None] = field(default_factory=dict, init=False, repr=False)
-    """The additive forms made so far: all layers share them."""
+    """The additive forms made so far, which all layers share."""
 
     @property
     def only_causal(self) -> bool:
         """Whether the mask is causal and nothing else, which fused kernels apply without a mask tensor."""
-        return self.causal and self.keys_BM is None and self.distance_bias is None
+        others = (self.window, self.keys_BM, self.segments_BM, self.distance_bias)
+        return self.causal and all(other is None for other in others)
 
     def bias(self, length: int, keys: int, device: torch.device) -> Tensor | None:
-        """The additive form in float32, broadcastable to B x H x L x M; None if every query may attend to every key.
+        """The additive form in float32, broadcastable to B x H x L x M.
 
         Args:
             length: L.
             keys: M, at least L.
             device: Where the scores are.
+
+        Returns:
+            What is added to the scores, or None if nothing is.
         """
         if (length, keys) not in self._biases:
-            parts = self._parts(length, keys, device)
-            self._biases[length, keys] = reduce(torch.add, parts) if parts else None
+            self._biases[length, keys] = self._make_bias(length, keys, device)
         return self._biases[length, keys]
-
-    def _parts(self, length: int, keys: int, device: torch.device) -> list[Tensor]:
-        parts = []
-        if self.keys_BM is not None:
-            nothing_BM = torch.zeros(self.keys_BM.shape, dtype=torch.float32, device=device)
-            parts.append(nothing_BM.masked_fill_(~self.keys_BM, float("-inf"))[:, None, None])
-        if self.causal and length > 1:  # the last position may attend to all keys
-            future_LM = torch.full((length, keys), float("-inf"), dtype=torch.float32, device=device)
-            parts.append(future_LM.triu_(keys - length + 1))
-        if self.distance_bias is not None:
-            query_L = torch.arange(keys - length, keys, dtype=torch.float32, device=device)
-            key_M = torch.arange(keys, dtype=torch.float32, device=device)
-            parts.append(self.distance_bias(query_L[:, None] - key_M))
-        return parts
 
     def take(self, row_B: Tensor) -> Self:
         """The mask of these rows of the batch."""
-        keys_BM = None if self.keys_BM is None else self.keys_BM[row_B]
-        return type(self)(causal=self.causal, keys_BM=keys_BM, distance_bias=self.distance_bias)
+        keys_BM, segments_BM = (rows if rows is None else rows[row_B] for rows in (self.keys_BM, self.segments_BM))
+        return replace(self, keys_BM=keys_BM, segments_BM=segments_BM)
+
+    def _make_bias(self, length: int, keys: int, device: torch.device) -> Tensor | None:
+        bias = None
+        if allowed := self._conditions(length, keys, device):
+            forbidden = ~reduce(torch.logical_and, allowed)
+            bias = torch.zeros(forbidden.shape, device=device).masked_fill_(forbidden, float("-inf"))
+        if self.distance_bias is not None:
+            distance_bias_HLM = self.distance_bias(_distances(length, keys, device))
+            bias = distance_bias_HLM if bias is None else bias + distance_bias_HLM
+        return bias
+
+    def _conditions(self, length: int, keys: int, device: torch.device) -> list[Tensor]:
+        """Booleans that must all be true where a query may attend to a key, broadcastable to B x H x L x M."""
+        conditions = []
+        if self.keys_BM is not None:
+            exists_B1LM = self.keys_BM[:, None, None]
+            if self.causal or self.window is not None:
+                # Padding attends to itself, because a query without any key would have no weights.
+                exists_B1LM = exists_B1LM | (_distances(length, keys, device) == 0)
+            conditions.append(exists_B1LM)
+        if self.segments_BM is not None:
+            segments_BL = self.segments_BM[:, keys - length :]
+            conditions.append(segments_BL[:, None, :, None] == self.segments_BM[:, None, None])
+        if self.causal and length > 1:  # the last position may attend to all keys
+            conditions.append(_distances(length, keys, device) >= 0)
+        if self.window is not None and keys > self.window:
+            conditions.append(_distances(length, keys, device).abs() < self.window)
+        return conditions
+
+
+def _distances(length: int, keys: int, device: torch.device) -> Tensor:
+    """Query position minus key position, L x M."""
+    query_L = torch.arange(keys - length, keys, dtype=torch.float32, device=device)
+    return query_L[:, None] - torch.arange(keys, dtype=torch.float32, device=device)

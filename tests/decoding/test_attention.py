@@ -18,10 +18,11 @@ from lit_transformer.decoding.attention import Attention
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.translator import SPECIAL_IDS
 from lit_transformer.errors import UserError
-from lit_transformer.model.attention import WeightRecorder
+from lit_transformer.model.attention import record_weights
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.heads import HeadMask
-from lit_transformer.model.transformer import DecoderState, Transformer
+from lit_transformer.model.stack import DecoderState
+from lit_transformer.model.transformer import Transformer
 
 KNOWN = demo_pairs("train", num_pairs=31)
 STRANGE = [pair.english for pair in demo_pairs("test")[:13]]
@@ -120,13 +121,16 @@ def test_maps_are_what_the_steps_of_beam_search_computed(
     transformer, seen = translator.transformer, dict[tuple[int, ...], Seen]()
 
     def step(token_N: Tensor, watched: Watched) -> tuple[Tensor, Watched]:
-        recorder = WeightRecorder()
-        logits_NV, state = transformer.step(token_N, watched.state, recorder)
+        in_self, in_cross = transformer.decoder.self_attentions, transformer.decoder.cross_attentions
+        with record_weights([*in_self, *in_cross]) as weights:
+            logits_NV, state = transformer.step(token_N, watched.state)
         said = [(*before, int(token)) for before, token in zip(watched.said, token_N, strict=True)]
-        weights = list(recorder.weights.values())
         for row, pieces in enumerate(said):
             # The beams are queries of one sentence in cross-attention and rows in self-attention.
-            seen[pieces] = Seen([w[row, :, 0] for w in weights[0::2]], [w[0, :, row] for w in weights[1::2]])
+            seen[pieces] = Seen(
+                [weights[attention][row, :, 0] for attention in in_self],
+                [weights[attention][0, :, row] for attention in in_cross],
+            )
         return logits_NV, Watched(state, said)
 
     [source] = tokenizer.encode([STRANGE[0]])

@@ -10,7 +10,7 @@ from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.model.layers import DecoderLayer, EncoderLayer
+from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
 
 B, S, V, MAX_LENGTH, NUM_STEPS = 13, 11, 31, 43, 100
@@ -73,11 +73,11 @@ def marian(ours: Transformer) -> MarianMTModel:
     with torch.no_grad():
         theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
         theirs.tie_weights()
-        for side, our_layers in ((theirs.model.encoder, ours.encoder), (theirs.model.decoder, ours.decoder)):
+        for side, our_stack in ((theirs.model.encoder, ours.encoder), (theirs.model.decoder, ours.decoder)):
             # Theirs has the sines in the first half and the cosines in the second, ours by turns.
             halves = side.embed_positions.weight.clone().unflatten(1, (2, -1))
             side.embed_positions.weight.copy_(halves.transpose(1, 2).flatten(1))
-            for layer, our_layer in zip(side.layers, our_layers, strict=True):
+            for layer, our_layer in zip(side.layers, our_stack.layers, strict=True):
                 copy_layer(layer, our_layer)
     return theirs
 
@@ -89,11 +89,11 @@ def copy_attention(theirs: nn.Module, projections: Tensor, output: Tensor) -> No
         linear.bias.zero_()
 
 
-def copy_layer(theirs: nn.Module, ours: EncoderLayer | DecoderLayer) -> None:
+def copy_layer(theirs: nn.Module, ours: Layer) -> None:
     attention = ours.self_attention
     copy_attention(theirs.self_attn, attention.query_key_value.weight, attention.output.weight)
     theirs.self_attn_layer_norm.load_state_dict(ours.self_attention_norm.norm.state_dict())
-    if isinstance(ours, DecoderLayer):
+    if hasattr(theirs, "encoder_attn"):
         cross = ours.cross_attention
         weights = torch.cat([cross.query.weight, cross.key_value.weight])
         copy_attention(theirs.encoder_attn, weights, cross.output.weight)

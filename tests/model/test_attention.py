@@ -6,10 +6,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lit_transformer.model.attention import CrossAttention, SelfAttention, WeightRecorder, attend, fused_attention
+from lit_transformer.model.attention import (
+    Cache,
+    CrossAttention,
+    SelfAttention,
+    Source,
+    attend,
+    attention_weights,
+    fused_attention,
+    record_weights,
+)
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
-from lit_transformer.model.positions import Positions
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -25,12 +33,22 @@ def keys() -> Tensor:
 def masks() -> dict[str, tuple[Mask, Tensor | None]]:
     """Masks, and the same as the booleans that PyTorch takes."""
     keys_BM, causal_LM = keys(), torch.ones(L, M, dtype=torch.bool).tril(M - L)
+    own_LM = torch.eye(M, dtype=torch.bool)[-L:]
+    segments_BM = torch.tensor([0, 0, 0, 1, 1, 1, 1]).expand(B, M)
+    segments_LM = torch.tensor([[1, 1, 1, 0, 0, 0, 0], *[[0, 0, 0, 1, 1, 1, 1]] * 4], dtype=torch.bool)
     return {
         "none": (Mask(), None),
         "padding": (Mask(keys_BM=keys_BM), keys_BM[:, None, None]),
         "causal": (Mask(causal=True), causal_LM),
-        "causal and padding": (Mask(causal=True, keys_BM=keys_BM), causal_LM & keys_BM[:, None, None]),
+        "causal and padding": (Mask(causal=True, keys_BM=keys_BM), causal_LM & (keys_BM[:, None, None] | own_LM)),
+        "window": (Mask(causal=True, window=3), causal_LM.triu(M - L - 2)),
+        "packed": (Mask(segments_BM=segments_BM), segments_LM),
     }
+
+
+def explicit_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
+    """By the weights that `record_weights` records."""
+    return attention_weights(query_BHLK, key_BHMK, mask) @ value_BHMK
 
 
 @pytest.mark.parametrize("name", list(masks()))
@@ -43,7 +61,7 @@ def test_every_path_of_attention_equals_pytorch_s(name: str) -> None:
     expected = F.scaled_dot_product_attention(*inputs, attn_mask=may)
     upstream = torch.randn_like(expected)
     expected_grads = torch.autograd.grad(expected, inputs, upstream)
-    for path in (attend, WeightRecorder(), fused_attention):
+    for path in (attend, explicit_attention, fused_attention):
         output = path(*inputs, mask)
         torch.testing.assert_close(output, expected, rtol=0.0, atol=1e-12)
         for grad, expected_grad in zip(torch.autograd.grad(output, inputs, upstream), expected_grads, strict=True):
@@ -75,6 +93,7 @@ def test_the_fused_kernel_gets_no_tensor_where_it_needs_none() -> None:
         (square[:, :, 1:], Mask(causal=True), (True, False)),
         (square, Mask(keys_BM=everywhere), (True, False)),
         (square, Mask(causal=True, keys_BM=everywhere), (True, False)),
+        (square, Mask(causal=True, window=2), (True, False)),
     ):
         with Kernels() as kernels:
             fused_attention(query, square, square, mask)
@@ -94,13 +113,13 @@ def test_self_attention_and_its_weights_equal_multihead_attention() -> None:
     ours = SelfAttention(config).double()
     theirs = oracle(ours.query_key_value.weight, ours.output.weight)
     states_BLD = torch.randn(B, M, D, dtype=torch.float64)
-    recorder = WeightRecorder()
-    output_BLD = ours(states_BLD, Mask(keys_BM=keys()), Positions(), recorder)
+    with record_weights([ours]) as weights:
+        output_BLD = ours(states_BLD, Mask(keys_BM=keys()))
     expected_BLD, expected_weights = theirs(
         states_BLD, states_BLD, states_BLD, key_padding_mask=~keys(), average_attn_weights=False
     )
     torch.testing.assert_close(output_BLD, expected_BLD, rtol=0.0, atol=1e-12)
-    torch.testing.assert_close(recorder.weights, {0: expected_weights}, rtol=0.0, atol=1e-12)
+    torch.testing.assert_close(weights, {ours: expected_weights}, rtol=0.0, atol=1e-12)
 
 
 def test_cross_attention_equals_multihead_attention() -> None:
@@ -108,9 +127,53 @@ def test_cross_attention_equals_multihead_attention() -> None:
     ours = CrossAttention(config).double()
     theirs = oracle(torch.cat([ours.query.weight, ours.key_value.weight]), ours.output.weight)
     states_BLD, memory_BMD = torch.randn(B, L, D).double(), torch.randn(B, M, D).double()
-    output_BLD = ours(states_BLD, ours.keys_values(memory_BMD), Mask(keys_BM=keys()), attend)
+    output_BLD = ours(states_BLD, Source({ours: ours.keys_values(memory_BMD)}, Mask(keys_BM=keys())))
     expected_BLD, _ = theirs(states_BLD, memory_BMD, memory_BMD, key_padding_mask=~keys())
     torch.testing.assert_close(output_BLD, expected_BLD, rtol=0.0, atol=1e-12)
+
+
+def test_weights_are_recorded_by_the_attention_that_made_them_and_only_in_the_block() -> None:
+    """In whatever order they are called, and the last call of each."""
+    config = TransformerConfig(d_model=D, num_heads=H)
+    first, second, third = (SelfAttention(config) for _ in range(3))
+    states_BLD, other_BLD = torch.randn(B, L, D), torch.randn(B, L, D)
+    with record_weights([first, second]) as weights:
+        for attention, states in ((second, other_BLD), (third, states_BLD), (first, states_BLD), (second, states_BLD)):
+            attention(states, Mask())
+    assert weights.keys() == {first, second}
+    recorded = dict(weights)
+    first(other_BLD, Mask())
+    assert weights[first] is recorded[first], "the block is over"
+    for attention in (first, second):
+        query, key, _ = attention.query_key_value(states_BLD).unflatten(-1, (3, H, K)).permute(2, 0, 3, 1, 4)
+        torch.testing.assert_close(weights[attention], (query @ key.mT / math.sqrt(K)).softmax(dim=-1))
+
+
+def test_a_cache_holds_the_keys_and_values_of_each_attention() -> None:
+    config = TransformerConfig(d_model=D, num_heads=H)
+    first, second = SelfAttention(config), SelfAttention(config)
+    states_BLD = torch.randn(B, L, D)
+    cache: Cache = {}
+    outputs = [
+        (first(part_BLD, Mask(causal=True), cache=cache), second(part_BLD, Mask(causal=True), cache=cache))
+        for part_BLD in states_BLD.split([2, 1, 2], dim=1)
+    ]
+    for attention, parts in zip((first, second), zip(*outputs, strict=True), strict=True):
+        torch.testing.assert_close(torch.cat(parts, dim=1), attention(states_BLD, Mask(causal=True)))
+        assert cache[attention].key_BHMK.shape == cache[attention].value_BHMK.shape == (B, H, L, K)
+
+
+def test_the_rows_of_a_sentence_share_its_source() -> None:
+    beams = 4
+    cross = CrossAttention(TransformerConfig(d_model=D, num_heads=H)).double()
+    memory_BMD, states_NLD = torch.randn(B, M, D).double(), torch.randn(B * beams, L, D).double()
+    mask = Mask(keys_BM=keys())
+    output_NLD = cross(states_NLD, Source({cross: cross.keys_values(memory_BMD)}, mask))
+    copied = Source(
+        {cross: cross.keys_values(memory_BMD.repeat_interleave(beams, dim=0))},
+        Mask(keys_BM=keys().repeat_interleave(beams, dim=0)),
+    )
+    torch.testing.assert_close(output_NLD, cross(states_NLD, copied), rtol=0.0, atol=1e-12)
 
 
 def test_query_and_value_heads_have_widths_of_their_own() -> None:
@@ -124,7 +187,7 @@ def test_query_and_value_heads_have_widths_of_their_own() -> None:
         score_LM = (states_LD @ query[keys].T) @ (states_LD @ key[keys].T).T / math.sqrt(key_size)
         heads.append(score_LM.softmax(dim=-1) @ (states_LD @ value[values].T))
     expected_LD = torch.cat(heads, dim=-1) @ ours.output.weight.T
-    torch.testing.assert_close(ours(states_LD[None], Mask(), Positions(), attend)[0], expected_LD, rtol=0.0, atol=1e-12)
+    torch.testing.assert_close(ours(states_LD[None], Mask())[0], expected_LD, rtol=0.0, atol=1e-12)
 
 
 def test_every_projection_is_initialised_by_its_own_fans() -> None:

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lit_transformer.model.attention import attend
+from lit_transformer.model.attention import CrossAttention, SelfAttention
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.heads import HeadMask, with_heads
-from lit_transformer.model.masks import Mask
 from lit_transformer.model.transformer import Transformer
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -28,26 +27,24 @@ def random_mask() -> HeadMask:
     return HeadMask(*(torch.rand(size) < 0.5 for _ in range(3)))
 
 
-class Masked:
-    """An `Attend` that multiplies the output of every head by its mask, in the order of the calls."""
-
-    def __init__(self, masks_H: list[Tensor]) -> None:
-        self.masks_H = iter(masks_H)
-
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-        return attend(query, key, value, mask) * next(self.masks_H)[:, None, None]
+def keep_heads(attention: SelfAttention | CrossAttention, keep_H: Tensor) -> None:
+    """Multiply the output of every head by 1 or 0."""
+    attention.scaled_dot_product.register_forward_hook(lambda _module, _inputs, output: output * keep_H[:, None, None])
 
 
 def test_a_head_that_is_off_adds_nothing() -> None:
     transformer, mask = make(), random_mask()
     source_BS, target_BT = torch.randint(1, V, (B, S)), torch.randint(1, V, (B, T))
-    memory = transformer.encode(source_BS, Masked(list(mask.encoder)))
-    by_layer = zip(mask.decoder, mask.cross, strict=True)
-    decoder = Masked([keep_H for layer in by_layer for keep_H in layer])
-    expected = transformer.logits(transformer.decode(target_BT, memory, decoder))
-    logits = with_heads(transformer, mask)(source_BS, target_BT)
-    torch.testing.assert_close(logits, expected, rtol=0.0, atol=1e-12)
-    assert (logits - transformer(source_BS, target_BT)).abs().max() > 0.1
+    whole, logits = transformer(source_BS, target_BT), with_heads(transformer, mask)(source_BS, target_BT)
+    for attentions, keep in (
+        (transformer.encoder.self_attentions, mask.encoder),
+        (transformer.decoder.self_attentions, mask.decoder),
+        (transformer.decoder.cross_attentions, mask.cross),
+    ):
+        for attention, keep_H in zip(attentions, keep, strict=True):
+            keep_heads(attention, keep_H)
+    torch.testing.assert_close(logits, transformer(source_BS, target_BT), rtol=0.0, atol=1e-12)
+    assert (logits - whole).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "cross"])

@@ -1,11 +1,12 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from lit_transformer.errors import UserError
-from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.config import PositionScheme, TransformerConfig
+from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import (
     AlibiPositions,
     LearnedPositions,
@@ -17,6 +18,11 @@ from lit_transformer.model.positions import (
 )
 
 CPU = torch.device("cpu")
+
+
+def positions_from(start: int, length: int) -> Tensor:
+    """`length` positions from `start`, 1 x L."""
+    return torch.arange(start, start + length)[None]
 
 
 def assert_depends_on_distance_only(score_LM: Tensor) -> None:
@@ -32,9 +38,11 @@ def test_sinusoids_follow_the_formula_of_section_3_5() -> None:
             angle = (start + position) / 10000 ** (dimension / d_model)
             expected[position, dimension] = math.sin(angle)
             expected[position, dimension + 1] = math.cos(angle)
-    torch.testing.assert_close(sinusoids(start, length, d_model, CPU).double(), expected, rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(
+        sinusoids(positions_from(start, length)[0], d_model).double(), expected, rtol=0.0, atol=1e-5
+    )
     states_BLD = torch.randn(3, length, d_model)
-    added_BLD = SinusoidalPositions().embed(states_BLD, start) - states_BLD
+    added_BLD = SinusoidalPositions().embed(states_BLD, positions_from(start, length)) - states_BLD
     torch.testing.assert_close(added_BLD.double(), expected.expand(3, -1, -1), rtol=0.0, atol=1e-5)
 
 
@@ -42,21 +50,21 @@ def test_learned_positions_add_one_row_of_the_table_a_position() -> None:
     positions = LearnedPositions(5, max_positions=13)
     states_BLD = torch.randn(3, 7, 5)
     expected = positions.table(torch.arange(6, 13))
-    torch.testing.assert_close(positions.embed(states_BLD, 6) - states_BLD, expected.expand(3, -1, -1))
-    with pytest.raises(UserError, match=r"a sequence of 14 pieces is longer than transformer.max_positions 13"):
-        positions.embed(states_BLD, 7)
+    added_BLD = positions.embed(states_BLD, positions_from(6, 7)) - states_BLD
+    torch.testing.assert_close(added_BLD, expected.expand(3, -1, -1))
+    assert positions.longest == 13
 
 
 def test_rotary_scores_depend_on_distance_only() -> None:
     length, size = 13, 10
     query_K, key_K = torch.randn(2, size)
-    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), 0)[0]
-    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), 0)[0]
+    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), positions_from(0, length))[0]
+    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), positions_from(0, length))[0]
     score_LM = (query_HLK @ key_HLK.transpose(-1, -2))[0]
     assert_depends_on_distance_only(score_LM)
     # Far from the start as well, which is what decoding asks for.
-    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), 1009)[0]
-    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), 1009)[0]
+    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), positions_from(1009, length))[0]
+    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), positions_from(1009, length))[0]
     torch.testing.assert_close((query_HLK @ key_HLK.transpose(-1, -2))[0], score_LM, rtol=0.0, atol=1e-3)
 
 
@@ -68,7 +76,9 @@ def test_rotary_turns_pairs_by_the_angles_of_the_paper() -> None:
         [[(start + position) * 10000 ** (-2 * pair / size) for pair in range(size // 2)] for position in range(length)]
     )
     expected = torch.view_as_real(complex_BHLK * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
-    torch.testing.assert_close(RotaryPositions().rotate(heads_BHLK, start), expected, rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(
+        RotaryPositions().rotate(heads_BHLK, positions_from(start, length)), expected, rtol=0.0, atol=1e-5
+    )
 
 
 def test_alibi_slopes_are_those_of_the_paper() -> None:
@@ -83,7 +93,7 @@ def test_alibi_slopes_are_those_of_the_paper() -> None:
 
 def test_alibi_bias_is_minus_slope_times_distance_wherever_the_queries_begin() -> None:
     length, num_heads = 7, 3
-    mask = AlibiPositions(num_heads).mask(causal=False)
+    mask = AlibiPositions(num_heads).add_bias(Mask())
     bias_HLM = mask.bias(length, length, CPU)
     assert bias_HLM is not None
     for head, slope in enumerate(alibi_slopes(num_heads, CPU).tolist()):
@@ -93,15 +103,37 @@ def test_alibi_bias_is_minus_slope_times_distance_wherever_the_queries_begin() -
     torch.testing.assert_close(mask.bias(1, length, CPU), bias_HLM[:, -1:])
 
 
-@pytest.mark.parametrize("scheme", ["sinusoidal", "learned", "rotary", "alibi", "none"])
-def test_each_scheme_acts_in_its_own_place_only(scheme: str) -> None:
-    config = TransformerConfig(d_model=22, num_heads=1, positions=scheme)  # type: ignore[arg-type]
+def test_alibi_keeps_the_rest_of_the_mask() -> None:
+    mask = Mask(causal=True, window=3, keys_BM=torch.ones(2, 5, dtype=torch.bool))
+    biased = AlibiPositions(3).add_bias(mask)
+    assert (biased.causal, biased.window, biased.keys_BM) == (mask.causal, mask.window, mask.keys_BM)
+
+
+@pytest.mark.parametrize("scheme", get_args(PositionScheme))
+def test_rows_may_have_positions_of_their_own(scheme: PositionScheme) -> None:
+    """Each row is as it is alone."""
+    positions = make_positions(TransformerConfig(d_model=22, num_heads=1, positions=scheme))
+    vectors_BLD, heads_BHLK = torch.randn(2, 5, 22), torch.randn(2, 3, 5, 22)
+    position_BL = torch.tensor([[0, 1, 2, 0, 1], [0, 0, 1, 2, 3]])
+    for row in range(2):
+        alone_L = position_BL[row : row + 1]
+        torch.testing.assert_close(
+            positions.embed(vectors_BLD, position_BL)[row], positions.embed(vectors_BLD[row : row + 1], alone_L)[0]
+        )
+        torch.testing.assert_close(
+            positions.rotate(heads_BHLK, position_BL)[row], positions.rotate(heads_BHLK[row : row + 1], alone_L)[0]
+        )
+
+
+@pytest.mark.parametrize("scheme", get_args(PositionScheme))
+def test_each_scheme_acts_in_its_own_place_only(scheme: PositionScheme) -> None:
+    config = TransformerConfig(d_model=22, num_heads=1, positions=scheme)
     positions = make_positions(config)
     states, heads = torch.randn(3, 5, 22), torch.randn(3, 1, 5, 22)
     acts = {
-        "embed": not torch.equal(positions.embed(states, 7), states),
-        "rotate": not torch.equal(positions.rotate(heads, 7), heads),
-        "mask": positions.mask(causal=False).bias(5, 5, CPU) is not None,
+        "embed": not torch.equal(positions.embed(states, positions_from(7, 5)), states),
+        "rotate": not torch.equal(positions.rotate(heads, positions_from(7, 5)), heads),
+        "bias": positions.add_bias(Mask()).bias(5, 5, CPU) is not None,
     }
-    place = {"sinusoidal": "embed", "learned": "embed", "rotary": "rotate", "alibi": "mask", "none": None}[scheme]
+    place = {"sinusoidal": "embed", "learned": "embed", "rotary": "rotate", "alibi": "bias", "none": None}[scheme]
     assert acts == {name: name == place for name in acts}

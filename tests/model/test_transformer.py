@@ -1,18 +1,20 @@
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_transformer.model.attention import WeightRecorder, fused_attention
+from lit_transformer.model.attention import attention_weights, fused_attention, record_weights
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
-from lit_transformer.model.layers import DecoderLayer, EncoderLayer
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import sinusoids
 from lit_transformer.model.transformer import Transformer
+from tests.helpers.torch_layers import copy_layer
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -47,28 +49,6 @@ def padded_sentences(length: int) -> Tensor:
     return ids
 
 
-def copy_attention(theirs: nn.MultiheadAttention, in_projections: list[Tensor], output: Tensor) -> None:
-    theirs.in_proj_weight.copy_(torch.cat(in_projections))
-    theirs.out_proj.weight.copy_(output)
-    theirs.in_proj_bias.zero_()
-    theirs.out_proj.bias.zero_()
-
-
-@torch.no_grad()
-def copy_layer(theirs: nn.Module, ours: EncoderLayer | DecoderLayer) -> None:
-    attention = ours.self_attention
-    copy_attention(theirs.self_attn, [attention.query_key_value.weight], attention.output.weight)
-    norms = [ours.self_attention_norm, ours.feed_forward_norm]
-    if isinstance(ours, DecoderLayer):
-        cross = ours.cross_attention
-        copy_attention(theirs.multihead_attn, [cross.query.weight, cross.key_value.weight], cross.output.weight)
-        norms.insert(1, ours.cross_attention_norm)
-    for number, add_norm in enumerate(norms, start=1):
-        theirs.get_submodule(f"norm{number}").load_state_dict(add_norm.norm.state_dict())
-    theirs.linear1.load_state_dict(ours.feed_forward.inner.state_dict())
-    theirs.linear2.load_state_dict(ours.feed_forward.outer.state_dict())
-
-
 def oracle(ours: Transformer) -> nn.Transformer:
     """PyTorch's model with our weights; the final norms are there for pre-norm only, as in ours."""
     config = ours.config
@@ -79,13 +59,13 @@ def oracle(ours: Transformer) -> nn.Transformer:
         "dtype": torch.float64,
     }
     sizes = (config.d_model, config.num_heads, config.d_ff)
-    final = [norm if config.norm == "pre" else None for norm in (ours.encoder_norm, ours.decoder_norm)]
+    final = [norm if config.norm == "pre" else None for norm in (ours.encoder.norm, ours.decoder.norm)]
     encoder_layer = nn.TransformerEncoderLayer(*sizes, **settings)
     encoder = nn.TransformerEncoder(encoder_layer, config.num_layers, final[0], enable_nested_tensor=False)
     decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(*sizes, **settings), config.num_layers, final[1])
     theirs = nn.Transformer(*sizes[:2], custom_encoder=encoder, custom_decoder=decoder, batch_first=True)
     # Only now: the constructor draws all matrices anew.
-    for layers, our_layers in ((encoder.layers, ours.encoder), (decoder.layers, ours.decoder)):
+    for layers, our_layers in ((encoder.layers, ours.encoder.layers), (decoder.layers, ours.decoder.layers)):
         for layer, our_layer in zip(layers, our_layers, strict=True):
             copy_layer(layer, our_layer)
     return theirs
@@ -98,7 +78,7 @@ def test_encoder_and_decoder_equal_torch_nn_transformer(norm: Norm) -> None:
     theirs = oracle(ours)
 
     def embed(token_BL: Tensor) -> Tensor:
-        position_LD = sinusoids(0, token_BL.shape[1], ours.config.d_model, token_BL.device)
+        position_LD = sinusoids(torch.arange(token_BL.shape[1], device=token_BL.device), ours.config.d_model)
         return ours.embedding(token_BL) * ours.config.d_model**0.5 + position_LD
 
     states_BTD = theirs(
@@ -121,6 +101,15 @@ def test_encoder_and_decoder_equal_torch_nn_transformer(norm: Norm) -> None:
     torch.testing.assert_close(grads[names.index("embedding.weight")], expected_grads[0], rtol=0.0, atol=1e-9)
 
 
+def explicit_attention(query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+    return attention_weights(query, key, mask) @ value
+
+
+def by_path(path: Callable[..., Tensor], _module: nn.Module, inputs: tuple[Any, ...], _output: Tensor) -> Tensor:
+    """A forward hook that computes the output in another way."""
+    return path(*inputs)
+
+
 @pytest.mark.parametrize(("precision", "atol"), [("float64", 1e-11), ("float32", 1e-4)])
 @every_variant
 def test_the_paths_of_attention_agree(config: TransformerConfig, precision: str, atol: float) -> None:
@@ -129,14 +118,13 @@ def test_the_paths_of_attention_agree(config: TransformerConfig, precision: str,
     transformer = make(config).to(dtype)
     source_BS, target_BT = padded_sentences(S), sentences(T)
     logits = transformer(source_BS, target_BT)
-    recorder = WeightRecorder()
-    explicit = transformer.logits(transformer.decode(target_BT, transformer.encode(source_BS, recorder), recorder))
     assert logits.dtype == dtype
-    torch.testing.assert_close(explicit, logits, rtol=0.0, atol=atol)
-    assert len(recorder.weights) == 3 * config.num_layers
-    memory = transformer.encode(source_BS, fused_attention)
-    by_kernel = transformer.logits(transformer.decode(target_BT, memory, fused_attention))
-    torch.testing.assert_close(by_kernel, logits, rtol=0.0, atol=atol)
+    attentions = [*transformer.encoder.self_attentions, *transformer.decoder.self_attentions]
+    attentions += transformer.decoder.cross_attentions
+    for path in (explicit_attention, fused_attention):
+        for attention in attentions:
+            attention.scaled_dot_product.register_forward_hook(partial(by_path, path))
+        torch.testing.assert_close(transformer(source_BS, target_BT), logits, rtol=0.0, atol=atol)
 
 
 def test_attention_maps_are_the_weights_by_layer_and_kind() -> None:
@@ -157,10 +145,12 @@ def test_attention_maps_are_the_weights_by_layer_and_kind() -> None:
     for weights in maps.decoder.values():
         assert torch.equal(weights == 0.0, torch.ones(T, T).triu(1).bool().expand_as(weights))
     # The first layer's map of the source is made of the embeddings, by equation (1).
-    states_BSD = transformer.source_positions.embed(transformer.embedding(source_BS) * SMALL.d_model**0.5, 0)
-    recorder = WeightRecorder()
-    transformer.encoder[0].self_attention(states_BSD, Mask(), transformer.source_positions, recorder)
-    torch.testing.assert_close(maps.encoder[0][0], recorder.weights[0][0])
+    scaled_BSD = transformer.embedding(source_BS) * SMALL.d_model**0.5
+    states_BSD = transformer.encoder.positions.embed(scaled_BSD, torch.arange(S)[None])
+    first = transformer.encoder.layers[0].self_attention
+    with record_weights([first]) as recorded:
+        first(states_BSD, Mask())
+    torch.testing.assert_close(maps.encoder[0][0], recorded[first][0])
 
 
 @every_variant

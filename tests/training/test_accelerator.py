@@ -114,7 +114,7 @@ def test_a_device_without_numbers(positions: PositionScheme) -> None:
     results = [
         transformer(source_BS, target_BT),
         logits_NV,
-        *state.past[0],
+        *next(iter(state.cache.values())),
         maps.encoder[0],
         maps.decoder[0],
         maps.cross[0],

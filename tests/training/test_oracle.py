@@ -11,7 +11,7 @@ from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.fit import main
 from lit_transformer.model.transformer import Transformer
 from tests.helpers.runs import D_MODEL, RATE_SCALE, WARMUP_STEPS, arguments, load, make_corpus
-from tests.model.test_transformer import copy_layer
+from tests.helpers.torch_layers import copy_layer
 
 STEPS = 50
 EPSILON = 0.1
@@ -31,8 +31,8 @@ class Oracle(nn.Module):
         # Post-norm has no norm after the last layer (figure 1).
         self.transformer.encoder.norm = self.transformer.decoder.norm = None
         self.embedding = nn.Embedding.from_pretrained(ours.embedding.weight.detach().clone(), freeze=False)
-        for stack, our_layers in ((self.transformer.encoder, ours.encoder), (self.transformer.decoder, ours.decoder)):
-            for layer, our_layer in zip(stack.layers, our_layers, strict=True):
+        for stack, our_stack in ((self.transformer.encoder, ours.encoder), (self.transformer.decoder, ours.decoder)):
+            for layer, our_layer in zip(stack.layers, our_stack.layers, strict=True):
                 copy_layer(layer, our_layer)
         # The paper's projections are plain matrices.
         for name, parameter in self.named_parameters():

@@ -1,0 +1,132 @@
+"""A stack of layers over vectors, whatever they stand for (section 3.1).
+
+Encoder and decoder are stacks. So are a GPT (causal, without a source), a BERT (both ways) and a ViT (over patches).
+A stack knows no tokens.
+
+Legend: B batch, L length, S source length, N rows (batch x beams), D d_model.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from lit_transformer.errors import UserError
+from lit_transformer.model.attention import Cache, CrossAttention, KeysValues, SelfAttention, Source
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.dropout import Dropout
+from lit_transformer.model.layers import Layer
+from lit_transformer.model.masks import Mask
+from lit_transformer.model.positions import Positions
+
+
+class Memory(NamedTuple):
+    """The encoder's result."""
+
+    states_BSD: Tensor
+    mask: Mask
+    """Which source positions exist."""
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """What decoding has to remember. The rows of one sentence lie side by side."""
+
+    beam_size: int
+    """Rows per sentence."""
+    source: Source | None = None
+    """What cross-attention attends to, by sentence."""
+    cache: Cache = field(default_factory=dict)
+    """Keys and values of the positions so far, by row."""
+
+    def reorder(self, row_N: Tensor) -> Self:
+        """Row i continues what was row `row_N[i]`, of the same sentence."""
+        return replace(self, cache={attention: past.take(row_N) for attention, past in self.cache.items()})
+
+    def keep(self, sentence_B: Tensor) -> Self:
+        """Only these sentences continue, with all their rows."""
+        beams = torch.arange(self.beam_size, device=sentence_B.device)
+        row_N = (sentence_B[:, None] * self.beam_size + beams).flatten()
+        return replace(self.reorder(row_N), source=self.source and self.source.take(sentence_B))
+
+
+class Stack(nn.Module):
+    """`num_layers` layers over vectors and their positions, with a final norm if the layers are pre-norm.
+
+    Args:
+        config: The architecture.
+        positions: How the stack learns of order (`make_positions`).
+        attends_to_source: Whether every layer has cross-attention, as in the decoder.
+    """
+
+    def __init__(self, config: TransformerConfig, positions: Positions, *, attends_to_source: bool = False) -> None:
+        super().__init__()
+        self.attends_to_source = attends_to_source
+        self.positions = positions
+        self.dropout = Dropout(config.dropout)
+        layers = nn.ModuleList(Layer(config, attends_to_source=attends_to_source) for _ in range(config.num_layers))
+        self.layers = cast("list[Layer]", layers)
+        # Pre-norm leaves the sum of all sub-layers unnormalized at the top. Post-norm has normalized it already.
+        self.norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
+
+    def forward(
+        self,
+        vectors_BLD: Tensor,
+        mask: Mask,
+        *,
+        positions_BL: Tensor | None = None,
+        cache: Cache | None = None,
+        source: Source | None = None,
+    ) -> Tensor:
+        """The states of all positions after the last layer, B x L x D.
+
+        Args:
+            vectors_BLD: What stands at each position, such as embeddings of tokens.
+            mask: Who may attend to whom.
+            positions_BL: The positions of the vectors, for rows that pack several sequences. Left out, they count on
+                from those in the cache, or from 0.
+            cache: Keys and values of earlier positions; those of `vectors_BLD` are appended. An empty one starts a
+                sequence that goes on in later calls.
+            source: What cross-attention attends to (`read`), for a stack that attends to a source.
+
+        Raises:
+            UserError: If the sequence is longer than learned positions allow.
+        """
+        assert (source is not None) == self.attends_to_source, "a source is given to a stack that attends to one"
+        if positions_BL is None:
+            positions_BL = self._next_positions(vectors_BLD, cache)
+        mask = self.positions.add_bias(mask)
+        rotate = partial(self.positions.rotate, position_BL=positions_BL)
+        states_BLD = self.dropout(self.positions.embed(vectors_BLD, positions_BL))
+        for layer in self.layers:
+            states_BLD = layer(states_BLD, mask, rotate=rotate, cache=cache, source=source)
+        return self.norm(states_BLD)
+
+    def read(self, memory: Memory) -> Source:
+        """The memory as each layer attends to it."""
+        keys_values: dict[nn.Module, KeysValues] = {
+            attention: attention.keys_values(memory.states_BSD) for attention in self.cross_attentions
+        }
+        return Source(keys_values, memory.mask)
+
+    @property
+    def self_attentions(self) -> list[SelfAttention]:
+        """The self-attention of every layer."""
+        return [layer.self_attention for layer in self.layers]
+
+    @property
+    def cross_attentions(self) -> list[CrossAttention]:
+        """The cross-attention of every layer, for a stack that attends to a source."""
+        return [layer.cross_attention for layer in self.layers]
+
+    def _next_positions(self, vectors_BLD: Tensor, cache: Cache | None) -> Tensor:
+        start = cache[self.layers[0].self_attention].key_BHMK.shape[2] if cache else 0
+        end = start + vectors_BLD.shape[1]
+        if self.positions.longest is not None and end > self.positions.longest:
+            raise UserError(
+                f"a sequence of {end} tokens is longer than transformer.max_positions {self.positions.longest}: "
+                "shorten it, or train with more positions or another scheme"
+            )
+        return torch.arange(start, end, device=vectors_BLD.device)[None]
