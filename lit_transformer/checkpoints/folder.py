@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from lit_transformer.checkpoints.format_1 import format_2_weights
 from lit_transformer.checkpoints.trained_model import TrainedModel, build_transformer
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, innermost_reason
@@ -37,7 +38,7 @@ VOCABULARY_FILE = "sentencepiece.model"
 CARD_FILE = "README.md"
 MODEL_FOLDER_FILES = (CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, CARD_FILE)
 MODEL_TYPE = "lit_transformer"
-FORMAT = 1
+FORMAT = 2
 _ARCHITECTURE = [field.name for field in fields(TransformerConfig)]
 _FIELDS: dict[str, type] = {
     "model_type": str,
@@ -92,6 +93,8 @@ def load_model_folder(folder: Path) -> TrainedModel:
     config = _read_config(folder / CONFIG_FILE)
     tokenizer = Tokenizer.from_file(folder / VOCABULARY_FILE)
     weights = _read_weights(folder / WEIGHTS_FILE)
+    if config["format"] == 1:
+        weights = format_2_weights(weights)
     architecture = {name: config[name] for name in _ARCHITECTURE}
     transformer = build_transformer(architecture, weights, vocab_size=tokenizer.vocab_size, path=folder)
     return TrainedModel(transformer, tokenizer, config["source"], config["target"], config["step"], folder)
@@ -132,9 +135,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not JSON: {innermost_reason(error)}; copy the folder again") from error
     if not isinstance(config, dict) or config.get("model_type") != MODEL_TYPE:
         raise UserError(f"{path} is not of model_type {MODEL_TYPE!r}, so another program wrote it: give another model")
-    if config.get("format") != FORMAT:
+    if config.get("format") not in (1, FORMAT):
         raise UserError(
-            f"{path} has format {config.get('format')!r:.50}, this version reads {FORMAT}: "
+            f"{path} has format {config.get('format')!r:.50}, this version reads up to {FORMAT}: "
             "take the version that wrote it"
         )
     if missing := sorted({*_FIELDS, *_ARCHITECTURE} - config.keys()):

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lit_transformer.checkpoints.format_1 import to_format_2
 from lit_transformer.checkpoints.trained_model import TrainedModel, build_transformer
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, innermost_reason
@@ -25,7 +26,7 @@ MODEL_ENTRY = "lit_transformer"
 WEIGHTS_ENTRY = "state_dict"
 WEIGHTS_PREFIX = "transformer."
 """The LightningModule's attribute that holds the model."""
-FORMAT = 1
+FORMAT = 2
 
 
 def model_entry(
@@ -84,9 +85,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged or not a checkpoint, and was not loaded: take another one") from error
     if not isinstance(checkpoint, dict) or MODEL_ENTRY not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of lit_transformer: take another one")
+    upgrade_checkpoint(checkpoint)
     if (written := checkpoint[MODEL_ENTRY].get("format")) != FORMAT:
-        raise UserError(f"{path} has format {written}, this version reads {FORMAT}: take the version that wrote it")
+        raise UserError(
+            f"{path} has format {written}, this version reads up to {FORMAT}: take the version that wrote it"
+        )
     return checkpoint
+
+
+def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
+    """Change the content of a checkpoint to the newest format."""
+    if checkpoint[MODEL_ENTRY].get("format") == 1:
+        to_format_2(checkpoint)
 
 
 def load_checkpoint_file(path: Path) -> TrainedModel:

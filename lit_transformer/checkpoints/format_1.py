@@ -5,8 +5,10 @@ module is all that is left of it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 _RENAMED = {
     r"^source_positions\.": "encoder.positions.",
@@ -31,19 +33,18 @@ _PREFIX = "transformer."
 """What names in a checkpoint begin with. In a model folder they do not."""
 
 
-def format_1_names(names: Iterable[str]) -> dict[str, str]:
-    """Maps the names of a model's weights in format 2 to their names in format 1, which are given."""
-    return {_renamed(name): name for name in names if not _COPY.match(name)}
+def format_2_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's weights with their names in format 2, in the order in which they are given."""
+    return {_renamed(name): value for name, value in weights.items() if not _COPY.match(name)}
 
 
 def to_format_2(checkpoint: dict[str, Any]) -> None:
     """Change the content of a checkpoint from format 1 to format 2."""
-    weights = checkpoint["state_dict"]
-    old_names = format_1_names(name.removeprefix(_PREFIX) for name in weights)
-    names = sorted(old_names, key=_place)
-    checkpoint["state_dict"] = {_PREFIX + name: weights[_PREFIX + old_names[name]] for name in names}
-    # Optimizers number the weights in the model's order.
-    old_numbers = {name: number for number, name in enumerate(old_names)}
+    weights = format_2_weights({name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()})
+    names = sorted(weights, key=_place)
+    checkpoint["state_dict"] = {_PREFIX + name: weights[name] for name in names}
+    # Optimizers number the weights in the model's order, which is another one now.
+    old_numbers = {name: number for number, name in enumerate(weights)}
     for optimizer in checkpoint.get("optimizer_states", []):
         moments = optimizer["state"]
         optimizer["state"] = {

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
-from lit_transformer.checkpoints.format import MODEL_ENTRY, model_entry
+from lit_transformer.checkpoints.format import MODEL_ENTRY, model_entry, upgrade_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.settings import LENGTH_PENALTY, MAX_BEAM_SIZE
 from lit_transformer.decoding.translator import search
@@ -235,6 +235,7 @@ class LitTransformer(L.LightningModule):
         check_moments(checkpoint, self._schedule().optimizer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        upgrade_checkpoint(checkpoint)
         # Lightning counts micro-batches, and on other devices a step may have another number of them.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         surplus = progress["total"]["ready"] - checkpoint["global_step"] * self.trainer.accumulate_grad_batches

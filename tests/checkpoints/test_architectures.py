@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import torch
 
 from lit_transformer import Translator, average
 from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.model.config import Norm, PositionScheme
-from tests.helpers.runs import fit, load, make_corpus, same
+from tests.helpers.runs import fit, make_corpus
 
 SIZES: dict[str, Any] = {
     "model__transformer__d_model": 16,
     "model__transformer__d_ff": 8,
     "model__transformer__num_heads": 2,
     "model__transformer__num_layers": 3,
-    "model__transformer__max_positions": 8192,  # as many numbers as all else, so that a copy in each layer would show
     "trainer__val_check_interval": 2,
     "checkpoints__every_n_steps": 1,
 }
@@ -43,35 +41,6 @@ def test_saved_resumed_averaged_and_translated_with(
     average.main(["--run", str(tmp_path), "--last", "3"])
     [averaged] = tmp_path.rglob("average-3*")
     assert len(Translator.load(averaged, device="cpu").translate(["The cat sleeps."])) == 1
-
-
-def with_copies(path: Path, folder: Path) -> Path:
-    """The checkpoint as version 0.1.0 wrote it: with the learned positions of each side in every layer again."""
-    checkpoint = load(path)
-    weights: dict[str, torch.Tensor] = {}
-    for name, value in checkpoint["state_dict"].items():
-        weights[name] = value
-        side, layer, *rest = name.removeprefix("transformer.").split(".")
-        if rest == ["self_attention", "output", "weight"]:
-            table = {"encoder": "source", "decoder": "target"}[side] + "_positions.table.weight"
-            copied = f"transformer.{side}.{layer}.self_attention.positions.table.weight"
-            weights[copied] = checkpoint["state_dict"][f"transformer.{table}"]
-    assert len(weights) == len(checkpoint["state_dict"]) + 2 * 3
-    checkpoint["state_dict"] = weights
-    folder.mkdir()
-    torch.save(checkpoint, folder / path.name)
-    return folder / path.name
-
-
-def test_checkpoints_with_a_copy_of_the_positions_in_every_layer(corpus: Path, tmp_path: Path) -> None:
-    changes = SIZES | {"model__transformer__positions": "learned"}
-    run = fit(corpus, tmp_path / "new", **changes, trainer__max_steps=3)
-    old = with_copies(run.checkpoint(2), tmp_path / "old")
-    mine, theirs = (load_checkpoint(path).transformer.state_dict() for path in (run.checkpoint(2), old))
-    assert same(dict(mine), dict(theirs))
-    fit(corpus, tmp_path / "resumed", **changes, trainer__max_steps=3, ckpt_path=old)
-    [third] = (tmp_path / "resumed").rglob("step-00000003.ckpt")
-    assert same(load(third)["state_dict"], load(run.checkpoint(3))["state_dict"])
 
 
 def test_long_validation_sentences_do_not_end_a_run_with_learned_positions(corpus: Path, tmp_path: Path) -> None:

@@ -310,7 +310,10 @@ def weight(value: torch.Tensor) -> Callable[[dict[str, Any]], object]:
 
 
 ACCIDENTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "another version": (entry("format", 2), r"has format 2, this version reads 1: take the version that wrote it"),
+    "another version": (
+        entry("format", 3),
+        r"has format 3, this version reads up to 2: take the version that wrote it",
+    ),
     "another program": (lambda content: content.pop("lit_transformer"), r"is not a checkpoint of lit_transformer"),
     "another architecture": (
         lambda content: content["lit_transformer"]["transformer"].update(d_ff=65),
