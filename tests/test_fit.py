@@ -394,7 +394,7 @@ def test_processes_change_nothing(
 def fit_fully_sharded(corpus: Path, root: Path, repo_root: Path, **changes: Any) -> Run:
     """Train on two processes, with a stand-in for two GPUs."""
     options = arguments(corpus, root, devices=2, trainer__strategy="fsdp", **changes)
-    program = [sys.executable, "-W", "ignore", "tests/fsdp_on_cpu.py", *options]
+    program = [sys.executable, "-W", "ignore", "tests/helpers/fsdp_on_cpu.py", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)}
     ended = subprocess.run(program, cwd=repo_root, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
