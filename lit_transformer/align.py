@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from lit_transformer.cli.frame import Parser, user_errors_to_exit
 from lit_transformer.cli.options import add_model_options
-from lit_transformer.decoding.settings import check_search
 from lit_transformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,17 +53,17 @@ def run(options: argparse.Namespace) -> None:
     trained = load_checkpoint(options.checkpoint)
     sources, targets, gold = load(options, (trained.source, trained.target))
     device = default_device() if options.device is None else options.device
-    translator = Translator(trained.transformer, trained.tokenizer, device=device)
+    translator = Translator(trained.transformer, trained.tokenizer, device=device, batch_tokens=options.batch_tokens)
     if options.layer is not None:
         at = chosen(options, trained.transformer.config)
     else:
         assert gold is not None, "checked with the options"
         moments = [options.when] if options.when else MOMENTS
-        by_head = count_by_head(translator, sources, targets, gold, moments=moments, batch_tokens=options.batch_tokens)
+        by_head = count_by_head(translator, sources, targets, gold, moments=moments)
         print_table(by_head)
         at = best_head(by_head)
     predicted = []
-    for links in align(translator, sources, targets, at, batch_tokens=options.batch_tokens):
+    for links in align(translator, sources, targets, at):
         print(to_pharaoh(links))
         if gold is not None:
             predicted.append(links)
@@ -108,7 +107,6 @@ def print_table(by_head: Mapping["CrossHead", "LinkCounts"]) -> None:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise UserError if options do not fit together."""
-    check_search(beam_size=1, length_penalty=0.0, n_best=1, batch_tokens=options.batch_tokens)
     files = [name for name in ("source", "target", "gold") if getattr(options, name) is not None]
     if options.demo is None and files[:2] != ["source", "target"]:
         raise UserError("give --source FILE and --target FILE, or --demo SPLIT")

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_transformer.cli.frame import Parser, user_errors_to_exit
-from lit_transformer.cli.options import add_search_options
-from lit_transformer.decoding.settings import check_search
+from lit_transformer.cli.options import add_search_options, search_settings
 from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 
@@ -53,16 +52,11 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--text has {len(options.text)} sentences: a picture shows one; .html and .json take several")
     if options.head is not None and len(options.layers or ()) != 1:
         raise UserError(f"--head {options.head}: say of which one layer, for example --layers 1")
-    check_search(
-        beam_size=options.beam_size,
-        length_penalty=options.length_penalty,
-        n_best=1,
-        batch_tokens=options.batch_tokens,
-    )
+    settings = search_settings(options)
     # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer.decoding.translator import Translator
 
-    translator = Translator.load(options.checkpoint, device=options.device)
+    translator = Translator.load(options.checkpoint, device=options.device, batch_tokens=options.batch_tokens)
     num_layers = translator.transformer.config.num_layers
     for layer in options.layers or ():
         if not 1 <= layer <= num_layers:
@@ -71,10 +65,8 @@ def run(options: argparse.Namespace) -> None:
         attentions = translator.attentions(
             options.text,
             options.target,
+            settings,
             layers=options.layers and [layer - 1 for layer in options.layers],
-            beam_size=options.beam_size,
-            length_penalty=options.length_penalty,
-            batch_tokens=options.batch_tokens,
         )
         write(attentions, unfinished, format, options)
     print(f"written: {output}")

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 
 from lit_transformer.cli.frame import Parser, user_errors_to_exit
-from lit_transformer.cli.options import add_search_options
+from lit_transformer.cli.options import add_search_options, search_settings
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.decoding.settings import check_search
 from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 
@@ -45,12 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.tokenize is not None:
         check_tokenization(options.tokenize)
-    check_search(
-        beam_size=options.beam_size,
-        length_penalty=options.length_penalty,
-        n_best=1,
-        batch_tokens=options.batch_tokens,
-    )
+    settings = search_settings(options)
     trained = load_checkpoint(options.checkpoint)
     tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
     try:
@@ -65,18 +59,13 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(str(error).replace("--data.", "--")) from error  # it names the options of fit
     output = Path(options.output) if options.output else default_output(trained.path, trained.target, options)
     device = default_device() if options.device is None else options.device
-    translator = Translator(trained.transformer, trained.tokenizer, device=device)
+    translator = Translator(trained.transformer, trained.tokenizer, device=device, batch_tokens=options.batch_tokens)
     allow_tf32(translator.device)
     inputs = [trained.path, *filter(None, [as_folder(options.corpus)[0]])]
     with output_file(output, inputs=inputs) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
         begin = time.perf_counter()
-        translations = translator.translate(
-            list(pairs["source"]),
-            beam_size=options.beam_size,
-            length_penalty=options.length_penalty,
-            batch_tokens=options.batch_tokens,
-        )
+        translations = translator.translate(list(pairs["source"]), settings)
         seconds = time.perf_counter() - begin
         file.writelines(f"{text}\n" for text in translations)
     scores = score_translations(translations, list(pairs["target"]), tokenize=tokenize, lowercase=options.lowercase)

@@ -1,6 +1,5 @@
 """`python -m lit_transformer.translate`: translate stdin to stdout, a sentence a line."""
 
-import argparse
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -9,8 +8,8 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from lit_transformer.cli.frame import Parser, user_errors_to_exit
-from lit_transformer.cli.options import add_search_options
-from lit_transformer.decoding.settings import check_search
+from lit_transformer.cli.options import add_search_options, search_settings
+from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,36 +28,31 @@ def main(args: list[str] | None = None) -> None:
             "--n_best", type=int, help="print so many candidates a line: LINE, SCORE, TEXT, tab-separated"
         )
         options = parser.parse_args(args)
-        check_search(
-            beam_size=options.beam_size,
-            length_penalty=options.length_penalty,
-            n_best=1 if options.n_best is None else options.n_best,
-            batch_tokens=options.batch_tokens,
-        )
+        settings = search_settings(options, n_best=1 if options.n_best is None else options.n_best)
         if sys.stdin is None or sys.stdout is None:
             raise UserError("stdin and stdout are the text and its translation: neither may be closed")
         # After parsing, so that --help and a misspelt option answer at once.
         from lit_transformer.decoding.devices import allow_tf32
         from lit_transformer.decoding.translator import Translator
 
-        translator = Translator.load(options.checkpoint, device=options.device)
+        translator = Translator.load(options.checkpoint, device=options.device, batch_tokens=options.batch_tokens)
         allow_tf32(translator.device)
         if sys.stdin.isatty():
-            converse(translator, options)
+            converse(translator, settings, with_scores=options.n_best is not None)
         else:
-            stream(translator, options, sys.stdin.buffer)
+            stream(translator, settings, sys.stdin.buffer, with_scores=options.n_best is not None)
 
 
-def stream(translator: "Translator", options: argparse.Namespace, file: BinaryIO) -> None:
+def stream(translator: "Translator", settings: SearchSettings, file: BinaryIO, *, with_scores: bool) -> None:
     """As many lines out as in, in the same order."""
     lines = decoded_lines(file)
     first = 1
     while texts := list(islice(lines, LINES_AT_A_TIME)):
-        answer(translator, options, texts, first)
+        answer(translator, settings, texts, first, with_scores=with_scores)
         first += len(texts)
 
 
-def converse(translator: "Translator", options: argparse.Namespace) -> None:
+def converse(translator: "Translator", settings: SearchSettings, *, with_scores: bool) -> None:
     """A person types sentences."""
     print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     if isinstance(sys.stdin, TextIOWrapper):
@@ -71,21 +65,15 @@ def converse(translator: "Translator", options: argparse.Namespace) -> None:
         except EOFError:
             print(file=sys.stderr)
             return
-        answer(translator, options, [text], number)
+        answer(translator, settings, [text], number, with_scores=with_scores)
 
 
-def answer(translator: "Translator", options: argparse.Namespace, texts: list[str], first: int) -> None:
+def answer(
+    translator: "Translator", settings: SearchSettings, texts: list[str], first: int, *, with_scores: bool
+) -> None:
     """Print the translations of lines numbered from `first`."""
-    candidates = translator.candidates(
-        texts,
-        beam_size=options.beam_size,
-        length_penalty=options.length_penalty,
-        n_best=1 if options.n_best is None else options.n_best,
-        batch_tokens=options.batch_tokens,
-        first_line=first,
-    )
-    for number, best in enumerate(candidates, start=first):
-        if options.n_best is None:
+    for number, best in enumerate(translator.candidates(texts, settings, first_line=first), start=first):
+        if not with_scores:
             print(best[0].text)
         else:
             for candidate in best:

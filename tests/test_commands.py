@@ -16,7 +16,7 @@ import pytest
 import sacrebleu
 import torch
 
-from lit_transformer import Translator, average, test, translate
+from lit_transformer import SearchSettings, Translator, average, test, translate
 from lit_transformer.checkpoints.format import read_checkpoint, save_checkpoint
 from lit_transformer.checkpoints.places import find_checkpoint, load_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
@@ -144,7 +144,7 @@ def test_candidates_with_scores(
     scores = [float(row[1]) for row in rows[4:]]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] < 0
-    expected = Translator.load(tiny_run).candidates([ENGLISH[1]], n_best=3)[0]
+    expected = Translator.load(tiny_run).candidates([ENGLISH[1]], SearchSettings(n_best=3))[0]
     assert scores == pytest.approx([candidate.score for candidate in expected], abs=1e-4)
 
 

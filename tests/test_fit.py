@@ -20,7 +20,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, distributed
 
-from lit_transformer import Translator
+from lit_transformer import SearchSettings, Translator
 from lit_transformer.batch import BOS_ID, EOS_ID
 from lit_transformer.checkpoints.format import MODEL_ENTRY, WEIGHTS_ENTRY, read_checkpoint, save_checkpoint
 from lit_transformer.checkpoints.places import load_checkpoint
@@ -78,7 +78,9 @@ def test_validation_loss_is_the_mean_over_target_tokens(corpus: Path, run: Run) 
 
 
 def greedy_bleu(corpus: Path, checkpoint: Path) -> float:
-    translations = Translator.load(checkpoint, device="cpu").translate(sentences(corpus, "en"), beam_size=1)
+    translations = Translator.load(checkpoint, device="cpu").translate(
+        sentences(corpus, "en"), SearchSettings(beam_size=1)
+    )
     return float(sacrebleu.corpus_bleu(translations, [sentences(corpus, "de")]).score)
 
 
@@ -472,7 +474,9 @@ def test_copy_task_is_learnt(repo_root: Path, tmp_path: Path) -> None:
     places = ["--trainer.default_root_dir", str(tmp_path / "runs"), "--data.cache_dir", str(tmp_path / "cache")]
     main(["--config", recipe, "--trainer.accelerator", "cpu", *places])
     sources, targets = zip(*copy_pairs("test"), strict=True)
-    assert Translator.load(tmp_path / "runs", device="cpu").translate(sources, beam_size=1) == list(targets)
+    assert Translator.load(tmp_path / "runs", device="cpu").translate(sources, SearchSettings(beam_size=1)) == list(
+        targets
+    )
 
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.yaml"))

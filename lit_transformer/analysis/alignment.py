@@ -15,7 +15,6 @@ import numpy as np
 
 from lit_transformer.analysis.words import merge, text_spans
 from lit_transformer.decoding.attention import Attention, Weights
-from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.alignment_error import GoldLinks, LinkCounts, Links
@@ -80,8 +79,6 @@ def align(
     sources: Sequence[str],
     targets: Sequence[str],
     at: CrossHead,
-    *,
-    batch_tokens: int = BATCH_TOKENS,
 ) -> Iterator[Links]:
     """The links of every sentence pair, in order; words are what `str.split` gives, counted from 0.
 
@@ -90,12 +87,11 @@ def align(
         sources: One sentence each.
         targets: Their translations.
         at: The layer and head to look at.
-        batch_tokens: Padded pieces that go through the model at a time.
     """
     num_heads = translator.transformer.config.num_heads
     if at.head is not None and not 0 <= at.head < num_heads:
-        raise UserError(f"head {at.head} is not there: the model has heads 0 to {num_heads - 1}")
-    for maps in _all_word_maps(translator, sources, targets, [at.layer], [at.when], batch_tokens):
+        raise UserError(f"head {at.head} does not exist: the model has heads 0 to {num_heads - 1}")
+    for maps in _all_word_maps(translator, sources, targets, [at.layer], [at.when]):
         yield links(maps[0].weights_HTS[-1 if at.head is None else at.head])
 
 
@@ -107,7 +103,6 @@ def count_by_head(
     *,
     layers: Collection[int] | None = None,
     moments: Sequence[When] = MOMENTS,
-    batch_tokens: int = BATCH_TOKENS,
 ) -> dict[CrossHead, LinkCounts]:
     """How well each head, and each layer's mean of heads, aligns a corpus with gold links.
 
@@ -118,10 +113,9 @@ def count_by_head(
         gold: The right links of every pair.
         layers: The layers to try, from 0; all when left out.
         moments: Whether to look where words are said, where they are read, or both.
-        batch_tokens: As for `align`.
     """
     counts: dict[CrossHead, LinkCounts] = {}
-    all_maps = _all_word_maps(translator, sources, targets, layers, moments, batch_tokens)
+    all_maps = _all_word_maps(translator, sources, targets, layers, moments)
     for maps, gold_links in zip(all_maps, gold, strict=True):
         for layer, when, weights_HTS in maps:
             heads: list[int | None] = [*range(len(weights_HTS) - 1), None]
@@ -142,7 +136,6 @@ def _all_word_maps(
     targets: Sequence[str],
     layers: Collection[int] | None,
     moments: Sequence[When],
-    batch_tokens: int,
 ) -> Iterator[list[WordMaps]]:
     """The word maps of every sentence pair, one list a pair."""
     # SentencePiece and Python differ in what is white space.
@@ -150,7 +143,7 @@ def _all_word_maps(
     for first in range(0, len(source_texts), PAIRS_AT_A_TIME):
         pairs = slice(first, first + PAIRS_AT_A_TIME)
         attentions = translator.attentions(
-            source_texts[pairs], target_texts[pairs], layers=layers, batch_tokens=batch_tokens, first_line=first + 1
+            source_texts[pairs], target_texts[pairs], layers=layers, first_line=first + 1
         )
         for attention, source, target in zip(attentions, source_texts[pairs], target_texts[pairs], strict=True):
             words = (

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lit_transformer.decoding.settings import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY
+from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Options of all commands that translate."""
     add_model_options(parser)
-    parser.add_argument("--beam_size", type=int, default=BEAM_SIZE, help="1 is greedy search (default %(default)s)")
+    default = SearchSettings()
     parser.add_argument(
-        "--length_penalty", type=float, default=LENGTH_PENALTY, help="GNMT's alpha (default %(default)s)"
+        "--beam_size", type=int, default=default.beam_size, help="1 is greedy search (default %(default)s)"
     )
+    parser.add_argument(
+        "--length_penalty", type=float, default=default.length_penalty, help="GNMT's alpha (default %(default)s)"
+    )
+
+
+def search_settings(options: argparse.Namespace, *, n_best: int = 1) -> SearchSettings:
+    """The settings that the options of `add_search_options` give.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+    return SearchSettings(beam_size=options.beam_size, length_penalty=options.length_penalty, n_best=n_best)

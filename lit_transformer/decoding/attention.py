@@ -1,6 +1,6 @@
-"""What a model attends to, one sentence pair at a time: the weights of all heads with the pieces they belong to.
+"""The attention weights of all heads, one sentence pair at a time, with the tokens that they belong to.
 
-Legend: B sentences, S source pieces with EOS, T target positions, H heads.
+Legend: B sentences, H heads, S source tokens with EOS, T target positions.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,46 +14,48 @@ from torch import Tensor
 from lit_transformer.batch import BOS_ID
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.batches import padded, too_many
+from lit_transformer.decoding.padding import memory_remedy, pad
 from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 
 Weights = NDArray[np.float32]
 BOS, EOS = "<s>", "</s>"
-"""How begin and end are written among the pieces, whatever the vocabulary calls them."""
+"""How the first and the last token are written, whatever the vocabulary calls them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """The attention weights of one sentence pair, without padding; each row of weights sums to 1.
+    """The attention weights of one sentence pair, without padding. Each row of weights sums to 1.
 
-    Position t of the decoder reads `target_input[t]` and says `target_output[t]`, which is the next piece: a cross
-    attention row tells where the model looked when it said `target_output[t]`.
+    Position t of the decoder reads the token `target_input[t]` and predicts the next one, `target_output[t]`. So row t
+    of the cross-attention shows what the model attends to when it predicts `target_output[t]`.
+
+    Layers count from 0.
     """
 
     source: list[str]
-    """S pieces as SentencePiece writes them, `▁` where a word begins, then `</s>`."""
+    """S tokens as SentencePiece writes them, `▁` where a word begins, then `</s>`."""
     target_input: list[str]
-    """T pieces, `<s>` first."""
+    """T tokens, `<s>` first."""
     target_output: list[str]
-    """T pieces, `</s>` last; it is missing where learned positions have cut a translation off."""
+    """T tokens, `</s>` last. It is missing if the translation was cut off at the last learned position."""
     encoder: Mapping[int, Weights]
-    """H x S x S for each chosen layer, which count from 0."""
+    """H x S x S for each chosen layer."""
     decoder: Mapping[int, Weights]
-    """H x T x T for each chosen layer; position t looks at the input up to t."""
+    """H x T x T for each chosen layer. Position t attends to the input up to t."""
     cross: Mapping[int, Weights]
     """H x T x S for each chosen layer."""
 
 
 def check_layers(layers: Collection[int] | None, config: TransformerConfig) -> None:
-    """Raise UserError if a model has no such layer."""
+    """Raise UserError if the model does not have all of these layers."""
     for layer in layers or ():
         if not 0 <= layer < config.num_layers:
-            raise UserError(f"layer {layer} is not there: the model has layers 0 to {config.num_layers - 1}")
+            raise UserError(f"layer {layer} does not exist: the model has layers 0 to {config.num_layers - 1}")
 
 
-def look(
+def compute_attention(
     transformer: Transformer,
     tokenizer: Tokenizer,
     sources: Sequence[list[int]],
@@ -62,25 +64,31 @@ def look(
     layers: Collection[int] | None,
     batch_tokens: int,
 ) -> list[Attention]:
-    """The attention of sentence pairs under teacher forcing, in their order.
+    """Compute the attention weights of sentence pairs under teacher forcing.
 
     Args:
         transformer: The model, in evaluation mode.
         tokenizer: Its vocabulary.
-        sources: Piece ids with EOS.
-        targets: Piece ids without BOS and EOS.
-        layers: The layers to keep, from 0; all when left out.
-        batch_tokens: Padded pieces a side that are computed together.
+        sources: Source ids with EOS.
+        targets: Target ids without BOS and EOS.
+        layers: The layers to keep, counted from 0, or None for all.
+        batch_tokens: Padded tokens per side of a batch.
+
+    Returns:
+        One `Attention` per pair, in the same order.
+
+    Raises:
+        UserError: If the memory does not suffice, or the weights are not numbers.
     """
     config = transformer.config
-    # What search has cut off at the last learned position was never read to its end.
+    # A translation that was cut off at the last learned position has one token more than the decoder can read.
     inputs = [[BOS_ID, *ids][: config.longest] for ids in targets]
     device = transformer.embedding.weight.device
     found: dict[int, Attention] = {}
     lengths = [max(len(source), len(target)) for source, target in zip(sources, inputs, strict=True)]
     for batch in batches_by_length(lengths, batch_tokens):
-        source_BS, target_input_BT = (padded([ids[index] for index in batch]).to(device) for ids in (sources, inputs))
-        remedy = f"lower the number of layers to look at or {too_many(source_BS)}"
+        source_BS, target_input_BT = (pad([ids[index] for index in batch]).to(device) for ids in (sources, inputs))
+        remedy = memory_remedy(source_BS, lower="the number of layers")
         with torch.inference_mode(), enough_memory(remedy):
             maps = transformer.attention_maps(source_BS, target_input_BT, layers)
         for row, index in enumerate(batch):
@@ -97,12 +105,12 @@ def look(
 
 
 def _cut(maps: Mapping[int, Tensor], row: int, num_queries: int, num_keys: int) -> dict[int, Weights]:
-    """One sentence without its padding; copied, because a view would keep the whole batch."""
+    """The weights of one sentence without padding, copied because a view would keep the whole batch in memory."""
     cut = {
         layer: weights[row, :, :num_queries, :num_keys].float().cpu().numpy().copy() for layer, weights in maps.items()
     }
     if any(np.isnan(weights).any() for weights in cut.values()):
         raise UserError(
-            "the model's attention is not made of numbers: its training diverged; take an earlier checkpoint"
+            "the model's attention weights are not numbers: its training diverged; take an earlier checkpoint"
         )
     return cut

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lit_transformer.decoding.beams import Beams, Hypothesis, SpecialIds, length_penalty, log_probabilities, until_eos
-from lit_transformer.errors import UserError
+from lit_transformer.decoding.settings import SearchSettings
 
 
 class SearchState(Protocol):
@@ -77,9 +77,7 @@ def beam_search(
     step: StepFunction[State],
     state: State,
     *,
-    beam_size: int,
-    n_best: int = 1,
-    alpha: float,
+    settings: SearchSettings,
     max_length_B: Tensor,
     ids: SpecialIds,
 ) -> list[list[Hypothesis]]:
@@ -96,16 +94,11 @@ def beam_search(
     Args:
         step: The model.
         state: Its state before the first piece, with `beam_size` rows a sentence.
-        beam_size: Live hypotheses of a sentence.
-        n_best: How many hypotheses to return, at most `beam_size`.
-        alpha: Exponent of the length penalty, at least 0: with less, the end of a sentence could not be known.
+        settings: Size of the beam, length penalty, and how many hypotheses to return.
         max_length_B: The most pieces of each sentence's output, EOS included.
         ids: Special ids.
     """
-    if beam_size < 1 or not 1 <= n_best <= beam_size:
-        raise UserError(f"n_best {n_best} and beam_size {beam_size}: give 1 <= n_best <= beam_size")
-    if alpha < 0.0:
-        raise UserError(f"length_penalty is {alpha}: it must be at least 0")
+    beam_size, n_best, alpha = settings.beam_size, settings.n_best, settings.length_penalty
     if beam_size == 1:
         return greedy_search(step, state, max_length_B=max_length_B, ids=ids, alpha=alpha)
     device = max_length_B.device

@@ -1,24 +1,41 @@
-"""How translations are searched for unless told otherwise (section 6.1)."""
+"""The settings of a search (section 6.1)."""
+
+from dataclasses import dataclass
 
 from lit_transformer.errors import UserError
 
-BEAM_SIZE = 4
-MAX_BEAM_SIZE = 10_000
-LENGTH_PENALTY = 0.6
 BATCH_TOKENS = 2048
+"""Padded source tokens that go through the model at a time; it changes no result."""
+MAX_BEAM_SIZE = 10_000
 MAX_LENGTH_PENALTY = 10.0
 """From 17 on, the penalty of the longest outputs overflows float32."""
+MAX_EXTRA_LENGTH = 50
+"""An output has at most this many tokens more than its input (section 6.1)."""
 
 
-def check_search(*, beam_size: int, length_penalty: float, n_best: int, batch_tokens: int) -> None:
-    """Raise UserError if the model cannot translate with these settings."""
-    for name, value in (("beam_size", beam_size), ("batch_tokens", batch_tokens)):
-        if value < 1:
-            raise UserError(f"{name} is {value}: it must be at least 1")
-    if beam_size > MAX_BEAM_SIZE:
-        raise UserError(f"beam_size is {beam_size}: it must be at most {MAX_BEAM_SIZE}")
-    if not 1 <= n_best <= beam_size:
-        raise UserError(f"n_best is {n_best}: it must be at least 1 and at most beam_size, {beam_size}")
-    # With less than 0 the end of a sentence could not be known.
-    if not 0.0 <= length_penalty <= MAX_LENGTH_PENALTY:
-        raise UserError(f"length_penalty is {length_penalty}: it must be from 0 to {MAX_LENGTH_PENALTY:g}")
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """How translations are searched for.
+
+    Args:
+        beam_size: Live hypotheses per sentence; 1 is greedy search.
+        length_penalty: Alpha of GNMT's length penalty. A larger value favors longer translations.
+        n_best: Hypotheses to return per sentence, at most `beam_size`.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    beam_size: int = 4
+    length_penalty: float = 0.6
+    n_best: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.beam_size <= MAX_BEAM_SIZE:
+            bound = "at least 1" if self.beam_size < 1 else f"at most {MAX_BEAM_SIZE}"
+            raise UserError(f"beam_size is {self.beam_size}: it must be {bound}")
+        if not 1 <= self.n_best <= self.beam_size:
+            raise UserError(f"n_best is {self.n_best}: it must be at least 1 and at most beam_size, {self.beam_size}")
+        # With a negative penalty no bound would tell that a search may stop.
+        if not 0.0 <= self.length_penalty <= MAX_LENGTH_PENALTY:
+            raise UserError(f"length_penalty is {self.length_penalty}: it must be from 0 to {MAX_LENGTH_PENALTY:g}")

@@ -1,63 +1,33 @@
 """Strings in, strings out: a trained model as a translator. It does not know Lightning."""
 
-import math
 import sys
-import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import torch
-from torch import Tensor
-
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.batch import EOS_ID
 from lit_transformer.checkpoints.folder import write_model_folder
 from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
-from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.attention import Attention, check_layers, look
-from lit_transformer.decoding.batches import padded, too_many
-from lit_transformer.decoding.beams import Hypothesis, SpecialIds
+from lit_transformer.decoding.attention import Attention, check_layers, compute_attention
+from lit_transformer.decoding.beams import Hypothesis
 from lit_transformer.decoding.devices import default_device, usable_device
-from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import BATCH_TOKENS, BEAM_SIZE, LENGTH_PENALTY, check_search
+from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
+from lit_transformer.decoding.transformer_search import search_all
 from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
 
-SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
-OUTPUT_MARGIN = 50
-"""An output has at most this many pieces more than its input (section 6.1)."""
-NOTE_SECONDS = 60.0
-"""Time between notes on the progress."""
-MAX_SOURCE_PIECES = 1024
-"""Longer lines are translated in parts: attention's memory grows with the square of the length."""
+MAX_SOURCE_TOKENS = 1024
+"""Longer texts are translated in parts, because the memory of attention grows with the square of the length."""
 
 
 class Translation(NamedTuple):
-    """One candidate translation of a sentence, on one line, and its score: log-probability over length penalty."""
+    """One translation of a text, on one line, and its score: log-probability over length penalty."""
 
     text: str
     score: float
-
-
-def search(
-    transformer: Transformer, source_BS: Tensor, *, beam_size: int, length_penalty: float, n_best: int = 1
-) -> list[list[Hypothesis]]:
-    """Beam search (greedy for `beam_size` 1) for a padded batch of sources, output at most input + 50 pieces."""
-    max_length_B = (source_BS != PAD_ID).sum(dim=1) + OUTPUT_MARGIN
-    if transformer.config.longest is not None:
-        max_length_B = max_length_B.clamp(max=transformer.config.longest)
-    return beam_search(
-        transformer.step,
-        transformer.start(transformer.encode(source_BS), beam_size=beam_size),
-        beam_size=beam_size,
-        n_best=n_best,
-        alpha=length_penalty,
-        max_length_B=max_length_B,
-        ids=SPECIAL_IDS,
-    )
 
 
 class Translator:
@@ -67,9 +37,13 @@ class Translator:
         transformer: The model.
         tokenizer: Its vocabulary.
         device: Where to compute, as in `torch.device`.
-        source: Language that it translates from; `save_pretrained` needs both.
-        target: Language that it translates into.
-        step: Optimizer steps that it was trained for.
+        batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
+        source: The language to translate from; only `save_pretrained` needs the languages.
+        target: The language to translate into.
+        step: How many optimizer steps the model was trained for.
+
+    Raises:
+        UserError: If the device cannot be used, or `batch_tokens` is below 1.
     """
 
     def __init__(
@@ -78,30 +52,39 @@ class Translator:
         tokenizer: Tokenizer,
         *,
         device: str = "cpu",
+        batch_tokens: int = BATCH_TOKENS,
         source: str = "",
         target: str = "",
         step: int = 0,
     ) -> None:
+        if batch_tokens < 1:
+            raise UserError(f"batch_tokens is {batch_tokens}: it must be at least 1")
         self.device = usable_device(device)
         with enough_memory("translate on the cpu"):
             self.transformer = transformer.to(self.device).eval()
         self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
         self.source, self.target, self.step = source, target, step
 
     @classmethod
-    def load(cls, place: str | Path, *, device: str | None = None) -> Self:
+    def load(cls, place: str | Path, *, device: str | None = None, batch_tokens: int = BATCH_TOKENS) -> Self:
         """Read a trained model.
 
         Args:
             place: A checkpoint, a run folder, a folder above runs, a model folder, or `hf:NAME` on the Hugging Face
                 Hub.
-            device: Where to compute; the first GPU if there is one when left out.
+            device: Where to compute. By default the first GPU if there is one, else the CPU.
+            batch_tokens: As for `Translator`.
+
+        Raises:
+            UserError: If there is no model that can be read.
         """
         trained = load_checkpoint(place)
         return cls(
             trained.transformer,
             trained.tokenizer,
             device=default_device() if device is None else device,
+            batch_tokens=batch_tokens,
             source=trained.source,
             target=trained.target,
             step=trained.step,
@@ -113,16 +96,19 @@ class Translator:
 
         Args:
             folder_or_name: A model folder, or the name of a model on the Hub.
-            device: Where to compute; the first GPU if there is one when left out.
+            device: As for `load`.
+
+        Raises:
+            UserError: If there is no model that can be read.
         """
         is_here = expanded(folder_or_name).exists()
         return cls.load(folder_or_name if is_here else f"{HUB_PREFIX}{folder_or_name}", device=device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model as a folder in Hugging Face's layout, to hand on or to upload (`hf upload NAME FOLDER`).
+        """Write the model as a folder in Hugging Face's layout, which can be uploaded (`hf upload NAME FOLDER`).
 
         Raises:
-            UserError: If the folder is there and not empty, or the languages are not known.
+            UserError: If the folder exists and is not empty, or the languages are unknown.
         """
         if not self.source or not self.target:
             raise UserError("save_pretrained needs the languages: make the Translator with source= and target=")
@@ -131,185 +117,165 @@ class Translator:
                 unfinished, self.transformer, self.tokenizer, source=self.source, target=self.target, step=self.step
             )
 
-    def translate(
-        self,
-        texts: Sequence[str],
-        *,
-        beam_size: int = BEAM_SIZE,
-        length_penalty: float = LENGTH_PENALTY,
-        batch_tokens: int = BATCH_TOKENS,
-    ) -> list[str]:
-        """The best translation of every text, in the same order; text without any piece gives the empty string.
+    def translate(self, texts: Sequence[str], settings: SearchSettings = SearchSettings()) -> list[str]:
+        """Translate texts.
 
         Args:
             texts: One sentence each.
-            beam_size: Live hypotheses a sentence; 1 is greedy search.
-            length_penalty: GNMT's alpha.
-            batch_tokens: Padded source pieces that are translated together.
+            settings: How to search, for example `SearchSettings(beam_size=1)`.
+
+        Returns:
+            The best translation of each text, in the same order. A text without tokens gives the empty string.
+
+        Raises:
+            UserError: If the memory does not suffice, or the model's scores are not numbers.
         """
-        candidates = self.candidates(
-            texts, beam_size=beam_size, length_penalty=length_penalty, n_best=1, batch_tokens=batch_tokens
-        )
-        return [best[0].text for best in candidates]
+        return [best[0].text for best in self.candidates(texts, settings)]
 
     def candidates(
-        self,
-        texts: Sequence[str],
-        *,
-        beam_size: int = BEAM_SIZE,
-        length_penalty: float = LENGTH_PENALTY,
-        n_best: int,
-        batch_tokens: int = BATCH_TOKENS,
-        first_line: int = 1,
+        self, texts: Sequence[str], settings: SearchSettings = SearchSettings(), *, first_line: int = 1
     ) -> list[list[Translation]]:
-        """The `n_best` translations of every text, best first; otherwise as `translate`.
+        """Translate texts, with scores and more than one translation each.
 
-        A text of more than `MAX_SOURCE_PIECES` pieces is translated in parts, which has no n-best list: its single
-        candidate joins the best translations of the parts. stderr says so, counting texts from `first_line`.
+        A text of more than `MAX_SOURCE_TOKENS` tokens is translated in parts. It has one candidate, the best
+        translations of its parts joined, and a note on stderr names its line.
+
+        Args:
+            texts: One sentence each.
+            settings: How to search, for example `SearchSettings(n_best=4)`.
+            first_line: The line number of the first text in notes.
+
+        Returns:
+            The `settings.n_best` best translations of each text, best first.
+
+        Raises:
+            UserError: As for `translate`.
         """
-        check_search(beam_size=beam_size, length_penalty=length_penalty, n_best=n_best, batch_tokens=batch_tokens)
-        encoded = self.tokenizer.encode(texts)
-        parts = [list(_parts(ids, self._longest())) for ids in encoded]
+        parts = [list(_split(ids, self._longest())) for ids in self.tokenizer.encode(texts)]
         for number, text_parts in enumerate(parts, start=first_line):
             if len(text_parts) > 1:
                 print(
-                    f"note: line {number} is too long for one piece of work: translated in {len(text_parts):,} parts",
+                    f"note: line {number} is too long to be translated at once: it is translated in "
+                    f"{len(text_parts):,} parts",
                     file=sys.stderr,
                 )
-        found = self._search(
-            [part for text in parts for part in text],
-            beam_size=beam_size,
-            length_penalty=length_penalty,
-            n_best=n_best,
-            batch_tokens=batch_tokens,
-        )
-        rest = map(self._in_words, found)
-        return [_joined([next(rest) for _ in text]) for text in parts]
+        found = self._search([part for text_parts in parts for part in text_parts], settings)
+        rest = map(self._decode, found)
+        return [_join([next(rest) for _ in text_parts]) for text_parts in parts]
 
     def attention(
         self,
         text: str,
         target: str | None = None,
+        settings: SearchSettings = SearchSettings(),
         *,
         layers: Collection[int] | None = None,
-        beam_size: int = BEAM_SIZE,
-        length_penalty: float = LENGTH_PENALTY,
     ) -> Attention:
-        """What the model attends to while it says `target`, or its own best translation where that is left out.
+        """Record the attention weights of one sentence pair.
 
-        The weights are those that translating computes, step by step, along this very target.
+        They are the weights with which the model, step by step, gives this very target.
 
         Args:
-            text: One sentence. It may be empty.
-            target: Its translation.
-            layers: The layers to look at, from 0; all when left out. What is not asked for takes no memory.
-            beam_size: As for `translate`.
-            length_penalty: As for `translate`.
+            text: One sentence, which may be empty.
+            target: Its translation. By default the model's own best one.
+            settings: How to search for the model's own translation.
+            layers: The layers to keep, counted from 0. By default all. Other layers take no memory.
+
+        Returns:
+            The weights of all heads, with the tokens that their rows and columns belong to.
+
+        Raises:
+            UserError: If there is no such layer, a side is too long, the memory does not suffice, or the model's
+                weights are not numbers.
         """
-        targets = None if target is None else [target]
-        [attention] = self.attentions(
-            [text], targets, layers=layers, beam_size=beam_size, length_penalty=length_penalty
-        )
+        [attention] = self.attentions([text], None if target is None else [target], settings, layers=layers)
         return attention
 
     def attentions(
         self,
         texts: Sequence[str],
         targets: Sequence[str] | None = None,
+        settings: SearchSettings = SearchSettings(),
         *,
         layers: Collection[int] | None = None,
-        beam_size: int = BEAM_SIZE,
-        length_penalty: float = LENGTH_PENALTY,
-        batch_tokens: int = BATCH_TOKENS,
         first_line: int = 1,
     ) -> list[Attention]:
-        """`attention` of many sentences, in the same order; errors count them from `first_line`."""
-        check_search(beam_size=beam_size, length_penalty=length_penalty, n_best=1, batch_tokens=batch_tokens)
+        """Record the attention weights of many sentence pairs, as `attention` does for one.
+
+        Args:
+            texts: One sentence each.
+            targets: Their translations, in the same order.
+            settings: As for `attention`.
+            layers: As for `attention`.
+            first_line: The line number of the first text in error messages.
+
+        Returns:
+            One `Attention` per text, in the same order.
+
+        Raises:
+            UserError: As for `attention`, or if there are more or fewer targets than texts.
+        """
         check_layers(layers, self.transformer.config)
         sources = [[*ids, EOS_ID] for ids in self._encode(texts, first_line)]
         if targets is None:
-            found = self._search(
-                # Nothing is translated as nothing.
-                [ids for ids in sources if len(ids) > 1],
-                beam_size=beam_size,
-                length_penalty=length_penalty,
-                n_best=1,
-                batch_tokens=batch_tokens,
-            )
-            best = (candidates[0].tokens for candidates in found)
-            said = [next(best) if len(ids) > 1 else [] for ids in sources]
+            # A text without tokens is not searched for: its translation is empty.
+            found = iter(self._search([ids for ids in sources if len(ids) > 1], settings))
+            target_ids = [next(found)[0].tokens if len(ids) > 1 else [] for ids in sources]
         elif len(targets) != len(texts):
             raise UserError(f"{len(texts)} texts have {len(targets)} targets: give one for each, in the same order")
         else:
-            said = self._encode(targets, first_line)
-        return look(self.transformer, self.tokenizer, sources, said, layers=layers, batch_tokens=batch_tokens)
+            target_ids = self._encode(targets, first_line)
+        return compute_attention(
+            self.transformer, self.tokenizer, sources, target_ids, layers=layers, batch_tokens=self.batch_tokens
+        )
 
     def with_heads(self, mask: HeadMask) -> Self:
-        """The same translator without the heads outside of the mask (`HeadMask`), to see what they are for."""
+        """The same translator with only the heads of `mask`, to see what the others contribute."""
         return type(self)(
             with_heads(self.transformer, mask),
             self.tokenizer,
             device=str(self.device),
+            batch_tokens=self.batch_tokens,
             source=self.source,
             target=self.target,
             step=self.step,
         )
+
+    def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Hypothesis]]:
+        return search_all(self.transformer, sources, settings, batch_tokens=self.batch_tokens)
 
     def _encode(self, texts: Sequence[str], first_line: int) -> list[list[int]]:
         encoded = self.tokenizer.encode(texts)
         for number, ids in enumerate(encoded, start=first_line):
             if len(ids) >= self._longest():
                 raise UserError(
-                    f"line {number} has {len(ids):,} pieces, too many to look at (at most {self._longest() - 1:,}): "
-                    "cut it into sentences"
+                    f"line {number} has {len(ids):,} tokens, but attention is recorded for at most "
+                    f"{self._longest() - 1:,}: cut it into sentences"
                 )
         return encoded
 
-    def _search(
-        self, sources: list[list[int]], *, beam_size: int, length_penalty: float, n_best: int, batch_tokens: int
-    ) -> list[list[Hypothesis]]:
-        """The hypotheses of every source, which ends with EOS."""
-        found: list[list[Hypothesis]] = [[] for _ in sources]
-        done, noted = 0, time.monotonic()
-        for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
-            source_BS = padded([sources[index] for index in batch]).to(self.device)
-            with torch.inference_mode(), enough_memory(f"lower beam_size {beam_size} or {too_many(source_BS)}"):
-                hypotheses = search(
-                    self.transformer, source_BS, beam_size=beam_size, length_penalty=length_penalty, n_best=n_best
-                )
-            for index, candidates in zip(batch, hypotheses, strict=True):
-                if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
-                    raise UserError(
-                        "the model's scores are not numbers: its training diverged; take an earlier checkpoint"
-                    )
-                found[index] = candidates
-            done += len(batch)
-            if done < len(sources) and time.monotonic() - noted > NOTE_SECONDS:
-                noted = time.monotonic()
-                print(f"note: {done:,} of {len(sources):,} sentences or parts are translated", file=sys.stderr)
-        return found
-
-    def _in_words(self, candidates: list[Hypothesis]) -> list[Translation]:
-        texts = self.tokenizer.decode([candidate.tokens for candidate in candidates])
+    def _decode(self, hypotheses: list[Hypothesis]) -> list[Translation]:
+        texts = self.tokenizer.decode([hypothesis.tokens for hypothesis in hypotheses])
         # A vocabulary can hold characters that end a line.
         return [
-            Translation(" ".join(text.splitlines()), candidate.score)
-            for text, candidate in zip(texts, candidates, strict=True)
+            Translation(" ".join(text.splitlines()), hypothesis.score)
+            for text, hypothesis in zip(texts, hypotheses, strict=True)
         ]
 
     def _longest(self) -> int:
         longest = self.transformer.config.longest
-        return MAX_SOURCE_PIECES if longest is None else min(MAX_SOURCE_PIECES, longest)
+        return MAX_SOURCE_TOKENS if longest is None else min(MAX_SOURCE_TOKENS, longest)
 
 
-def _parts(ids: list[int], longest: int) -> Iterator[list[int]]:
-    """A text's pieces in parts that fit the model with their EOS; no part for a text without pieces."""
+def _split(ids: list[int], longest: int) -> Iterator[list[int]]:
+    """A text's tokens in parts of at most `longest` tokens with EOS; no part if there are no tokens."""
     size = longest - 1
     for begin in range(0, len(ids), size):
         yield [*ids[begin : begin + size], EOS_ID]
 
 
-def _joined(parts: list[list[Translation]]) -> list[Translation]:
+def _join(parts: list[list[Translation]]) -> list[Translation]:
+    """The candidates of a text: those of its only part, or the best ones of its parts, joined to one."""
     if len(parts) == 1:
         return parts[0]
     return [Translation(" ".join(part[0].text for part in parts), sum(part[0].score for part in parts))]

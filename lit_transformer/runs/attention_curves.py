@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lit_transformer.batch import EOS_ID
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.attention import Attention, look
+from lit_transformer.decoding.attention import Attention, compute_attention
 from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES
@@ -83,7 +83,7 @@ class AttentionCurves(Callback):
         sources, targets = (data.tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
         longest = min(LONGEST, module.transformer.config.longest or LONGEST)
         short = [(a, b) for a, b in zip(sources, targets, strict=True) if max(len(a), len(b)) < longest]
-        return look(
+        return compute_attention(
             module.transformer,
             data.tokenizer,
             [[*source, EOS_ID] for source, _ in short],

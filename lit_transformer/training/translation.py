@@ -18,8 +18,8 @@ from torchmetrics import MeanMetric
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.checkpoints.format import MODEL_ENTRY, model_entry, upgrade_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.settings import LENGTH_PENALTY, MAX_BEAM_SIZE
-from lit_transformer.decoding.translator import search
+from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
+from lit_transformer.decoding.transformer_search import search_batch
 from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
 from lit_transformer.model.config import TransformerConfig
@@ -271,8 +271,7 @@ class LitTransformer(L.LightningModule):
             self._keep_samples(text_batch, translations)
 
     def _translate(self, source_BS: Tensor) -> list[str]:
-        beam_size = self.validation_beam_size
-        hypotheses = search(self.transformer, source_BS, beam_size=beam_size, length_penalty=LENGTH_PENALTY)
+        hypotheses = search_batch(self.transformer, source_BS, SearchSettings(beam_size=self.validation_beam_size))
         # A model that has diverged gives no numbers, and no hypothesis has a score.
         return self.text.tokenizer.decode([best[0].tokens if best else [] for best in hypotheses])
 

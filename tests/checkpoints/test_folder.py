@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lit_transformer import Translator
+from lit_transformer import SearchSettings, Translator
 from lit_transformer.batch import PAD_ID
 from lit_transformer.checkpoints import folder as folder_module
 from lit_transformer.checkpoints.average import average_checkpoints
@@ -405,4 +405,4 @@ def test_bytes_written_over(
     place = int(at**3 * len(data))
     (folder / name).write_bytes(data[:place] + new + data[place + len(new) :])
     with contextlib.suppress(UserError):
-        assert len(Translator.load(folder).translate(SENTENCES[:1], beam_size=1)) == 1
+        assert len(Translator.load(folder).translate(SENTENCES[:1], SearchSettings(beam_size=1))) == 1

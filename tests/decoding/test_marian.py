@@ -9,6 +9,7 @@ from transformers import MarianConfig, MarianMTModel
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds
 from lit_transformer.decoding.search import beam_search
+from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
@@ -114,9 +115,7 @@ def translate(ours: Transformer, source_BS: Tensor, *, beam_size: int) -> list[l
     return beam_search(
         ours.step,
         ours.start(ours.encode(source_BS), beam_size=beam_size),
-        beam_size=beam_size,
-        n_best=beam_size,
-        alpha=0.0,
+        settings=SearchSettings(beam_size=beam_size, n_best=beam_size, length_penalty=0.0),
         max_length_B=torch.full((len(source_BS),), MAX_LENGTH),
         ids=IDS,
     )

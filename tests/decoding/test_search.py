@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_transformer.decoding import search as search_module
 from lit_transformer.decoding.beams import Hypothesis, SpecialIds, topk
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.errors import UserError
+from lit_transformer.decoding.settings import SearchSettings
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -76,9 +76,8 @@ def find(
     """Search for the sentences that are the keys, each up to its limit."""
     state = Prefixes(list(limits), [()] * len(limits) * beam_size)
     max_length_B = torch.tensor(list(limits.values()))
-    return beam_search(
-        model.step, state, beam_size=beam_size, n_best=n_best, alpha=alpha, max_length_B=max_length_B, ids=IDS
-    )
+    settings = SearchSettings(beam_size=beam_size, n_best=n_best, length_penalty=alpha)
+    return beam_search(model.step, state, settings=settings, max_length_B=max_length_B, ids=IDS)
 
 
 def score(total: float, length: int, alpha: float) -> float:
@@ -233,17 +232,3 @@ def test_topk_in_two_stages_equals_that_in_one(width: int) -> None:
     finite_BC = value_BC.isfinite()
     assert torch.equal(score_BX.gather(1, index_BC)[finite_BC], value_BC[finite_BC])
     assert all(len(row.unique()) == 8 for row in index_BC[:3])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"beam_size": 0, "n_best": 1, "alpha": 0.6}, "n_best 1 and beam_size 0"),
-        ({"beam_size": 3, "n_best": 5, "alpha": 0.6}, "n_best 5 and beam_size 3"),
-        ({"beam_size": 3, "n_best": 0, "alpha": 0.6}, "n_best 0 and beam_size 3"),
-        ({"beam_size": 3, "n_best": 1, "alpha": -0.1}, "length_penalty is -0.1"),
-    ],
-)
-def test_impossible_settings_are_named(settings: dict[str, float], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        find(RandomModel(), {0: 5}, **settings)  # type: ignore[arg-type]

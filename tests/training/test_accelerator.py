@@ -11,6 +11,7 @@ from lit_transformer.batch import PAD_ID, Batch
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.validation import validation_batches
+from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -88,11 +89,11 @@ def test_translations_and_attention(positions: PositionScheme, tokenizer: Tokeni
     config = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, positions=positions)
     transformer = Transformer(config, vocab_size=71, pad_id=PAD_ID)
     alone = Translator(transformer, tokenizer, device="cpu")
-    expected = alone.translate(SOURCES[:2], beam_size=2), alone.attention(SOURCES[0], TARGETS[0])
+    expected = alone.translate(SOURCES[:2], SearchSettings(beam_size=2)), alone.attention(SOURCES[0], TARGETS[0])
     with Accelerator():
         translator = Translator(transformer, tokenizer, device=str(DEVICE))
         translations, attention = (
-            translator.translate(SOURCES[:2], beam_size=2),
+            translator.translate(SOURCES[:2], SearchSettings(beam_size=2)),
             translator.attention(SOURCES[0], TARGETS[0]),
         )
     assert translations == expected[0]

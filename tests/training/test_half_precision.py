@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lit_transformer.batch import EOS_ID, make_batch
-from lit_transformer.decoding.translator import search
+from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.transformer_search import search_batch
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.runs import fit, make_corpus
@@ -41,7 +42,7 @@ def test_bfloat16_loses_digits_and_nothing_else(scheme: PositionScheme) -> None:
     with bfloat16():
         smoothed = module.loss_sums(BATCH).smoothed
         smoothed.backward()
-        found = search(module.transformer.eval(), BATCH.source_BS, beam_size=2, length_penalty=0.6)
+        found = search_batch(module.transformer.eval(), BATCH.source_BS, SearchSettings(beam_size=2))
     assert smoothed.dtype == torch.float32
     torch.testing.assert_close(smoothed, expected, rtol=0.01, atol=0.0)
     for weight in module.parameters():

@@ -1,0 +1,85 @@
+"""Token ids in, hypotheses out: beam search with a Transformer, for one padded batch or for any number of sentences.
+
+Legend: B sentences, S source tokens with EOS.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.data.batching import batches_by_length
+from lit_transformer.decoding.beams import Hypothesis, SpecialIds
+from lit_transformer.decoding.padding import memory_remedy, pad
+from lit_transformer.decoding.search import beam_search
+from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH, SearchSettings
+from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.model.transformer import Transformer
+
+SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
+SECONDS_PER_NOTE = 60.0
+
+
+def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
+    """Search for the translations of a padded batch.
+
+    Args:
+        transformer: The model, in evaluation mode.
+        source_BS: Source ids with EOS, then padding.
+        settings: How to search.
+
+    Returns:
+        The best hypotheses of each sentence, best first.
+    """
+    max_length_B = (source_BS != PAD_ID).sum(dim=1) + MAX_EXTRA_LENGTH
+    if transformer.config.longest is not None:
+        max_length_B = max_length_B.clamp(max=transformer.config.longest)
+    return beam_search(
+        transformer.step,
+        transformer.start(transformer.encode(source_BS), beam_size=settings.beam_size),
+        settings=settings,
+        max_length_B=max_length_B,
+        ids=SPECIAL_IDS,
+    )
+
+
+def search_all(
+    transformer: Transformer, sources: Sequence[list[int]], settings: SearchSettings, *, batch_tokens: int
+) -> list[list[Hypothesis]]:
+    """Search for the translations of any number of sentences, in batches of similar length.
+
+    A long search prints its progress to stderr.
+
+    Args:
+        transformer: The model, in evaluation mode.
+        sources: Source ids with EOS.
+        settings: How to search.
+        batch_tokens: Padded source tokens per batch.
+
+    Returns:
+        The best hypotheses of each sentence, best first, in the order of `sources`.
+
+    Raises:
+        UserError: If the memory does not suffice, or the model's scores are not finite.
+    """
+    device = transformer.embedding.weight.device
+    found: list[list[Hypothesis]] = [[] for _ in sources]
+    num_done, last_note = 0, time.monotonic()
+    for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
+        source_BS = pad([sources[index] for index in batch]).to(device)
+        remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
+        with torch.inference_mode(), enough_memory(remedy):
+            hypotheses = search_batch(transformer, source_BS, settings)
+        for index, candidates in zip(batch, hypotheses, strict=True):
+            if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
+                raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")
+            found[index] = candidates
+        num_done += len(batch)
+        if num_done < len(sources) and time.monotonic() - last_note > SECONDS_PER_NOTE:
+            last_note = time.monotonic()
+            print(f"note: {num_done:,} of {len(sources):,} sentences or parts are translated", file=sys.stderr)
+    return found

@@ -1,0 +1,34 @@
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"beam_size": 0}, r"^beam_size is 0: .* 1$"),
+        ({"beam_size": 10**20}, r"^beam_size is 10{20}: .* 10000$"),
+        ({"n_best": 0}, r"^n_best is 0: "),
+        ({"n_best": 5}, r"^n_best is 5: .* beam_size, 4$"),
+        ({"beam_size": 1, "n_best": 2}, r"^n_best is 2: .* beam_size, 1$"),
+        ({"length_penalty": -0.1}, r"^length_penalty is -0\.1: "),
+        ({"length_penalty": math.nan}, r"^length_penalty is nan: "),
+        ({"length_penalty": math.inf}, r"^length_penalty is inf: .* 10$"),
+    ],
+)
+def test_impossible_settings_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SearchSettings(**values)
+
+
+def test_the_defaults_are_the_papers_and_values_that_do_not_change() -> None:
+    settings = SearchSettings()
+    assert (settings.beam_size, settings.length_penalty) == (4, 0.6)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.beam_size = 1  # type: ignore[misc]
+    assert settings == SearchSettings(beam_size=4) != SearchSettings(beam_size=1)
