@@ -16,22 +16,29 @@ from lit_transformer.errors import UserError
 ANYBODY_WRITES = 0o222
 """Write permissions. A file without any is read-only, although the system lets an administrator write to it."""
 UNFINISHED = ".tmp"
-"""Suffix of files and folders that are not whole yet."""
+"""Suffix of files and folders that are being written."""
 
 
 def expanded(path: str | Path) -> Path:
-    """A path whose `~` is the home that it stands for."""
+    """Return a path with `~` and `~NAME` replaced by home folders.
+
+    Raises:
+        UserError: There is no such home.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{path}: there is no such home; correct the path") from error
+        raise UserError(f"{path}: no such home folder; correct the path") from error
 
 
 def check_regular(path: Path) -> None:
-    """Raise UserError if a path leads to a device or a pipe, which may never end. A missing file passes."""
+    """Raise UserError if a path leads to a device or a pipe, because reading it may never end.
+
+    A missing file passes.
+    """
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):  # opening it says why
+    except (OSError, ValueError):  # the caller opens it and reports why it cannot
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UserError(f"{path} is a device or a pipe: give a file, or remove it")
@@ -39,10 +46,10 @@ def check_regular(path: Path) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a name to write to; it becomes `path` when all went well, else the file is removed.
+    """Give a path to write to. The file becomes `path` if all goes well, else it is removed.
 
-    A killed run leaves nothing that is taken for the whole, and two runs that write the same file at once do
-    not disturb each other. The name is random: containers that share a disk number their processes alike.
+    So a killed process never leaves half a file at `path`, and two processes can write the same file at once. The
+    temporary name is random, because containers that share a disk may have the same process ids.
     """
     unfinished = path.parent / f"{path.name}.{token_hex(8)}{UNFINISHED}"
     unfinished.touch(exist_ok=False)
@@ -54,7 +61,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path, name: str) -> None:
-    """Remove unfinished files whose names begin with `name`, which killed writers left. No writer may be at work."""
+    """Remove unfinished files whose names begin with `name`, which killed processes left. None may be writing now."""
     for path in folder.glob(f"{glob.escape(name)}*{UNFINISHED}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -64,14 +71,18 @@ def remove_unfinished(folder: Path, name: str) -> None:
 
 @contextmanager
 def output_file(path: Path, *, inputs: Iterable[Path]) -> Iterator[Path]:
-    """A `whole_file` that a user names with --output, in a folder that is made; an earlier one is replaced.
+    """Give a path to write a command's result to. The file becomes `path` if all goes well, else it is removed.
 
-    A link stays, and what it leads to is replaced. To a device or a pipe the whole is copied in the end.
-    Enter it before the work whose result it is to hold, so that a place where nothing can be written is known.
+    Enter it before the work, so that a place that cannot be written is reported early. The folder is made, and an
+    earlier file is replaced. If `path` is a link, the link stays and its target is replaced. If it is a device or a
+    pipe, the finished file is copied to it.
 
     Args:
         path: Where the result is to be.
         inputs: What the result is made from (`check_no_input`).
+
+    Raises:
+        UserError: `path` cannot be written or is an input.
     """
     try:
         check_no_input(path, inputs)
@@ -90,37 +101,42 @@ def output_file(path: Path, *, inputs: Iterable[Path]) -> Iterator[Path]:
             unfinished.touch()
             yield unfinished
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another file with --output") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another file for the output"
+        ) from error
 
 
 def check_no_input(path: Path, inputs: Iterable[Path]) -> None:
-    """Raise UserError if `path` is an input of the command that is to write it, or the file that stdout goes to.
+    """Raise UserError if `path` is an input of the command that writes it, or the file that its stdout goes to.
 
     Args:
         path: The output.
-        inputs: Files, and folders that stand for the files in them.
+        inputs: Files, or folders whose files are meant.
     """
     if not path.is_file():
         return
     for place in inputs:
         for file in place.iterdir() if place.is_dir() else [place]:
             if file.exists() and file.samefile(path):
-                raise UserError(f"--output {path} is an input of this command ({file}): choose another file")
+                raise UserError(f"output {path} is an input of this command ({file}): choose another file")
     for descriptor in (1, 2):
         with suppress(OSError):  # it may be closed
             if os.path.samestat(os.fstat(descriptor), path.stat()):
-                raise UserError(f"--output {path} is the file that this command prints to: choose another file")
+                raise UserError(f"output {path} is the file that this command prints to: choose another file")
 
 
 @contextmanager
 def new_folder(path: str | Path, *, replaceable: Collection[str] = ()) -> Iterator[Path]:
     """Give a folder to fill. It becomes `path` if all goes well, else it is removed.
 
-    Enter it before the work whose result it will hold, so that a place where nothing can be written is known early.
+    Enter it before the work, so that a place that cannot be written is reported early.
 
     Args:
-        path: The new folder. An empty one may be there already.
-        replaceable: Names of files that may be there, too, and are replaced. Any other file is an error.
+        path: The new folder. An empty one may exist.
+        replaceable: Names of files that may be in an existing folder and are replaced. Any other file is an error.
+
+    Raises:
+        UserError: The folder cannot be written, or holds other files.
     """
     path = Path(os.path.realpath(expanded(path)))
     unfinished = path.parent / f"{path.name}.{token_hex(8)}{UNFINISHED}"

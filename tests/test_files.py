@@ -96,7 +96,7 @@ def test_a_read_only_file_stays(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("former")
     file.chmod(0o444)
-    with pytest.raises(UserError, match=r"cannot write .*/file: it is read-only; choose another file with --output"):
+    with pytest.raises(UserError, match=r"/file: .*read-only"):
         write(file)
     assert file.read_text() == "former"
 
@@ -110,7 +110,7 @@ def test_inputs_stay(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "folder" / "input")
     inputs = tmp_path / "input", tmp_path / "folder", tmp_path / "missing"
     for name in ("input", "folder/input", "other name", "link", "folder/../input"):
-        with pytest.raises(UserError, match=r"--output .* is an input of this command .*: choose another file"):
+        with pytest.raises(UserError, match=rf"output {tmp_path / name} .*input"):
             write(tmp_path / name, *inputs)
     assert (tmp_path / "input").read_text() == (tmp_path / "folder" / "input").read_text() == "input"
     write(tmp_path / "folder" / "another", *inputs)
@@ -125,7 +125,7 @@ def test_the_file_that_stdout_goes_to_stays(tmp_path: Path) -> None:
         os.write(1, b"former")
         names = [tmp_path / "printed", *(path for path in [Path("/dev/stdout")] if path.exists())]
         for name in names:
-            with pytest.raises(UserError, match=f"--output {name} is the file that this command prints to"):
+            with pytest.raises(UserError, match=f"output {name}\\b"):
                 write(name)
     finally:
         os.dup2(stdout, 1)
@@ -148,7 +148,7 @@ def test_commands_name_their_inputs(tiny_run: Path, tmp_path: Path, capsys: pyte
         former = output.read_bytes()
         with pytest.raises(SystemExit, match="2"):
             main([*args, str(output)])
-        assert capsys.readouterr().err.startswith(f"error: --output {output} is an input of this command ")
+        assert f"output {output} is an input" in capsys.readouterr().err
         assert output.read_bytes() == former
 
 

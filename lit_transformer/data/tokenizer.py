@@ -60,11 +60,10 @@ class Tokenizer:
             raise UserError("not a SentencePiece model, or a damaged one: train it again or copy it again")
         special_ids = {name: getattr(processor, name)() for name in _SPECIAL_IDS}
         if special_ids != _SPECIAL_IDS:
-            raise UserError(
-                "the special ids of the SentencePiece model cannot be used "
-                f"({', '.join(f'{name} {value}' for name, value in special_ids.items())}): train it with "
-                f"{' '.join(f'--{name}={value}' for name, value in _SPECIAL_IDS.items())}"
+            found, needed = (
+                ", ".join(f"{name} {value}" for name, value in ids.items()) for ids in (special_ids, _SPECIAL_IDS)
             )
+            raise UserError(f"the special ids of the SentencePiece model are {found}: train it with {needed}")
         self.model_bytes = model_bytes
         self._processor = processor
         self._unknown_invisible = re.compile(f"[{''.join(unknown)}]") if unknown else None
