@@ -45,8 +45,8 @@ class Source(NamedTuple):
 
     def take(self, sentence_B: Tensor) -> Self:
         """The source of these sentences."""
-        taken = {attention: of_one.take(sentence_B) for attention, of_one in self.keys_values.items()}
-        return type(self)(taken, self.mask.take(sentence_B))
+        keys_values = {attention: one.take(sentence_B) for attention, one in self.keys_values.items()}
+        return type(self)(keys_values, self.mask.take(sentence_B))
 
 
 def attention_weights(query_BHLK: Tensor, key_BHMK: Tensor, mask: Mask) -> Tensor:
@@ -82,7 +82,10 @@ def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, ma
 
 
 class ScaledDotProductAttention(nn.Module):
-    """Figure 2 (left). It is a module, so that a hook can see what every layer computes (`record_weights`)."""
+    """Equation (1) as a module (figure 2, left), so that a hook can see what every layer computes.
+
+    `record_weights` registers such hooks.
+    """
 
     def forward(self, query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
         return attend(query_BHLK, key_BHMK, value_BHMK, mask)
@@ -124,7 +127,7 @@ class SelfAttention(nn.Module):
             states_BLD: The states that attend to each other.
             mask: Who may attend to whom.
             rotate: What the position scheme does to queries and keys.
-            cache: Keys and values of earlier positions; those of `states_BLD` are appended.
+            cache: Keys and values of earlier positions. Those of `states_BLD` are appended.
         """
         parts = self.query_key_value(states_BLD).split(self.sizes, dim=-1)
         query_BHLK, key_BHMK, value_BHMK = (split_heads(part, self.num_heads) for part in parts)
@@ -158,7 +161,7 @@ class CrossAttention(nn.Module):
         return KeysValues(split_heads(key_BSX, self.num_heads), split_heads(value_BSX, self.num_heads))
 
     def forward(self, states_NTD: Tensor, source: Source) -> Tensor:
-        """Attends to the source. In training a row is a sentence (N = B). In beam search a sentence has several."""
+        """The output for every row. In training a row is a sentence (N = B). In beam search a sentence has several."""
         keys_values = source.keys_values[self]
         # The rows of a sentence are queries side by side. So the source's keys are read once and never copied.
         states_BLD = states_NTD.reshape(len(keys_values.key_BHMK), -1, states_NTD.shape[-1])
@@ -169,15 +172,15 @@ class CrossAttention(nn.Module):
 
 @contextmanager
 def record_weights(attentions: Iterable[SelfAttention | CrossAttention]) -> Iterator[dict[nn.Module, Tensor]]:
-    """Records the weights of these attentions in a `with` block. Others take no memory.
+    """Records the weights of these attentions in a `with` block. The weights of others take no memory.
 
     Yields:
         The weights that each attention computed last, B x H x L x M.
     """
     weights: dict[nn.Module, Tensor] = {}
 
-    def record(attention: nn.Module, _: nn.Module, inputs: tuple[Any, ...], __: Tensor) -> None:
-        query_BHLK, key_BHMK, _value, mask = inputs
+    def record(attention: nn.Module, _module: nn.Module, inputs: tuple[Any, ...], _output: Tensor) -> None:
+        query_BHLK, key_BHMK, _, mask = inputs
         weights[attention] = attention_weights(query_BHLK, key_BHMK, mask)
 
     with ExitStack() as hooks:

@@ -1,4 +1,4 @@
-"""The architecture as plain numbers and choices; it knows neither vocabulary nor training."""
+"""The architecture as plain numbers and choices. It knows neither vocabulary nor training."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -7,31 +7,32 @@ from lit_transformer.errors import UserError
 
 Norm = Literal["post", "pre"]
 PositionScheme = Literal["sinusoidal", "learned", "rotary", "alibi", "none"]
-MAX_LAYERS = 1000
-"""Layers are made one by one: a slip of the hand would make them until the memory is full, for hours."""
 
 
 def longest_sequence(positions: PositionScheme, max_positions: int) -> int | None:
-    """Tokens of the longest sequence that a position scheme allows; None if there is no limit."""
+    """Tokens of the longest sequence that a position scheme allows, or None if there is no limit."""
     return max_positions if positions == "learned" else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Hyper-parameters of the encoder-decoder (Table 3); the defaults are the paper's base model.
+    """Hyperparameters of the encoder-decoder (Table 3). The defaults are the paper's base model.
 
     Args:
         d_model: Width of the embeddings and of every sub-layer's output.
         d_ff: Inner width of the position-wise feed-forward network.
         num_heads: Attention heads of every attention sub-layer.
         num_layers: Layers of the encoder, and of the decoder.
-        d_k: Width of a query or key head; d_model / num_heads when left out.
-        d_v: Width of a value head; d_model / num_heads when left out.
-        dropout: Rate on every sub-layer's output and on embeddings plus positions (section 5.4).
-        norm: Layer normalisation after the residual sum (`post`, the paper) or before the sub-layer (`pre`).
-        positions: How the model learns of order; `none` leaves it out, for study.
-        max_positions: Longest sequence in tokens, for learned positions only; the other schemes have no limit.
-            Validation sentences beyond it are cut there.
+        d_k: Width of a query or key head. The default is d_model / num_heads.
+        d_v: Width of a value head. The default is d_model / num_heads.
+        dropout: Rate on every sub-layer's output and on the sums of embeddings and positions (section 5.4).
+        norm: Layer normalization after the residual sum (`post`, as in the paper) or before the sub-layer (`pre`).
+        positions: How the model learns of order. `none` leaves it out, for study.
+        max_positions: Longest sequence in tokens, for learned positions only. The other schemes have no limit. Longer
+            validation sentences are cut.
+
+    Raises:
+        UserError: If a value is out of range or two values do not fit each other.
     """
 
     d_model: int = 512
@@ -50,8 +51,6 @@ class TransformerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"transformer.{name} is {value}: it must be at least 1")
-        if self.num_layers > MAX_LAYERS:
-            raise UserError(f"transformer.num_layers is {self.num_layers}: it must be at most {MAX_LAYERS}")
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"transformer.dropout is {self.dropout}: it must be at least 0 and below 1")
         if (self.d_k is None or self.d_v is None) and self.d_model % self.num_heads:
@@ -71,7 +70,7 @@ class TransformerConfig:
 
     @property
     def longest(self) -> int | None:
-        """Tokens of the longest sequence that the positions allow; None if there is no limit."""
+        """Tokens of the longest sequence that the positions allow, or None if there is no limit."""
         return longest_sequence(self.positions, self.max_positions)
 
     @property

@@ -5,13 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BITS = 16
+"""Random bits per element."""
 
 
 class Dropout(nn.Module):
     """Sets elements to zero with probability `rate` in training and scales the others by 1 / (1 - rate).
 
-    PyTorch draws one Bernoulli number an element on the CPU, serially: with d_model 128 that was a fifth of the
-    step. There we draw 64 random bits for four elements; the rate is then a multiple of 2^-16.
+    On CPUs, PyTorch draws one Bernoulli number per element in a serial loop. With d_model 128 this took a fifth of the
+    training step. This module draws 64 random bits for four elements instead, so the rate is a multiple of 2^-16.
     """
 
     def __init__(self, rate: float) -> None:

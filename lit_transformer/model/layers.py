@@ -76,7 +76,7 @@ class Layer(nn.Module):
             states_BLD: The output of the layer below.
             mask: Who may attend to whom in self-attention.
             rotate: What the position scheme does to queries and keys of self-attention.
-            cache: Keys and values of earlier positions; those of `states_BLD` are appended.
+            cache: Keys and values of earlier positions. Those of `states_BLD` are appended.
             source: What cross-attention attends to.
         """
         states_BLD = self.self_attention_norm(

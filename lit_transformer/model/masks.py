@@ -25,8 +25,7 @@ class Mask:
     window: int | None = None
     """A query may attend only to keys that are fewer than this many positions away. None if there is no limit."""
     keys_BM: Tensor | None = None
-    """True where there is a key, False at padding, to which only the padding itself may attend. None if there is known
-    to be no padding."""
+    """True where there is a key, False at padding. None if there is known to be no padding."""
     segments_BM: Tensor | None = None
     """The number of the sequence that each key belongs to, if several are packed in a row. They do not mix."""
     distance_bias: Callable[[Tensor], Tensor] | None = None

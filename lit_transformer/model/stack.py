@@ -1,7 +1,7 @@
 """A stack of layers over vectors, whatever they stand for (section 3.1).
 
-Encoder and decoder are stacks. So are a GPT (causal, without a source), a BERT (both ways) and a ViT (over patches).
-A stack knows no tokens.
+Encoder and decoder are stacks. So are a GPT (causal, without a source), a BERT (both ways) and a ViT (over patches of
+an image). A stack does not know tokens.
 
 Legend: B batch, L length, S source length, N rows (batch x beams), D d_model.
 """
@@ -85,16 +85,16 @@ class Stack(nn.Module):
         Args:
             vectors_BLD: What stands at each position, such as embeddings of tokens.
             mask: Who may attend to whom.
-            positions_BL: The positions of the vectors, for rows that pack several sequences. Left out, they count on
-                from those in the cache, or from 0.
-            cache: Keys and values of earlier positions; those of `vectors_BLD` are appended. An empty one starts a
-                sequence that goes on in later calls.
-            source: What cross-attention attends to (`read`), for a stack that attends to a source.
+            positions_BL: The positions of the vectors, for rows that pack several sequences or are padded on the left.
+                By default they count from 0, or from the end of the cache.
+            cache: Keys and values of earlier positions. Those of `vectors_BLD` are appended. With an empty one, a
+                sequence begins that later calls continue.
+            source: What cross-attention attends to, from `project`. A stack with cross-attention needs it.
 
         Raises:
             UserError: If the sequence is longer than learned positions allow.
         """
-        assert (source is not None) == self.attends_to_source, "a source is given to a stack that attends to one"
+        assert (source is not None) == self.attends_to_source, "a stack with cross-attention takes a source, no other"
         if positions_BL is None:
             positions_BL = self._next_positions(vectors_BLD, cache)
         mask = self.positions.add_bias(mask)
@@ -104,8 +104,8 @@ class Stack(nn.Module):
             states_BLD = layer(states_BLD, mask, rotate=rotate, cache=cache, source=source)
         return self.norm(states_BLD)
 
-    def read(self, memory: Memory) -> Source:
-        """The memory as each layer attends to it."""
+    def project(self, memory: Memory) -> Source:
+        """The keys and values of the memory, which every layer's cross-attention projects for itself."""
         keys_values: dict[nn.Module, KeysValues] = {
             attention: attention.keys_values(memory.states_BSD) for attention in self.cross_attentions
         }

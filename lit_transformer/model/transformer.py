@@ -69,7 +69,7 @@ class Transformer(nn.Module):
 
         Padding at the end needs no mask of its own: no position before it attends to it.
         """
-        return self.decoder(self.embed(target_input_BT), Mask(causal=True), source=self.decoder.read(memory))
+        return self.decoder(self.embed(target_input_BT), Mask(causal=True), source=self.decoder.project(memory))
 
     def embed(self, token_BL: Tensor) -> Tensor:
         """Scaled embeddings, B x L x D (section 3.4)."""
@@ -81,7 +81,7 @@ class Transformer(nn.Module):
 
     def start(self, memory: Memory, *, beam_size: int = 1) -> DecoderState:
         """The state before the first target token, with `beam_size` rows per sentence."""
-        return DecoderState(beam_size, self.decoder.read(memory))
+        return DecoderState(beam_size, self.decoder.project(memory))
 
     def step(self, token_N: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Reads one more target token per row.

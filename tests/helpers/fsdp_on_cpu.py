@@ -1,4 +1,4 @@
-"""`python tests/fsdp_on_cpu.py ...` is `python -m lit_transformer.fit ...`, where fully sharded training runs on CPUs.
+"""`python tests/helpers/fsdp_on_cpu.py ...` is `lit_transformer.fit` in which fully sharded training runs on CPUs.
 
 Lightning and torch refuse that for want of streams, events and a second memory to copy to. All of the sharding, the
 communication (gloo), the loading and the saving are as ever; what an accelerator does asynchronously is left out.

@@ -85,7 +85,7 @@ def test_with_a_cache_it_is_as_at_once(
     source = None
     if attends_to_source:
         keys_BS = torch.arange(S) < torch.tensor([[S], [2], [5]])
-        source = stack.read(Memory(torch.randn(B, S, CONFIG.d_model).double(), Mask(keys_BM=keys_BS)))
+        source = stack.project(Memory(torch.randn(B, S, CONFIG.d_model).double(), Mask(keys_BM=keys_BS)))
     mask = Mask(causal=True, window=window)
     cache: Cache = {}
     parts = [stack(part_BLD, mask, cache=cache, source=source) for part_BLD in vectors_BLD.split(chunks, dim=1)]
