@@ -1,17 +1,46 @@
-"""The Transformer of "Attention Is All You Need" as a PyTorch Lightning experiment project."""
+"""The Transformer of "Attention Is All You Need" as a PyTorch Lightning project that trains, tests and translates.
+
+The names below are imported when they are first used:
+
+- `Transformer`, `TransformerConfig`: the encoder-decoder and its hyper-parameters (section 3)
+- `LitTransformer`, `TranslationData`: its training and its data, for Lightning's `Trainer` (section 5)
+- `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
+- `load_checkpoint`: a trained model with its tokenizer, from a run, a checkpoint or a model folder
+
+`python -m lit_transformer` lists the commands.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lit_transformer.checkpoints.places import load_checkpoint
+    from lit_transformer.data.datamodule import TranslationData
     from lit_transformer.decoding.settings import SearchSettings
     from lit_transformer.decoding.translator import Translator
+    from lit_transformer.model.config import TransformerConfig
+    from lit_transformer.model.transformer import Transformer
+    from lit_transformer.training.translation import LitTransformer
 
-__all__ = ["SearchSettings", "Translator"]
+__version__ = "0.1.0"
+__all__ = [
+    "LitTransformer",
+    "SearchSettings",
+    "Transformer",
+    "TransformerConfig",
+    "TranslationData",
+    "Translator",
+    "load_checkpoint",
+]
 
 _MODULES = {
+    "LitTransformer": "lit_transformer.training.translation",
     "SearchSettings": "lit_transformer.decoding.settings",
+    "Transformer": "lit_transformer.model.transformer",
+    "TransformerConfig": "lit_transformer.model.config",
+    "TranslationData": "lit_transformer.data.datamodule",
     "Translator": "lit_transformer.decoding.translator",
+    "load_checkpoint": "lit_transformer.checkpoints.places",
 }
 
 
@@ -20,3 +49,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_model_options
 from lit_transformer.errors import UserError
 
@@ -16,34 +16,31 @@ if TYPE_CHECKING:
     from lit_transformer.model.config import TransformerConfig
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Parse, align, print."""
-    with user_errors_to_exit():
-        parser = Parser("align", __doc__)
-        add_model_options(parser)
-        parser.add_argument("--source", help="file of sentences in the checkpoint's source language, plain or .gz")
-        parser.add_argument("--target", help="file of their translations, line by line")
-        parser.add_argument("--demo", metavar="SPLIT", help="in place of files: the demo corpus with gold alignments")
-        parser.add_argument(
-            "--layer", type=int, help="decoder layer, counted from 1; the best by gold links when left out"
-        )
-        parser.add_argument(
-            "--head", type=int, help="head of this layer, counted from 1; the mean of all when left out"
-        )
-        parser.add_argument(
-            "--when", choices=("said", "read"), help="look where a target word is said (default) or was read"
-        )
-        parser.add_argument("--gold", help="file of the right links, i-j or ipj (possible): report the error rate")
-        parser.add_argument(
-            "--gold_first", type=int, choices=(0, 1), default=0, help="its first word: 1 in .talp (default %(default)s)"
-        )
-        run(parser.parse_args(args))
+    run_command("align", args, add_options, run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    add_model_options(parser)
+    parser.add_argument("--source", help="file of sentences in the checkpoint's source language, plain or .gz")
+    parser.add_argument("--target", help="file of their translations, line by line")
+    parser.add_argument("--demo", metavar="SPLIT", help="in place of files: the demo corpus with gold alignments")
+    parser.add_argument("--layer", type=int, help="decoder layer, counted from 1; the best by gold links when left out")
+    parser.add_argument("--head", type=int, help="head of this layer, counted from 1; the mean of all when left out")
+    parser.add_argument(
+        "--when", choices=("said", "read"), help="look where a target word is said (default) or was read"
+    )
+    parser.add_argument("--gold", help="file of the right links, i-j or ipj (possible): report the error rate")
+    parser.add_argument(
+        "--gold_first", type=int, choices=(0, 1), default=0, help="its first word: 1 in .talp (default %(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Align as the options say; links go to stdout, figures to stderr."""
     check_options(options)
-    # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer.analysis.alignment import MOMENTS, align, best_head, count_by_head
     from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.decoding.devices import default_device

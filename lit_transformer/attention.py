@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_transformer.cli.frame import Parser, user_errors_to_exit
 from lit_transformer.cli.options import add_search_options, search_settings
+from lit_transformer.cli.commands import run_command
 from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 
@@ -20,26 +21,28 @@ FORMATS = ("html", "json", *PICTURES)
 JSON_DIGITS = 6
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Parse, look, write."""
-    with user_errors_to_exit():
-        parser = Parser("attention", __doc__)
-        add_search_options(parser)
-        parser.add_argument("--text", required=True, nargs="+", help="a sentence, or several, each in quotes")
-        parser.add_argument("--target", nargs="+", help="what the model is to say for each; else its own translation")
-        parser.add_argument("--output", required=True, help=f"file to write; its ending is one of {', '.join(FORMATS)}")
-        parser.add_argument("--layers", type=int, nargs="+", help="which layers, counted from 1; all when left out")
-        parser.add_argument("--head", type=int, help="one head, counted from 1, of one layer as a large picture")
-        parser.add_argument(
-            "--kind", choices=("encoder", "decoder", "cross"), default="cross", help="of pictures; default %(default)s"
-        )
-        parser.add_argument(
-            "--figure",
-            choices=("heads", "layers", "rollout", "entropy"),
-            default="heads",
-            help="picture of all heads, of the layers' means, of their rollout, of the heads' entropy (all kinds)",
-        )
-        run(parser.parse_args(args))
+    run_command("attention", args, add_options, run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    add_search_options(parser)
+    parser.add_argument("--text", required=True, nargs="+", help="a sentence, or several, each in quotes")
+    parser.add_argument("--target", nargs="+", help="what the model is to say for each; else its own translation")
+    parser.add_argument("--output", required=True, help=f"file to write; its ending is one of {', '.join(FORMATS)}")
+    parser.add_argument("--layers", type=int, nargs="+", help="which layers, counted from 1; all when left out")
+    parser.add_argument("--head", type=int, help="one head, counted from 1, of one layer as a large picture")
+    parser.add_argument(
+        "--kind", choices=("encoder", "decoder", "cross"), default="cross", help="of pictures; default %(default)s"
+    )
+    parser.add_argument(
+        "--figure",
+        choices=("heads", "layers", "rollout", "entropy"),
+        default="heads",
+        help="picture of all heads, of the layers' means, of their rollout, of the heads' entropy (all kinds)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -53,7 +56,6 @@ def run(options: argparse.Namespace) -> None:
     if options.head is not None and len(options.layers or ()) != 1:
         raise UserError(f"--head {options.head}: say of which one layer, for example --layers 1")
     settings = search_settings(options)
-    # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer.decoding.translator import Translator
 
     translator = Translator.load(options.checkpoint, device=options.device, batch_tokens=options.batch_tokens)

@@ -1,25 +1,27 @@
 """`python -m lit_transformer.average`: average the weights of a run's last checkpoints (section 6.1)."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.cli.commands import run_command
 from lit_transformer.errors import UserError
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Parse, average, write."""
-    with user_errors_to_exit():
-        parser = Parser("average", __doc__)
-        parser.add_argument("--run", required=True, help="a run folder, or a folder above runs")
-        parser.add_argument("--last", type=int, default=5, help="how many (default %(default)s; the paper: 5, big 20)")
-        parser.add_argument("--output", help="folder to write; average-LAST beside the checkpoints when left out")
-        run(parser.parse_args(args))
+    run_command("average", args, add_options, run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--run", required=True, help="a run folder, or a folder above runs")
+    parser.add_argument("--last", type=int, default=5, help="how many (default %(default)s; the paper: 5, big 20)")
+    parser.add_argument("--output", help="folder to write; average-LAST beside the checkpoints when left out")
 
 
 def run(options: argparse.Namespace) -> None:
     """Average as the options say."""
-    # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer.checkpoints.average import average_checkpoints
     from lit_transformer.checkpoints.folder import MODEL_FOLDER_FILES, write_model_folder
     from lit_transformer.checkpoints.names import regular_checkpoints

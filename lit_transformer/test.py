@@ -5,37 +5,39 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from lit_transformer.cli.frame import Parser, user_errors_to_exit
 from lit_transformer.cli.options import add_search_options, search_settings
+from lit_transformer.cli.commands import run_command
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 
 
-def main(args: list[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Parse, translate, score, print."""
-    with user_errors_to_exit():
-        parser = Parser("test", __doc__)
-        add_search_options(parser)
-        parser.add_argument("--corpus", required=True, help="demo, copy, a folder of SPLIT.LANG files, a Hub data set")
-        parser.add_argument("--split", default="test", help="default %(default)s")
-        parser.add_argument("--source", help="language as the corpus names it; the checkpoint's when left out")
-        parser.add_argument("--target", help="the same of the language to translate into")
-        parser.add_argument(
-            "--tokenize", help="sacreBLEU's tokenizer, `none` for tokenized text; by the target language when left out"
-        )
-        parser.add_argument("--lowercase", action="store_true", help="score without regard to case")
-        parser.add_argument("--output", help="file for the translations; beside the run's checkpoints when left out")
-        parser.add_argument("--cache_dir", default=CACHE_DIR, help="where prepared corpora are kept")
-        parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
-        run(parser.parse_args(args))
+    run_command("test", args, add_options, run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    add_search_options(parser)
+    parser.add_argument("--corpus", required=True, help="demo, copy, a folder of SPLIT.LANG files, a Hub data set")
+    parser.add_argument("--split", default="test", help="default %(default)s")
+    parser.add_argument("--source", help="language as the corpus names it; the checkpoint's when left out")
+    parser.add_argument("--target", help="the same of the language to translate into")
+    parser.add_argument(
+        "--tokenize", help="sacreBLEU's tokenizer, `none` for tokenized text; by the target language when left out"
+    )
+    parser.add_argument("--lowercase", action="store_true", help="score without regard to case")
+    parser.add_argument("--output", help="file for the translations; beside the run's checkpoints when left out")
+    parser.add_argument("--cache_dir", default=CACHE_DIR, help="where prepared corpora are kept")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
 
 
 def run(options: argparse.Namespace) -> None:
     """Translate and score as the options say."""
-    # After parsing, so that --help and a misspelt option answer at once.
     from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.data.corpus import as_folder, load_pairs
     from lit_transformer.decoding.devices import allow_tf32, default_device

@@ -1,13 +1,14 @@
-"""`python -m lit_transformer.translate`: translate stdin to stdout, a sentence a line."""
+"""`python -m lit_transformer.translate`: translate stdin to stdout, one sentence per line."""
 
+import argparse
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from itertools import count, islice
 from typing import TYPE_CHECKING, BinaryIO
 
-from lit_transformer.cli.frame import Parser, user_errors_to_exit
+from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_search_options, search_settings
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
@@ -16,31 +17,36 @@ if TYPE_CHECKING:
     from lit_transformer.decoding.translator import Translator
 
 LINES_AT_A_TIME = 10_000
-"""Enough to find sentences of like length; what comes out appears after so many."""
+"""Lines that are read before they are translated: enough to form batches of similar length."""
 
 
-def main(args: list[str] | None = None) -> None:
-    """Parse and translate until the input ends."""
-    with user_errors_to_exit():
-        parser = Parser("translate", __doc__)
-        add_search_options(parser)
-        parser.add_argument(
-            "--n_best", type=int, help="print so many candidates a line: LINE, SCORE, TEXT, tab-separated"
-        )
-        options = parser.parse_args(args)
-        settings = search_settings(options, n_best=1 if options.n_best is None else options.n_best)
-        if sys.stdin is None or sys.stdout is None:
-            raise UserError("stdin and stdout are the text and its translation: neither may be closed")
-        # After parsing, so that --help and a misspelt option answer at once.
-        from lit_transformer.decoding.devices import allow_tf32
-        from lit_transformer.decoding.translator import Translator
+def main(args: Sequence[str] | None = None) -> None:
+    """Parse, translate, print."""
+    run_command("translate", args, add_options, run)
 
-        translator = Translator.load(options.checkpoint, device=options.device, batch_tokens=options.batch_tokens)
-        allow_tf32(translator.device)
-        if sys.stdin.isatty():
-            converse(translator, settings, with_scores=options.n_best is not None)
-        else:
-            stream(translator, settings, sys.stdin.buffer, with_scores=options.n_best is not None)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    add_search_options(parser)
+    parser.add_argument(
+        "--n_best", type=int, help="print this many candidates per line, as LINE, SCORE and TEXT with tabs between"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Translate until the input ends."""
+    settings = search_settings(options, n_best=1 if options.n_best is None else options.n_best)
+    if sys.stdin is None or sys.stdout is None:
+        raise UserError("stdin or stdout is closed: translate reads the one and writes the other; open both")
+    from lit_transformer.decoding.devices import allow_tf32
+    from lit_transformer.decoding.translator import Translator
+
+    translator = Translator.load(options.checkpoint, device=options.device, batch_tokens=options.batch_tokens)
+    allow_tf32(translator.device)
+    if sys.stdin.isatty():
+        converse(translator, settings, with_scores=options.n_best is not None)
+    else:
+        stream(translator, settings, sys.stdin.buffer, with_scores=options.n_best is not None)
 
 
 def stream(translator: "Translator", settings: SearchSettings, file: BinaryIO, *, with_scores: bool) -> None:

@@ -29,7 +29,6 @@ from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.errors import UserError
 from lit_transformer.fit import leave_process_group, main
-from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.curves import DIVERGED_REPORTS, Curves
 from tests.helpers.runs import (
     D_MODEL,
@@ -477,36 +476,3 @@ def test_copy_task_is_learnt(repo_root: Path, tmp_path: Path) -> None:
     assert Translator.load(tmp_path / "runs", device="cpu").translate(sources, SearchSettings(beam_size=1)) == list(
         targets
     )
-
-
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.yaml"))
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: "/".join(path.parts[-2:]))
-def test_recipe(path: Path, corpus: Path, tmp_path: Path) -> None:
-    """Every recipe is read as it is, and trains, with a small model on a small corpus in its languages."""
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    TransformerConfig(**recipe["model"]["transformer"])
-    languages = [recipe["data"].get("source", "en"), recipe["data"].get("target", "de")]
-    (tmp_path / "corpus").mkdir()
-    for split in ("train", "valid"):
-        for language, name in zip(languages, ("en", "de"), strict=True):
-            shutil.copy(corpus / f"{split}.{name}", tmp_path / "corpus" / f"{split}.{language}")
-    small = {
-        "model.transformer.d_model": 16,
-        "model.transformer.d_ff": 16,
-        "model.transformer.num_heads": 2,
-        "model.transformer.num_layers": 1,
-        "model.vocab_size": 200,
-        "data.corpus": tmp_path / "corpus",
-        "data.cache_dir": tmp_path / "cache",
-        "trainer.accelerator": "cpu",
-        "trainer.devices": 1,
-        "trainer.precision": "32-true",
-        "trainer.default_root_dir": tmp_path / "runs",
-        "trainer.max_steps": 2,
-        "trainer.val_check_interval": 2,
-    }
-    main(["--config", str(path), *(part for name, value in small.items() for part in (f"--{name}", str(value)))])
-    (run,) = (tmp_path / "runs").glob("*/*")
-    assert {path.name for path in (run / "checkpoints").iterdir()} >= {"step-00000002.ckpt"}

@@ -62,7 +62,7 @@ def test_conda_and_pip_install_the_same(repo_root: Path, project: dict[str, Any]
 
 def test_every_bound_has_its_reason(repo_root: Path) -> None:
     lines = [line.strip() for line in read(repo_root / "pyproject.toml").splitlines()]
-    runtime = lines[lines.index("dependencies = [") : lines.index("[tool.setuptools.packages.find]")]
+    runtime = lines[lines.index("dependencies = [") : lines.index("[project.scripts]")]
     for above, line in pairwise(runtime):
         assert not line.startswith('"') or above.startswith("#"), f"no reason above {line}"
 
@@ -115,11 +115,17 @@ def test_only_commands_spell_option_names(repo_root: Path) -> None:
                 assert not re.search(r"(?<![\w-])--([a-z]|$)", text), f"{module}:{node.lineno}"
 
 
-def test_what_is_installed_has_its_data(repo_root: Path) -> None:
-    """A wheel takes what is no Python only where it is told to."""
-    told = tomllib.loads(read(repo_root / "pyproject.toml"))["tool"]["setuptools"]["package-data"]
-    names = {f"{room.replace('.', '/')}/{name}" for room, room_names in told.items() for name in room_names}
-    assert {name for name in git_files(repo_root, "lit_transformer") if not name.endswith(".py")} == names
+def test_what_is_installed_is_complete(repo_root: Path) -> None:
+    """A wheel takes the rooms and the files other than Python that pyproject.toml lists."""
+    listed = tomllib.loads(read(repo_root / "pyproject.toml"))["tool"]["setuptools"]
+    rooms = {path.parent for path in (repo_root / "lit_transformer").rglob("__init__.py")}
+    places = {room.relative_to(repo_root).as_posix().replace("/", "."): room for room in rooms}
+    places |= {name: repo_root / folder for name, folder in listed["package-dir"].items()}
+    assert set(listed["packages"]) == set(places)
+    globs = [(places[room], glob) for room, room_globs in listed["package-data"].items() for glob in room_globs]
+    data = {path for room, glob in globs for path in room.glob(glob)}
+    others = [*git_files(repo_root, "lit_transformer"), *git_files(repo_root, "experiments/**.yaml")]
+    assert data == {repo_root / name for name in others if not name.endswith(".py")}
 
 
 def test_ci_runs_what_contributing_says(repo_root: Path) -> None:

@@ -1,8 +1,6 @@
 """The frame of every command: its arguments, error messages, standard streams and exit statuses."""
 
-import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -30,22 +28,6 @@ def in_one_line(place: str, *kinds: type[Exception]) -> Iterator[None]:
         raise UserError(f"a file of --config is not UTF-8 ({error.reason}): convert it") from error
     except about_settings as error:
         raise UserError(f"{place}: {str(error) or type(error).__name__} (all settings: --print_config)") from error
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are user errors; options are never guessed from their first letters."""
-
-    def __init__(self, verb: str, description: str | None) -> None:
-        super().__init__(prog=f"python -m lit_transformer.{verb}", description=description, allow_abbrev=False)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        # Python's parser takes this value away before it looks for one.
-        if bare := [arg for arg in (sys.argv[1:] if args is None else args) if re.fullmatch(r"--.*=--", arg)]:
-            self.error(f"{bare[0]}: `--` is no value")
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (all options: --help)")
 
 
 def end_command(error: OSError) -> NoReturn:

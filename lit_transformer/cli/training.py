@@ -4,8 +4,11 @@ default to, and what is checked before anything is done.
 
 import logging
 import os
+import re
 import sys
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NoReturn, TypeVar
@@ -19,6 +22,8 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer.cli.frame import in_one_line
+from lit_transformer.cli.recipes import recipe_path
+from lit_transformer.cli.suggestions import did_you_mean, suggest_option
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
@@ -51,7 +56,15 @@ class Parser(LightningArgumentParser):
     """A parser whose complaints are user errors."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(f"{message} (all settings: --print_config)")
+        options = self._option_string_actions
+        # A misspelt name in a YAML file is quoted in the message only, among values that are no names.
+        named = (
+            did_you_mean(name, options, cutoff=0.75)
+            for name in re.findall(r"'([\w.]+)'", message)
+            if f"--{name}" not in options
+        )
+        suggestion = suggest_option(self.args, options) or next(filter(None, named), "")
+        raise UserError(f"{message}{suggestion} (all settings: --print_config)")
 
 
 class Settings(SaveConfigCallback):
@@ -134,7 +147,7 @@ class FitCLI(LightningCLI):
 CLI = TypeVar("CLI", bound=FitCLI)
 
 
-def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) -> CLI:
+def parse(args: Sequence[str] | None, *, description: str | None, cli: type[CLI]) -> CLI:
     """Model, data and trainer as the arguments (sys.argv when left out) and their YAML files say."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -142,13 +155,8 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
     logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
     # Lightning 2.6 has not followed a renaming in torch 2.13; users can do nothing about it.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-    if args is None:
-        # In place: Lightning starts the other ranks with the same sys.argv.
-        sys.argv[1:] = with_short_devices(sys.argv[1:])
-    else:
-        args = with_short_devices(args)
-        # Whoever gives them means them: a notebook's sys.argv holds Jupyter's own.
-        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
+    # It is about arguments that are given twice. Those of sys.argv may be another program's, such as Jupyter's.
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
     return cli(
         LitTransformer,
         TranslationData,
@@ -161,16 +169,23 @@ def parse(args: list[str] | None, *, description: str | None, cli: type[CLI]) ->
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         run=False,
-        args=args,
+        args=expanded(sys.argv[1:] if args is None else args),
     )
 
 
-def with_short_devices(args: list[str]) -> list[str]:
-    """`--devices N` and `--devices=N` stand for `--trainer.devices N`."""
-    return [
-        f"--trainer.{arg.removeprefix('--')}" if arg == "--devices" or arg.startswith("--devices=") else arg
-        for arg in args
-    ]
+def expanded(args: Sequence[str]) -> list[str]:
+    """The arguments with `--trainer.devices` for `--devices`, and with the file of each recipe for its name."""
+    written_out = []
+    for previous, argument in pairwise(["", *args]):
+        if previous in ("-c", "--config"):
+            written_out.append(recipe_path(argument))
+        elif argument.startswith("--config="):
+            written_out.append(f"--config={recipe_path(argument.removeprefix('--config='))}")
+        elif argument == "--devices" or argument.startswith("--devices="):
+            written_out.append(f"--trainer.{argument.removeprefix('--')}")
+        else:
+            written_out.append(argument)
+    return written_out
 
 
 def check_settings(settings: Namespace) -> None:
