@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_transformer.cli.options import add_search_options, search_settings
 from lit_transformer.cli.commands import run_command
+from lit_transformer.cli.options import add_search_options, search_settings
 from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 

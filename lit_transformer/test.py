@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lit_transformer.cli.options import add_search_options, search_settings
 from lit_transformer.cli.commands import run_command
+from lit_transformer.cli.options import add_search_options, search_settings
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
