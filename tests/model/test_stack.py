@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.decoding.beams import SpecialIds
 from lit_transformer.decoding.search import beam_search
+from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.model.attention import Cache, record_weights
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
@@ -170,9 +171,7 @@ def test_a_gpt_is_decoded_by_the_beam_search_of_the_transformer(positions: Posit
     [found, again] = beam_search(
         gpt.step,
         DecoderState(beam_size=3),
-        beam_size=3,
-        n_best=3,
-        alpha=0.0,
+        settings=SearchSettings(beam_size=3, n_best=3, length_penalty=0.0),
         max_length_B=torch.tensor([9, 9]),
         ids=SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID)),
     )
