@@ -1,7 +1,7 @@
 """Scaled dot-product attention and its multi-head form (section 3.2.1, section 3.2.2, figure 2).
 
-Legend: B batch, S source length, T target length, L query length, M key length, N rows (batch x beams), D d_model,
-H heads, K head dimension d_k or d_v, X = H K.
+Legend: B batch, S source length, T target length, L query length, M key length, D d_model, H heads, K head dimension, N
+rows (batch x beams), X any size.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,6 +1,6 @@
 """Switching heads off, to see what they are for.
 
-Legend: D d_model, H heads, K head dimension d_v.
+Legend: D d_model, H heads, K head dimension.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The layer that encoder and decoder are made of (section 3.1, figure 1).
 
-Legend: B batch, L length, D d_model.
+Legend: B batch, L query length, D d_model.
 """
 
 from collections.abc import Callable

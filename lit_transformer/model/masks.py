@@ -1,6 +1,6 @@
 """Who may attend to whom (section 3.2.3), as a value that every attention kernel reads in its own way.
 
-Legend: B batch, H heads, L query length, M key length.
+Legend: B batch, L query length, M key length, H heads.
 """
 
 from collections.abc import Callable

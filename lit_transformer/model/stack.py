@@ -3,7 +3,8 @@
 Encoder and decoder are stacks. So are a GPT (causal, without a source), a BERT (both ways) and a ViT (over patches of
 an image). A stack does not know tokens.
 
-Legend: B batch, L length, S source length, N rows (batch x beams), D d_model.
+Legend: B batch, S source length, L query length, M key length, D d_model, H heads, K head dimension, N rows (batch x
+beams).
 """
 
 from dataclasses import dataclass, field, replace

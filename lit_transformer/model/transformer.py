@@ -2,7 +2,8 @@
 
 It knows neither what the ids mean (except padding) nor losses, search or text.
 
-Legend: B batch, S source length, T target length, L length, N rows (batch x beams), D d_model, H heads, V vocabulary.
+Legend: B batch, S source length, T target length, L query length, M key length, D d_model, V vocabulary, N rows
+(batch x beams).
 """
 
 from collections.abc import Collection
@@ -23,11 +24,11 @@ class AttentionMaps(NamedTuple):
     """The weights of the chosen layers, which count from 0. Each row sums to 1."""
 
     encoder: dict[int, Tensor]
-    """B x H x S x S per layer."""
+    """B x num_heads x S x S per layer."""
     decoder: dict[int, Tensor]
-    """B x H x T x T per layer."""
+    """B x num_heads x T x T per layer."""
     cross: dict[int, Tensor]
-    """B x H x T x S per layer."""
+    """B x num_heads x T x S per layer."""
 
 
 class Transformer(nn.Module):
@@ -91,7 +92,8 @@ class Transformer(nn.Module):
         """
         cache = dict(state.cache)
         states_N1D = self.decoder(self.embed(token_N[:, None]), Mask(causal=True), cache=cache, source=state.source)
-        return self.logits(states_N1D[:, 0]), replace(state, cache=cache)
+        logits_NV = self.logits(states_N1D[:, 0])
+        return logits_NV, replace(state, cache=cache)
 
     def attention_maps(
         self, source_BS: Tensor, target_input_BT: Tensor, layers: Collection[int] | None = None
