@@ -1,8 +1,8 @@
 """How a model without recurrence learns of order (section 3.5), and three later answers.
 
 A scheme overrides one of three hooks: what is added to the embeddings, how queries and keys are rotated, or what is
-added to the scores of self-attention. Positions count tokens from 0. `position_BL` has a single row if the positions are
-the same for all.
+added to the scores of self-attention. Positions count tokens from 0. `position_BL` has a single row if all rows share
+them.
 
 Legend: B batch, L query length, M key length, D d_model, H heads, K head dimension.
 """
