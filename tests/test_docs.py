@@ -6,11 +6,15 @@ import shlex
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from lit_transformer.cli.commands import COMMANDS
+from lit_transformer.cli.recipes import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -61,6 +65,13 @@ def test_commands_have_the_options_that_are_named(page: str, capsys: pytest.Capt
         known = options(command) if command in TRAINING else help_options(command, capsys)
         named = {arg.split("=")[0].removeprefix("--") for arg in args if arg.startswith("--")}
         assert named <= known, f"{command}: {named - known}"
+        configs = {value for name, value in pairwise(args) if name == "--config"}
+        assert configs <= {*recipes(), "mine.yaml"}, f"{command}: {configs}"
+
+
+def test_the_readme_lists_the_commands() -> None:
+    rows = re.findall(r"^\| `python -m lit_transformer\.(\w+)` \|", read("README.md"), re.MULTILINE)
+    assert rows == list(COMMANDS)
 
 
 def help_options(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
