@@ -1,6 +1,6 @@
 """Draws the phrases and clauses of the demo corpus.
 
-Only `random.Random.random` is used: its numbers are the same on every platform and Python.
+Only `random.Random.random` is used, because its numbers are the same on every platform and in every Python.
 """
 
 from collections.abc import Sequence
@@ -36,13 +36,14 @@ _PRONOUNS = (
     Pronoun("they", "sie", "plural"),
 )
 _ANYBODY = NOUNS[0]
-"""Stands for whoever a pronoun means: an adult."""
+"""Represents the person that a pronoun means: an adult."""
 
 
 class ClauseSampler:
-    """Phrases and clauses from one stream of random numbers.
+    """Draws phrases and clauses from one stream of random numbers.
 
-    `detail` scales how likely adjectives and places are: 1 in simple sentences, less in parts of longer ones.
+    In all methods `detail` scales the probability of adjectives and places: 1 in simple sentences, less in parts of
+    longer ones.
     """
 
     def __init__(self, seed: int) -> None:
@@ -55,13 +56,13 @@ class ClauseSampler:
         return items[int(self._random.random() * len(items))]
 
     def subject(self, tags: str = "animate", *, detail: float = 1.0) -> tuple[Phrase, Noun]:
-        """Somebody, and the noun that verbs are chosen for."""
+        """Draw a subject. Returns it and the noun that verbs are chosen for."""
         if self.chance(0.2):
             return self.pick(_PRONOUNS), _ANYBODY
         noun = self.pick(nouns_tagged(tags))
         determiners = subject_determiners(noun)
         if detail < 1.0:
-            # In longer sentences one loses track of what `no cat` does.
+            # In longer sentences a reader loses track of what `no cat` does.
             determiners = tuple(determiner for determiner in determiners if determiner is not NO)
         return self.phrase(noun, determiners, detail=detail), noun
 
@@ -73,7 +74,7 @@ class ClauseSampler:
         detail: float = 1.0,
         can_be_plural: bool = True,
     ) -> NounPhrase:
-        """A noun phrase with one of the determiners."""
+        """Draw a noun phrase with one of the determiners."""
         determiner = self.pick(determiners)
         is_plural = determiner.number == "plural" or (
             determiner.number == "both"
@@ -86,7 +87,7 @@ class ClauseSampler:
         return NounPhrase(noun=noun, determiner=determiner, is_plural=is_plural, adjective=adjective)
 
     def relative_clause(self, noun: Noun, *, is_plural: bool, is_object: bool) -> Clause:
-        """A clause about the noun, as its object (`that the man reads`) or its subject (`that sleeps`)."""
+        """Draw a relative clause where the noun is the object (`that the man reads`) or the subject (`that sleeps`)."""
         gap = Gap(noun, is_plural)
         if not is_object:
             return self.event(gap, noun, detail=0.4)
@@ -105,7 +106,7 @@ class ClauseSampler:
         return Clause(subject=subject, verb=verb, objects=(gap,), time=time, modal=modal, is_past=is_past)
 
     def state(self, subject: Phrase, predicate: Adjective, *, detail: float = 1.0) -> Clause:
-        """A clause that says what something is like."""
+        """Draw a clause that says what something is like."""
         is_negated = can_negate(subject) and self.chance(0.15)
         time = None
         if predicate.is_state and self.chance(0.4 * detail):
@@ -129,14 +130,14 @@ class ClauseSampler:
         has_time: bool = True,
         is_plain: bool = False,
     ) -> Clause:
-        """A clause that says what somebody does.
+        """Draw a clause that says what somebody does.
 
         Args:
-            subject: How the clause speaks of who does it.
+            subject: The subject.
             agent: The noun that the verb is chosen for.
-            detail: Scales how likely adjectives and a place are.
-            verb: The verb, if it is given.
-            has_time: Whether a time may be named, without which there is no past.
+            detail: Scales the probability of adjectives and of a place.
+            verb: The verb. None draws one.
+            has_time: Whether a time may be named. The past needs one.
             is_plain: Whether negation and modals are left out.
         """
         if verb is None:
@@ -165,7 +166,7 @@ class ClauseSampler:
     def _tense(
         self, verb: Verb, agent: Noun, *, is_negated: bool, has_time: bool
     ) -> tuple[Time | None, Modal | None, bool]:
-        """Time, modal, and whether it is past: only a time says so, for English `read` can be either."""
+        """Draw a time, a modal, and whether it is past. The past has a time, because English `read` can be either."""
         number = self._random.random()
         if number < 0.25 and has_time and "past" in verb.times:
             return self.pick(times_for(verb, "past", allows_mid=False)), None, True
@@ -185,7 +186,7 @@ class ClauseSampler:
                 noun = self.pick(nouns_tagged(slot.fits))
             determiners = object_determiners(noun, verb)
             if is_negated:
-                # `Kein` fits the last object; with a preposition, or before another object, it would be odd.
+                # `Kein` fits the last object. With a preposition, or before another object, it would be odd.
                 can_be_kein = not slot.german and index == len(verb.objects) - 1
                 determiners = negatable_only(determiners) if can_be_kein else definite_only(determiners)
             can_be_plural = verb.quantity != "single"

@@ -21,7 +21,7 @@ _BE: dict[Agreement, tuple[str, str]] = {
 
 
 def english_words(sentence: Sentence) -> list[Word]:
-    """The words of a sentence, each with the keys of what it expresses."""
+    """Return the words of a sentence, each with the keys of what it expresses."""
     words = _clause(sentence.main, "main")
     if sentence.second is None or sentence.conjunction is None:
         return words
@@ -83,7 +83,7 @@ def _noun_phrase(phrase: NounPhrase, path: str) -> list[Word]:
 
 
 def _verb_group(clause: Clause, path: str) -> list[Word]:
-    """The verb with its auxiliaries, `not`, a particle, and adverbs like `often`."""
+    """Return the verb with its auxiliaries, `not`, its particle, and adverbs like `often`."""
     verb, agreement = f"{path}.verb", clause.subject.agreement
     base, third_person, past, progressive = (
         [Word(text, (verb,)) for text in form.split()] for form in clause.verb.english.split(", ")
@@ -105,7 +105,7 @@ def _verb_group(clause: Clause, path: str) -> list[Word]:
 
 
 def _do(clause: Clause, path: str) -> Word:
-    """The `do` of negation: the auxiliary of a German perfect, else part of what `nicht` or `kein` says."""
+    """Return the `do` of negation. It aligns with the auxiliary of a German perfect, else with `nicht` or `kein`."""
     has_auxiliary = clause.is_past and not clause.verb.preterite
     key = f"{path}.auxiliary" if has_auxiliary else f"{path}.negation"
     if clause.is_past:

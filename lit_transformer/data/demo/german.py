@@ -1,4 +1,4 @@
-"""The German side of the demo corpus: case, agreement, declension and the order of words."""
+"""The German side of the demo corpus: case, agreement, declension and word order."""
 
 from typing import Literal
 
@@ -19,10 +19,10 @@ from lit_transformer.data.demo.words import Agreement, Case
 Order = Literal["subject first", "verb first", "verb last"]
 
 _CASES: tuple[Case, ...] = ("nominative", "accusative", "dative")
-# Each table: m, f, n and plural (p); nominative, accusative and dative.
+# In each table, rows are m, f, n and plural (p), columns are nominative, accusative and dative.
 _ARTICLE = {"m": "der den dem", "f": "die die der", "n": "das das dem", "p": "die die den"}
 _RELATIVE = {**_ARTICLE, "p": "die die denen"}
-# Endings; a hyphen is none.
+# Endings. A hyphen means none.
 _DER = {"m": "er en em", "f": "e e er", "n": "es es em", "p": "e e en"}
 _EIN = {**_DER, "m": "- en em", "n": "- - em"}
 _ADJECTIVE = {
@@ -38,7 +38,7 @@ _AUXILIARIES: dict[str, dict[Agreement, str]] = {
 
 
 def german_words(sentence: Sentence) -> list[Word]:
-    """The words of a sentence, each with the keys of what it expresses."""
+    """Return the words of a sentence, each with the keys of what it expresses."""
     if sentence.second is None or sentence.conjunction is None:
         return _clause(sentence.main, "main", _main_order(sentence.main))
     conjunction = Word(sentence.conjunction.german, ("conjunction",))
@@ -46,7 +46,7 @@ def german_words(sentence: Sentence) -> list[Word]:
     second_order = "verb last" if is_subordinating else _main_order(sentence.second)
     second = [conjunction, *_clause(sentence.second, "second", second_order)]
     if sentence.is_second_first:
-        # The subordinate clause takes the one place before the verb.
+        # The subordinate clause takes the only place before the verb.
         return [*second, COMMA, *_clause(sentence.main, "main", "verb first")]
     main = _clause(sentence.main, "main", _main_order(sentence.main))
     return [*main, *([COMMA] if sentence.conjunction.german_comma else []), *second]
@@ -76,7 +76,7 @@ def _clause(clause: Clause, path: str, order: Order) -> list[Word]:
 
 
 def _verbs(clause: Clause, path: str) -> tuple[Word, list[Word]]:
-    """The finite verb, and what a main clause has at its end: infinitive, participle or separable prefix."""
+    """Return the finite verb, and the words at the end of a main clause: infinitive, participle or separable prefix."""
     verb, agreement = clause.verb, clause.subject.agreement
     key = (f"{path}.verb",)
     _, present, perfect = verb.german.split(", ")
@@ -97,11 +97,11 @@ def _verbs(clause: Clause, path: str) -> tuple[Word, list[Word]]:
 
 
 def _middle(clause: Clause, path: str) -> list[Word]:
-    """What stands between the finite verb and the end.
+    """Return the words between the finite verb and the end.
 
-    Time precedes objects, but follows a name, a definite recipient (`dem Kind heute ein Buch`) and, with `nicht`,
-    all objects (`das Buch heute nicht`). `Kein` replaces `nicht` with an indefinite object. A place precedes
-    objects with a preposition (`im Park auf den Bus`).
+    Time precedes objects, but follows a name, a definite recipient (`dem Kind heute ein Buch`) and, with `nicht`, all
+    objects (`das Buch heute nicht`). For an indefinite object, `kein` replaces `nicht`. A place precedes objects with
+    a preposition (`im Park auf den Bus`).
     """
     early: list[Word] = []
     bare: list[Word] = []
@@ -135,7 +135,7 @@ def _middle(clause: Clause, path: str) -> list[Word]:
 
 
 def _relative_object(clause: Clause, path: str) -> list[Word]:
-    """The relative pronoun of a clause whose noun is an object (`dem die Frau hilft`)."""
+    """Return the relative pronoun of a clause where the noun is an object (`dem die Frau hilft`)."""
     for index, (phrase, slot) in enumerate(zip(clause.objects, clause.verb.objects, strict=True)):
         if isinstance(phrase, Gap):
             return [_relative_pronoun(phrase, f"{path}.object{index}", slot.case)]
@@ -171,7 +171,7 @@ def _with_preposition(preposition: str, phrase: NounPhrase, path: str, case: Cas
 
 
 def _noun_phrase(phrase: NounPhrase, path: str, case: Case, *, negation: str = "") -> list[Word]:
-    """A noun phrase; `negation` is the key that makes its determiner a `kein`."""
+    """Return the words of a noun phrase. With the key `negation`, its determiner becomes `kein`."""
     determiner = NO if negation else phrase.determiner
     match determiner.endings:
         case "article":

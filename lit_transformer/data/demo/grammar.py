@@ -1,7 +1,7 @@
-"""What a sentence of the demo corpus means, and how words of two languages are linked.
+"""The meaning of a sentence of the demo corpus, and the alignment of its words in two languages.
 
-Both languages are realised from the same `Sentence`. Every word carries the keys of what it expresses, such
-as `main.subject.noun`, and two words are aligned if they share a key: the grammar itself gives the alignment.
+Both languages are written from the same `Sentence`. Every word carries the keys of what it expresses, such as
+`main.subject.noun`. Two words are aligned if they share a key, so the grammar itself gives the alignment.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from lit_transformer.data.demo.words import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NounPhrase:
-    """A noun with determiner, perhaps an adjective and a relative clause, in which a `Gap` is the noun."""
+    """A noun with its determiner, and perhaps an adjective and a relative clause, where a `Gap` stands for the noun."""
 
     noun: Noun
     determiner: Determiner
@@ -43,13 +43,13 @@ class NounPhrase:
 
     @property
     def is_definite(self) -> bool:
-        """Whether it speaks of something known."""
+        """Whether it refers to something known."""
         return self.determiner in (THE, MY, OUR, THIS) or self.noun.is_name
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The place in a relative clause of the noun that it belongs to; a relative pronoun says it."""
+    """The place of the noun in its relative clause. It becomes a relative pronoun."""
 
     noun: Noun
     is_plural: bool
@@ -73,7 +73,7 @@ Phrase = NounPhrase | Gap | Pronoun
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something happens, or where it goes."""
+    """Where something happens, or where somebody goes."""
 
     preposition: Preposition
     phrase: NounPhrase
@@ -81,12 +81,12 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clause:
-    """A subject, what it does or is, and the circumstances.
+    """A subject, what it does or is, and where and when.
 
     Args:
         objects: One for each slot of the verb.
         predicate: What the subject is, with the verb `BE`.
-        is_fronted: Whether a main clause begins with its time; German then puts the subject behind the verb.
+        is_fronted: Whether a main clause begins with its time. German then puts the subject after the verb.
     """
 
     subject: Phrase
@@ -102,14 +102,14 @@ class Clause:
 
     @property
     def is_progressive(self) -> bool:
-        """Whether English uses the progressive; German has none."""
+        """Whether English uses the progressive. German has none."""
         is_present = not self.is_past and self.modal is None
         return is_present and self.time is not None and self.time.kind in ("today", "now") and self.predicate is None
 
 
 @dataclass(frozen=True, slots=True)
 class Conjunction:
-    """What joins two clauses: `weil` and its like send the German verb to the end, `und` does not."""
+    """A word that joins two clauses. A subordinating one, such as `weil`, sends the German verb to the end."""
 
     english: str
     german: str
@@ -148,16 +148,16 @@ _PRONOUNS: dict[Gender, str] = {"m": "er", "f": "sie", "n": "es"}
 
 
 def pronoun_for(phrase: NounPhrase) -> Pronoun:
-    """The pronoun that takes a phrase up again: by gender in German, so a cat is `sie` and a girl `es`."""
+    """Return the pronoun for a phrase. German decides by gender, so a cat is `sie` and a girl is `es`."""
     if phrase.is_plural:
         return Pronoun("they", "sie", "plural")
     return Pronoun(phrase.noun.pronoun, _PRONOUNS[phrase.noun.gender], "singular")
 
 
 def combinations(clause: Clause) -> Iterator[str]:
-    """The pairs of adjective and noun, and verb and object, in a clause and its relative clauses.
+    """Yield the pairs of adjective and noun, and of verb and object, in a clause and its relative clauses.
 
-    They are written in German base forms. Whether the adjective is attribute or predicate makes no difference.
+    They are written in German base forms. It makes no difference whether the adjective is an attribute or a predicate.
     """
     phrases: list[Phrase] = [clause.subject, *clause.objects]
     if clause.place is not None:
@@ -185,13 +185,13 @@ COMMA = Word(",")
 
 
 def time_words(text: str, path: str) -> list[Word]:
-    """The words of an adverbial: the last words of both languages correspond, and so do those before them."""
+    """Return the words of an adverbial. The last words of both languages correspond, and so do those before them."""
     *opening, last = text.split()
     return [*(Word(word, (f"{path}.time.opening",)) for word in opening), Word(last, (f"{path}.time",))]
 
 
-def written(words: list[Word]) -> tuple[str, list[tuple[str, ...]]]:
-    """A sentence as it is written, and the keys of its words. A closing comma gives way to the full stop."""
+def write_sentence(words: list[Word]) -> tuple[str, list[tuple[str, ...]]]:
+    """Return a sentence as it is written, and the keys of its words. The full stop replaces a final comma."""
     texts: list[str] = []
     keys: list[tuple[str, ...]] = []
     for word in words:
@@ -204,8 +204,8 @@ def written(words: list[Word]) -> tuple[str, list[tuple[str, ...]]]:
     return text[0].upper() + text[1:], keys
 
 
-def align(english: list[tuple[str, ...]], german: list[tuple[str, ...]]) -> tuple[tuple[int, int], ...]:
-    """The pairs of word indices, English first, whose words share a key."""
+def align_words(english: list[tuple[str, ...]], german: list[tuple[str, ...]]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of word indices, English first, whose words share a key."""
     indices: dict[str, list[int]] = {}
     for index, keys in enumerate(german):
         for key in keys:

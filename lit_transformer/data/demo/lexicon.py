@@ -1,7 +1,7 @@
 """Nouns, adjectives and function words of the demo corpus.
 
-An English word has one German counterpart in any given context, so that German is a function of English: a
-teacher is always a `Lehrerin`, a doctor an `Arzt`.
+In a given context, an English word has one German counterpart, so German is a function of English: a teacher is always
+a `Lehrerin`, and a doctor is always an `Arzt`.
 """
 
 from lit_transformer.data.demo.words import Adjective, Determiner, Modal, Noun, Preposition, Time
@@ -148,7 +148,7 @@ THE = Determiner("the", "the", "", "article", "weak", "both")
 A = Determiner("a", "", "ein", "ein", "mixed", "singular")
 BARE = Determiner("", "", "", "none", "strong", "both")
 NO = Determiner("no", "", "kein", "ein", "mixed", "singular")
-"""Written as such before subjects; before objects it is how German negates `a` and `BARE`."""
+"""A determiner of subjects. Before objects, German uses it to negate `a` and `BARE`."""
 MY = Determiner("my", "my", "mein", "ein", "mixed", "both")
 OUR = Determiner("our", "our", "unser", "ein", "mixed", "both")
 THIS = Determiner("this", "these", "dies", "der", "weak", "both")

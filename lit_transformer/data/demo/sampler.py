@@ -1,4 +1,4 @@
-"""Draws sentences of the demo corpus: one method a construction."""
+"""Draws sentences of the demo corpus, with one method per construction."""
 
 from dataclasses import replace
 
@@ -34,11 +34,11 @@ _OBSTACLES = tuple(state for state in _STATES if state.english in ("tired", "sic
 _THINGS = "food drink reading vehicle container opening clothing device furniture gift toy tool place plant"
 
 _UNSPECIFIC = (A, EVERY, NO)
-"""Determiners of a subject that may be tired, but is not black or white."""
+"""A subject with one of these may be tired, but is not black or white."""
 
 
 class Sampler:
-    """An endless source of sentences, the same for the same seed."""
+    """Draws sentences without end. The same seed gives the same sentences."""
 
     def __init__(self, seed: int) -> None:
         self._clauses = ClauseSampler(seed)
@@ -46,7 +46,7 @@ class Sampler:
         self._pick = self._clauses.pick
 
     def sentence(self) -> Sentence:
-        """The next sentence: about half of them are a simple clause."""
+        """Draw the next sentence. About half of all sentences are one simple clause."""
         constructions = (
             (self._simple,) * 25
             + (self._description,) * 6
@@ -106,7 +106,7 @@ class Sampler:
         )
 
     def _head(self, tags: str) -> Noun:
-        """A noun that a relative clause can single out."""
+        """Draw a noun that can have a relative clause."""
         return self._pick(tuple(noun for noun in nouns_tagged(tags) if not noun.is_any("name kin")))
 
     def _relativized(self, noun: Noun, *, is_object: bool) -> NounPhrase:
@@ -115,7 +115,7 @@ class Sampler:
         return replace(head, relative=relative)
 
     def _with_reason(self) -> Sentence:
-        """`The cat sleeps because it is tired.`, where the pronoun takes up the subject."""
+        """`The cat sleeps because it is tired.`, where the pronoun refers to the subject."""
         noun = self._pick(nouns_tagged("animate"))
         determiners = tuple(d for d in subject_determiners(noun) if d not in (EVERY, NO))
         subject = self._clauses.phrase(noun, determiners, detail=0.5)
@@ -165,5 +165,5 @@ class Sampler:
 
 
 def _go_together(attribute: Adjective | None, predicate: Adjective) -> bool:
-    """A small cat may be tired, but a black one is not white, and a sad one not happy."""
+    """Whether a noun can have both: a small cat may be tired, but a black cat is not white, and a sad one not happy."""
     return attribute is None or (predicate.is_state and not attribute.is_state)

@@ -1,6 +1,6 @@
-"""What goes with what in the demo corpus, so that sentences make sense: cows do not read.
+"""Which words of the demo corpus go together, so that sentences make sense: cows do not read.
 
-Repeated entries of a tuple are its weights: what stands in it three times is drawn three times as often.
+An entry that a tuple has three times is drawn three times as often.
 """
 
 from functools import cache
@@ -44,7 +44,7 @@ def nouns_tagged(tags: str) -> tuple[Noun, ...]:
 
 @cache
 def adjectives_for(noun: Noun) -> tuple[Adjective, ...]:
-    """Attributes of a noun: lasting properties rather than passing states."""
+    """Return the attributes of a noun: lasting properties more often than passing states."""
     adjectives = predicates_for(noun)
     lasting = tuple(adjective for adjective in adjectives if not adjective.is_state)
     return () if noun.is_name else adjectives + lasting * 2
@@ -52,7 +52,7 @@ def adjectives_for(noun: Noun) -> tuple[Adjective, ...]:
 
 @cache
 def predicates_for(noun: Noun) -> tuple[Adjective, ...]:
-    """What one says of a noun, or of somebody with this name."""
+    """Return the predicates of a noun or name."""
     return tuple(adjective for adjective in ADJECTIVES if noun.is_any(adjective.fits))
 
 
@@ -68,7 +68,7 @@ def verbs_explained_by_states(agent: Noun) -> tuple[Verb, ...]:
 
 @cache
 def verbs_taking(noun: Noun) -> tuple[Verb, ...]:
-    """Verbs whose only object the noun can be, without a German preposition."""
+    """Return the verbs that take the noun as their only object, without a German preposition."""
     return tuple(v for v in WITH_OBJECT if len(v.objects) == 1 and not v.objects[0].german and fits(noun, v.objects[0]))
 
 
@@ -78,7 +78,7 @@ def fits(noun: Noun, slot: Slot) -> bool:
 
 @cache
 def places_of(verb: Verb, agent: Noun) -> tuple[tuple[Preposition, Noun], ...]:
-    """Where somebody may do something."""
+    """Return the places where somebody may do something."""
     return tuple(
         (preposition, noun)
         for preposition in PREPOSITIONS
@@ -88,7 +88,7 @@ def places_of(verb: Verb, agent: Noun) -> tuple[tuple[Preposition, Noun], ...]:
 
 
 def _can_be_at(agent: Noun, preposition: Preposition, noun: Noun) -> bool:
-    """Wild animals stay outside and shun people, and only pets lie on or under furniture."""
+    """Whether it may be there: wild animals stay outside and away from people, and only pets lie on furniture."""
     if agent.is_any("wild") and (noun.is_any("person") or (preposition.fits == "inside" and not noun.is_any("nature"))):
         return False
     return agent.is_any("pet") or not noun.is_any("furniture")
@@ -101,7 +101,7 @@ def subject_determiners(noun: Noun) -> tuple[Determiner, ...]:
 
 @cache
 def object_determiners(noun: Noun, verb: Verb) -> tuple[Determiner, ...]:
-    """Determiners of an object; one does not help mere children or drink five waters."""
+    """Return the determiners of an object. Nobody drinks five waters or helps mere children."""
     if noun.is_mass:
         return _MASS
     determiners = {"any": _OBJECT, "single": _SINGLE, "known": _KNOWN}[verb.quantity]
@@ -116,7 +116,7 @@ def place_determiners(noun: Noun) -> tuple[Determiner, ...]:
 
 
 def _owned(noun: Noun, determiners: tuple[Determiner, ...]) -> tuple[Determiner, ...]:
-    """Without `my` where nobody says it, and with little else for relatives."""
+    """Leave out `my` for nouns that nobody owns, and leave little else for relatives."""
     if noun.is_name:
         return (BARE,)
     if noun.is_any("foreign"):
@@ -128,13 +128,13 @@ def _owned(noun: Noun, determiners: tuple[Determiner, ...]) -> tuple[Determiner,
 
 @cache
 def definite_only(determiners: tuple[Determiner, ...]) -> tuple[Determiner, ...]:
-    """The definite determiners; names, which have none, stay as they are."""
+    """Return the definite determiners. Names have none and stay as they are."""
     return tuple(determiner for determiner in determiners if determiner in (THE, MY, OUR, THIS)) or determiners
 
 
 @cache
 def negatable_only(determiners: tuple[Determiner, ...]) -> tuple[Determiner, ...]:
-    """Determiners that an object can have beside a negation: numbers and the like would change its scope."""
+    """Return the determiners that an object can have in a negated clause. Numbers would change what is negated."""
     return tuple(determiner for determiner in determiners if determiner in (THE, MY, OUR, THIS, A, BARE))
 
 
@@ -147,7 +147,7 @@ def times_for(verb: Verb, kinds: str, *, allows_mid: bool) -> tuple[Time, ...]:
 
 @cache
 def modals_for(verb: Verb, agent: Noun, *, is_negated: bool) -> tuple[Modal, ...]:
-    """Modals: it takes a person, and something done on purpose, to be obliged or allowed to do it."""
+    """Return the modals. Only people are obliged or allowed to do something, and only what is done on purpose."""
     return tuple(
         modal
         for modal in MODALS

@@ -1,4 +1,4 @@
-"""Verbs of the demo corpus: forms in both languages, objects, and what they go with."""
+"""Verbs of the demo corpus: forms in both languages, objects, and which words go with them."""
 
 from lit_transformer.data.demo.words import Slot, Verb
 
@@ -6,7 +6,7 @@ _ALIVE = "person animal"
 _THING = "vehicle container clothing device furniture gift toy tool"
 _NEVER = ""
 _ONCE = "today now past future"
-"""Times of what nobody does every day."""
+"""Times of an act that nobody does every day."""
 
 BE = Verb(
     "be, is, was, being",
@@ -17,7 +17,7 @@ BE = Verb(
     preterite="war waren",
 )
 
-# Laid out by hand: the formatter would give every argument a line.
+# Laid out by hand, because the formatter would give every argument a line.
 # fmt: off
 WITHOUT_OBJECT = (
     Verb("sleep, sleeps, slept, sleeping", "schlafen, schläft, hat geschlafen", _ALIVE, place="location",

@@ -1,7 +1,7 @@
-"""What an entry of the demo corpus' lexicon is: a word's forms in both languages, and what it goes with.
+"""The kinds of entries in the lexicon of the demo corpus: forms in both languages, and which words go with them.
 
-Tags say what a noun means as far as other words select it: only what is tagged `reading` can be read. Several
-tags in one string are separated by spaces; where tags are wanted, any one of them suffices.
+The tags of a noun say which words select it: only a noun with the tag `reading` can be read. Tags in one string are
+separated by spaces. If several tags are asked for, a noun with any one of them fits.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Agreement = Literal["I", "singular", "plural"]
 
 @dataclass(frozen=True, eq=False)
 class Noun:
-    """A noun or name: its forms, its gender and what it means.
+    """A noun or name: its forms, its gender and its tags.
 
     Args:
         german_plural: Empty for mass nouns and names.
-        pronoun: The English pronoun that takes the noun up again; the German one follows from the gender.
-        english_plural: Empty where it is regular.
+        pronoun: The English pronoun. The German one follows from the gender.
+        english_plural: Empty if it is regular.
         german_oblique: Accusative and dative singular of weak masculines (`den Jungen`), empty elsewhere.
     """
 
@@ -56,7 +56,7 @@ class Adjective:
     """An adjective and the tags of the nouns it fits.
 
     Args:
-        german_stem: What endings are added to, where that is not the base form (`teuer`, but `teur-`).
+        german_stem: The form that takes endings, if it is not the base form (`teuer`, but `teur-`).
     """
 
     english: str
@@ -75,8 +75,8 @@ class Determiner:
     """An article, possessive, quantifier or number.
 
     Args:
-        german: What the endings are added to.
-        endings: `article` for `der` itself, `der` and `ein` for what changes like these, else `none`.
+        german: The form that takes endings.
+        endings: `article` for `der` itself, `der` or `ein` for words that are declined like these, else `none`.
         adjective: The declension of an adjective that follows.
         number: Which numbers of the noun it goes with.
     """
@@ -91,7 +91,7 @@ class Determiner:
 
 @dataclass(frozen=True, eq=False)
 class Time:
-    """An adverbial of time. Where it is a phrase, its last words correspond, and so does what precedes them.
+    """An adverbial of time. In a phrase, the last words of both languages correspond, and so do those before them.
 
     Args:
         kind: `habit` goes with the simple present, `today` and `now` with the progressive,
@@ -110,7 +110,7 @@ class Preposition:
     """A preposition of place, the case it governs here, and the tags of the nouns it fits.
 
     Args:
-        kind: What verbs ask for: somewhere to be, somewhere to go, or water to swim in.
+        kind: The kind of place that verbs select: where to be, where to go, or water to swim in.
     """
 
     english: str
@@ -122,11 +122,11 @@ class Preposition:
 
 @dataclass(frozen=True, eq=False)
 class Modal:
-    """A modal verb, or what English and German put in its place (`wants to`, `will`).
+    """A modal verb, or a phrase that serves as one (`wants to`, `will`).
 
     Args:
-        negated: The English negative; empty where it means something else than the German one (`must not`).
-        needs_do: Whether English negates it with `do` instead.
+        negated: The English negative. Empty if it has another meaning than the German one (`must not`).
+        needs_do: Whether English negates it with `do`.
         german: Forms for `I`, any other singular, and the plural.
     """
 
@@ -142,7 +142,7 @@ class Slot:
     """An object of a verb: the tags of the nouns it takes and its case.
 
     Args:
-        english: A preposition before the English object; part of the verb without a German one (`look for`).
+        english: A preposition before the English object. Without a German one it is part of the verb (`look for`).
         german: A preposition before the German object.
     """
 
@@ -154,20 +154,20 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Verb:
-    """A verb with one frame of objects; `essen` and `fressen` are two verbs, though English has one.
+    """A verb with its objects. `essen` and `fressen` are two entries, although English has one verb.
 
     Args:
         english: Base form, third person singular, past and -ing form: `get up, gets up, got up, getting up`.
         german: Infinitive, third person singular and perfect: `aufstehen, steht auf, ist aufgestanden`.
         subjects: Tags of its subjects.
         objects: Its objects in English order.
-        first_person: The form with `ich` where it is not the infinitive's stem and -e.
-        plural: The German plural where it is not the infinitive.
-        preterite: Singular and plural, for verbs that form no perfect here (`war waren`).
+        first_person: The form with `ich`, if it is not the infinitive's stem and -e.
+        plural: The German plural, if it is not the infinitive.
+        preterite: Singular and plural, for verbs that have no perfect here (`war waren`).
         place: The kind of place that may be added.
         times: Kinds of time that go with it.
-        reasons: States that explain why someone does this.
-        quantity: `single` if one does it to one thing at a time (`wear a hat`), `known` if an unknown object
+        reasons: States that explain why somebody does this.
+        quantity: `single` for what is done to one thing at a time (`wear a hat`), `known` if an unknown object
             makes little sense (`think of a village`), else `any`.
     """
 
@@ -189,5 +189,5 @@ class Verb:
 
     @property
     def prefix(self) -> str:
-        """The separable prefix (`auf`), empty where there is none."""
+        """The separable prefix (`auf`), or an empty string."""
         return self.german.split(", ")[1].partition(" ")[2]
