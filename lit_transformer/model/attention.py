@@ -12,9 +12,19 @@ from typing import Any, NamedTuple, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
+
+FUSED_KERNELS = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.OVERRIDEABLE,
+    SDPBackend.MATH,
+]
+"""PyTorch's kernels, except cuDNN's, which PyTorch prefers on an H100. It builds a plan for each new shape, and nearly
+every batch has one: training was 8 times slower until all shapes had occurred (docs/gpu.md)."""
 
 Rotation = Callable[[Tensor], Tensor]
 """What a position scheme does to queries and keys: BHLK -> BHLK."""
@@ -73,12 +83,12 @@ def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, ma
     """Equation (1) by PyTorch's fused kernel, which is fastest without a mask tensor."""
     length, keys = query_BHLK.shape[2], key_BHMK.shape[2]
     # `is_causal` counts positions from the start, so it is right only for equal lengths (pytorch #108108).
-    if mask.only_causal and length == keys:
-        return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, is_causal=True)
-    bias = mask.bias(length, keys, query_BHLK.device)
+    is_causal = mask.only_causal and length == keys
+    bias = None if is_causal else mask.bias(length, keys, query_BHLK.device)
     if bias is not None:
         bias = bias.to(query_BHLK.dtype)
-    return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, attn_mask=bias)
+    with sdpa_kernel(FUSED_KERNELS):
+        return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, attn_mask=bias, is_causal=is_causal)
 
 
 class ScaledDotProductAttention(nn.Module):

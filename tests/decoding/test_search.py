@@ -166,7 +166,8 @@ def test_beam_search_does_what_it_documents(
         assert_same(find(model, limits, beam_size=beam_size, n_best=n_best, alpha=alpha), expected)
 
 
-def test_search_stops_when_the_result_is_certain() -> None:
+def test_search_stops_when_the_result_is_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(search_module.STEPS_PER_CHECK, torch.get_default_device().type, 1)
     model = RandomModel(eos_logit=1.0)
     limits = dict.fromkeys(range(7), 101)
     found = find(model, limits, beam_size=3, alpha=0.6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from lit_transformer.model.attention import (
     Cache,
@@ -68,17 +68,18 @@ def test_every_path_of_attention_equals_pytorch_s(name: str) -> None:
             torch.testing.assert_close(grad, expected_grad, rtol=0.0, atol=1e-12)
 
 
-class Kernels(TorchDispatchMode):
-    """Notes whether the fused kernel was given a mask tensor, and whether it was told of causality."""
+class Kernels(TorchFunctionMode):
+    """Notes what the fused kernel is given: a mask tensor, causality, and whether it may be cuDNN's."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[bool, bool]] = []
+        self.may_be_cudnn: list[bool] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if "scaled_dot_product" in str(func) and "backward" not in str(func):
-            causal = next((value for value in args if isinstance(value, bool)), False)
-            self.calls.append((bool(kwargs and kwargs.get("attn_mask") is not None), causal))
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func is F.scaled_dot_product_attention:
+            self.calls.append((kwargs["attn_mask"] is not None, kwargs["is_causal"]))
+            self.may_be_cudnn.append(torch.backends.cuda.cudnn_sdp_enabled())
         return func(*args, **(kwargs or {}))
 
 
@@ -98,6 +99,16 @@ def test_the_fused_kernel_gets_no_tensor_where_it_needs_none() -> None:
         with Kernels() as kernels:
             fused_attention(query, square, square, mask)
         assert kernels.calls == [expected]
+
+
+def test_no_shape_waits_for_cudnn() -> None:
+    """cuDNN would build a plan for each new shape. Outside of our attention the caller's choice holds."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    heads = torch.randn(B, H, M, K)
+    with Kernels() as kernels:
+        fused_attention(heads, heads, heads, Mask(causal=True))
+    assert kernels.may_be_cudnn == [False]
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
 
 
 def oracle(weight: Tensor, output: Tensor) -> nn.MultiheadAttention:
