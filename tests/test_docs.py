@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import tomllib
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -110,3 +111,22 @@ def test_examples_run(page: str, tiny_run: Path, tmp_path: Path, monkeypatch: py
     (tmp_path / "runs" / "demo").symlink_to(tiny_run.parents[1])
     monkeypatch.chdir(tmp_path)
     exec(compile("\n".join(blocks(page, "python")), page, "exec"), {"__name__": page})
+
+
+def test_the_architecture_lists_every_module() -> None:
+    """Rooms in the order of the import contract, and in each room its modules and no others."""
+    [listed] = [block for block in blocks("docs/architecture.md", "") if block.startswith("__main__.py")]
+    rooms = re.findall(r"^(\w+)(?:/|\.py) ", listed.replace("/\n", "/ \n"), re.MULTILINE)
+    contract = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"][0]
+    floors = [re.split(r" [|:] ", layer) for layer in contract["layers"]]
+    assert [set(rooms[sum(map(len, floors[:level])) :][: len(floor)]) for level, floor in enumerate(floors)] == [
+        set(floor) for floor in floors
+    ]
+    package = ROOT / "lit_transformer"
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if path.name != "__init__.py"}
+    folders: list[str] = []
+    found = []
+    for indent, name in re.findall(r"^( *)(\w+/|\w+\.py)", listed, re.MULTILINE):
+        folders[len(indent) // 2 :] = [name]
+        found.append("".join(folders))
+    assert sorted(name for name in found if name.endswith(".py")) == sorted(modules)
