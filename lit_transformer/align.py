@@ -122,7 +122,7 @@ def load(
     """The sentences of both sides, and their right links if there are any."""
     from lit_transformer.data.demo.corpus import demo_pairs
     from lit_transformer.data.text_folder import pair_batches
-    from lit_transformer.evaluation.alignment_error import GoldLinks, check_links, read_gold
+    from lit_transformer.evaluation.alignment_error import GoldLinks, check_gold, read_gold
 
     if options.demo is not None:
         if languages not in (("en", "de"), ("de", "en")):
@@ -137,7 +137,7 @@ def load(
     if options.gold is None:
         return sources, targets, None
     gold = read_gold(options.gold, first_word=options.gold_first)
-    check_links(gold, sources, targets, options.gold)
+    check_gold(gold, sources, targets, options.gold)
     return sources, targets, gold
 
 

