@@ -143,7 +143,7 @@ def test_the_order_is_the_model_s(norm: Norm, positions: PositionScheme) -> None
     config = TransformerConfig(d_model=8, d_ff=3, num_heads=2, num_layers=11, norm=norm, positions=positions)
     with torch.device("meta"):
         names = [name for name, _ in Transformer(config, vocab_size=7, pad_id=0).named_parameters()]
-    checkpoint = {
+    checkpoint: dict[str, Any] = {
         "state_dict": {f"transformer.{name}": name for name in names},
         "optimizer_states": [{"state": dict(enumerate(names))}],
         "lit_transformer": {"format": 2},

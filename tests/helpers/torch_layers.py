@@ -7,8 +7,8 @@ from lit_transformer.model.layers import Layer
 
 
 @torch.no_grad()
-def copy_layer(theirs: nn.Module, ours: Layer) -> None:
-    """Into an `nn.TransformerEncoderLayer`, or an `nn.TransformerDecoderLayer` if there is cross-attention."""
+def copy_layer(theirs: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer, ours: Layer) -> None:
+    """A decoder layer takes the cross-attention, too."""
     attention = ours.self_attention
     _copy_attention(theirs.self_attn, [attention.query_key_value.weight], attention.output.weight)
     norms = [ours.self_attention_norm, ours.feed_forward_norm]

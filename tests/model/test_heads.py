@@ -36,13 +36,11 @@ def test_a_head_that_is_off_adds_nothing() -> None:
     transformer, mask = make(), random_mask()
     source_BS, target_BT = torch.randint(1, V, (B, S)), torch.randint(1, V, (B, T))
     whole, logits = transformer(source_BS, target_BT), with_heads(transformer, mask)(source_BS, target_BT)
-    for attentions, keep in (
-        (transformer.encoder.self_attentions, mask.encoder),
-        (transformer.decoder.self_attentions, mask.decoder),
-        (transformer.decoder.cross_attentions, mask.cross),
-    ):
-        for attention, keep_H in zip(attentions, keep, strict=True):
-            keep_heads(attention, keep_H)
+    for number, layer in enumerate(transformer.encoder.layers):
+        keep_heads(layer.self_attention, mask.encoder[number])
+    for number, layer in enumerate(transformer.decoder.layers):
+        keep_heads(layer.self_attention, mask.decoder[number])
+        keep_heads(layer.cross_attention, mask.cross[number])
     torch.testing.assert_close(logits, transformer(source_BS, target_BT), rtol=0.0, atol=1e-12)
     assert (logits - whole).abs().max() > 0.1
 

@@ -9,7 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_transformer.model.attention import attention_weights, fused_attention, record_weights
+from lit_transformer.model.attention import (
+    ScaledDotProductAttention,
+    attention_weights,
+    fused_attention,
+    record_weights,
+)
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import sinusoids
@@ -52,7 +57,7 @@ def padded_sentences(length: int) -> Tensor:
 def oracle(ours: Transformer) -> nn.Transformer:
     """PyTorch's model with our weights; the final norms are there for pre-norm only, as in ours."""
     config = ours.config
-    settings = {
+    settings: dict[str, Any] = {
         "dropout": 0.0,
         "batch_first": True,
         "norm_first": config.norm == "pre",
@@ -119,11 +124,10 @@ def test_the_paths_of_attention_agree(config: TransformerConfig, precision: str,
     source_BS, target_BT = padded_sentences(S), sentences(T)
     logits = transformer(source_BS, target_BT)
     assert logits.dtype == dtype
-    attentions = [*transformer.encoder.self_attentions, *transformer.decoder.self_attentions]
-    attentions += transformer.decoder.cross_attentions
     for path in (explicit_attention, fused_attention):
-        for attention in attentions:
-            attention.scaled_dot_product.register_forward_hook(partial(by_path, path))
+        for module in transformer.modules():
+            if isinstance(module, ScaledDotProductAttention):
+                module.register_forward_hook(partial(by_path, path))
         torch.testing.assert_close(transformer(source_BS, target_BT), logits, rtol=0.0, atol=atol)
 
 
