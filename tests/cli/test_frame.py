@@ -216,9 +216,9 @@ def test_a_pipe_that_does_not_block(
 
 
 def starting(timer: threading.Timer, stream: Callable[..., None]) -> Callable[..., None]:
-    def started(*args: Any) -> None:
+    def started(*args: Any, **options: Any) -> None:
         timer.start()
-        stream(*args)
+        stream(*args, **options)
 
     return started
 
