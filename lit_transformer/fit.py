@@ -24,10 +24,11 @@ from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError, enough_memory
 from lit_transformer.runs.dispensable import CURVES, Dispensable
 from lit_transformer.runs.launching import check_settings_of_ranks, start_processes
-from lit_transformer.runs.resuming import resume_point
+from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.resuming import Resuming, continued_run
 from lit_transformer.runs.run_folder import claimed_folder, run_folder
-from lit_transformer.runs.saving import WholeCheckpointIO, checkpoints_of
-from lit_transformer.runs.stopping import interruption_of, requeue
+from lit_transformer.runs.saving import Checkpoints
+from lit_transformer.runs.stopping import Interruption, requeue
 from lit_transformer.signals import Interrupted
 
 LOST_CONNECTION = re.compile(r"(connection (closed|reset|refused)|broken pipe|timed out|nccl)[^.\n]*", re.IGNORECASE)
@@ -42,7 +43,7 @@ def main(args: list[str] | None = None) -> None:
     """Parse, train, and say how it went."""
     with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose):
         cli = parse(args, description=__doc__, cli=FitCLI)
-        signals = interruption_of(cli.trainer).signals
+        signals = callback_of(cli.trainer, Interruption).signals
         with signals.heard(lambda received: end_at_once(cli, received)):
             try:
                 fit(cli)
@@ -71,8 +72,8 @@ def fit(cli: FitCLI) -> None:
     with patience(trainer), in_one_line("trainer", ValueError):
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
-    resumed = load_start(cli)
-    with claimed_folder(trainer, cli.config, resumed):
+    resumed = callback_of(trainer, Resuming).read(trainer, cli.config.ckpt_path)
+    with claimed_folder(trainer, cli.config, continued_run(resumed, cli.config.ckpt_path)):
         if trainer.is_global_zero:
             introduce(cli, resumed)
         remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
@@ -82,23 +83,6 @@ def fit(cli: FitCLI) -> None:
         run = run_folder(trainer)
     if trainer.is_global_zero:
         report(cli, run, time.perf_counter() - begin)
-
-
-def load_start(cli: FitCLI) -> Path | None:
-    """Read the checkpoint of --ckpt_path for the model and the strategy.
-
-    Returns:
-        Its path; None if training starts afresh.
-    """
-    trainer = cli.trainer
-    found = resume_point(trainer, cli.config.ckpt_path)
-    content = found.content if found else None
-    cli.model.resumed = content
-    # A strategy that restores after its setup reads parts of the file by itself.
-    trainer.strategy.checkpoint_io = WholeCheckpointIO(
-        None if trainer.strategy.restore_checkpoint_after_setup else content
-    )
-    return found.path if found else None
 
 
 def introduce(cli: FitCLI, resumed: Path | None) -> None:
@@ -218,7 +202,7 @@ def leave_process_group() -> None:
 def report(cli: FitCLI, run: Path, seconds: float) -> None:
     """In plain words: how good it is, where it lies, what to type next."""
     trainer, model = cli.trainer, cli.model
-    saved = checkpoints_of(trainer)
+    saved = callback_of(trainer, Checkpoints)
     if not (run / CHECKPOINTS_FOLDER).exists():
         raise UserError(
             f"there was no optimizer step to take after step {trainer.global_step}: raise trainer.max_steps or "
@@ -228,7 +212,7 @@ def report(cli: FitCLI, run: Path, seconds: float) -> None:
     if saved.best_step is None:
         print("It was never validated (trainer.val_check_interval), so nobody knows how good it is.")
     else:
-        how = f"sacreBLEU, {model.val_bleu.tokenize}, beam {model.validation_beam_size}"
+        how = f"sacreBLEU, {model.val_scores['bleu'].tokenize}, beam {model.validation_beam_size}"
         if saved.best_bleu < 1.0:
             how += "; the validation loss decided"
         print(

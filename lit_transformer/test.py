@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
     from lit_transformer.decoding.devices import allow_tf32, default_device
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.evaluation.bleu import check_tokenization, score_translations, tokenization_of
+    from lit_transformer.evaluation.metrics import text_metrics
 
     if options.tokenize is not None:
         check_tokenization(options.tokenize)
@@ -70,12 +71,17 @@ def run(options: argparse.Namespace) -> None:
         translations = translator.translate(list(pairs["source"]), settings)
         seconds = time.perf_counter() - begin
         file.writelines(f"{text}\n" for text in translations)
-    scores = score_translations(translations, list(pairs["target"]), tokenize=tokenize, lowercase=options.lowercase)
+    references = list(pairs["target"])
+    scores = score_translations(translations, references, tokenize=tokenize, lowercase=options.lowercase)
+    metrics = text_metrics(tokenize=tokenize, lowercase=options.lowercase)
+    metrics.update(translations, references)
+    others = {name: score.item() for name, score in metrics.compute().items() if name not in scores._fields}
     if options.json:
         print(
             json.dumps(
                 {
                     **scores._asdict(),
+                    **others,
                     "sentences": len(translations),
                     "seconds": seconds,
                     "checkpoint": str(trained.path),
@@ -86,6 +92,8 @@ def run(options: argparse.Namespace) -> None:
         return
     print(f"BLEU {scores.bleu:.2f}  {scores.signature}")
     print(f"chrF {scores.chrf:.2f}  {scores.chrf_signature}")
+    for name, score in others.items():
+        print(f"{name} {score:.2f}")
     print(f"{len(translations):,} sentences in {seconds:.1f} seconds; translations: {output}")
 
 

@@ -27,9 +27,7 @@ from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.data.copy_task import copy_pairs
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.demo.corpus import demo_pairs
-from lit_transformer.errors import UserError
 from lit_transformer.fit import leave_process_group, main
-from lit_transformer.runs.curves import DIVERGED_REPORTS, Curves
 from tests.helpers.runs import (
     D_MODEL,
     EVERY,
@@ -202,8 +200,11 @@ def test_resumed_run_is_the_uninterrupted_one(
 
 
 MISTAKES = {
-    "nothing to resume": ({"ckpt_path": "last"}, r"--ckpt_path last: there is no readable checkpoint below .*empty"),
-    "another vocabulary": ({"ckpt_path": "RUN", "model__vocab_size": 300}, r"--ckpt_path was trained with another voc"),
+    "nothing to resume": ({"ckpt_path": "last"}, r"ckpt_path is last: .*no readable checkpoint below .*empty"),
+    "another vocabulary": (
+        {"ckpt_path": "RUN", "model__vocab_size": 300},
+        r"trained with another vocabulary",
+    ),
     "another architecture": ({"ckpt_path": "RUN", "model__transformer__d_ff": 64}, r"d_ff 128"),
     "half a checkpoint": ({"ckpt_path": "HALF"}, r"half\.ckpt is damaged"),
     "a model folder": ({"ckpt_path": "FOLDER"}, r"cannot read the checkpoint .*/model: "),
@@ -310,19 +311,8 @@ def test_weights_that_are_no_numbers_stop_the_run(
         fit(corpus, tmp_path / "runs", ckpt_path=tmp_path / "broken.ckpt")
     assert exit_status.value.code == 2
     [error] = own_lines(capfd.readouterr().err)
-    assert re.match(r"error: the gradients of step 101 are not finite.* pairs of up to \d+ .*, the first: \w", error)
+    assert re.match(r"error: .*gradients of step 101 are not finite.* pairs of up to \d+ .*, the first: \w", error)
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
-
-
-def test_a_loss_that_stays_high_stops_the_run() -> None:
-    progress = Curves()
-    losses = [9.0, 5.0, *[5.9] * 30, *[7.0] * (DIVERGED_REPORTS - 1), 5.5, *[7.0] * (DIVERGED_REPORTS - 1)]
-    for step, loss in enumerate(losses):
-        progress._check_divergence(loss, step)
-    resumed = Curves()
-    resumed.load_state_dict(progress.state_dict())
-    with pytest.raises(UserError, match=r"training has diverged: up to step 99 .* its lowest, 5\.000, for 20 reports"):
-        resumed._check_divergence(7.0, 99)
 
 
 def test_accumulation_changes_nothing(corpus: Path, run: Run, alone: Continued, tmp_path: Path) -> None:

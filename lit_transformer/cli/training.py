@@ -30,9 +30,11 @@ from lit_transformer.model.config import longest_sequence
 from lit_transformer.runs.attention_curves import AttentionCurves
 from lit_transformer.runs.curves import Curves
 from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import flat
 from lit_transformer.runs.provenance import RunRecord
+from lit_transformer.runs.resuming import Resuming
 from lit_transformer.runs.run_folder import run_folder
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.runs.stopping import Interruption
@@ -157,12 +159,13 @@ def parse(args: Sequence[str] | None, *, description: str | None, cli: type[CLI]
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     # It is about arguments that are given twice. Those of sys.argv may be another program's, such as Jupyter's.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
+    callbacks = [RunRecord(), Resuming(), FitToMemory(), Divergence(), Curves(), Interruption()]
     return cli(
         LitTransformer,
         TranslationData,
         parser_class=Parser,
         parser_kwargs={"description": description, "allow_abbrev": False},
-        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": [RunRecord(), FitToMemory(), Curves(), Interruption()]},
+        trainer_defaults={**TRAINER_DEFAULTS, "callbacks": callbacks},
         save_config_callback=Settings,
         save_config_kwargs={"save_to_log_dir": False},  # `Settings` writes it
         seed_everything_default=1,

@@ -7,6 +7,7 @@ import lightning as L
 
 from lit_transformer.batch import EOS_ID, Batch, IntArray, TextBatch, make_batch
 from lit_transformer.data import CACHE_DIR
+from lit_transformer.data.accumulation import accumulate
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.corpus import find_text
@@ -180,7 +181,7 @@ class TranslationData(L.LightningDataModule):
                     "accumulate_grad_batches follows from max_tokens_per_device: leave it out, and lower "
                     "max_tokens_per_device to accumulate more"
                 )
-            self.set_accumulation(self.trainer, self._accumulation)
+            accumulate(self.trainer, self._accumulation)
         self._is_set_up = True
 
     def train_dataloader(self) -> TimedLoader:
@@ -208,12 +209,6 @@ class TranslationData(L.LightningDataModule):
         """Return this rank's part of the validation set. No sentence is on two ranks."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return ValidationBatches(self._validation, rank, world_size)
-
-    def set_accumulation(self, trainer: L.Trainer, micro_batches: int) -> None:
-        """Set the micro-batches per step, and count the interval of validation, which is in steps, in micro-batches."""
-        trainer.accumulate_grad_batches = micro_batches
-        if isinstance(trainer.val_check_interval, int):
-            trainer.val_check_interval *= micro_batches
 
     @property
     def summary(self) -> str:

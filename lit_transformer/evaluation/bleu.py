@@ -97,6 +97,11 @@ class CorpusBLEU(Metric):
         self.add_state("hypothesis_length", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("reference_length", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
+    @property
+    def label(self) -> str:
+        """The name to print, with what makes the score comparable."""
+        return f"BLEU ({self.tokenize})"
+
     def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
         """Count the n-grams of some sentences; of none at all if a process has no share of the corpus."""
         _check_pairs(hypotheses, references)

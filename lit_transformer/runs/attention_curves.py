@@ -1,7 +1,7 @@
 """What the model attends to as it learns: pictures and entropies of a few validation sentences, in TensorBoard."""
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import lightning as L
 import numpy as np
@@ -10,26 +10,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lit_transformer.batch import EOS_ID
-from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, compute_attention
 from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES
-from lit_transformer.training.translation import LitTransformer
+from lit_transformer.runs.parts import data_of, model_of
 
 if TYPE_CHECKING:
     from lit_transformer.analysis.figures import LiveHeadGrid
 
 LONGEST = 40
 """Pieces of the longest sentence that is drawn: more cannot be read at the size of TensorBoard's pictures."""
-
-
-class SentenceSource(Protocol):
-    """What is needed of the datamodule."""
-
-    tokenizer: Tokenizer
-
-    def validation_pairs(self, number: int) -> list[tuple[str, str]]: ...
 
 
 class AttentionCurves(Callback):
@@ -52,7 +43,6 @@ class AttentionCurves(Callback):
 
     @CURVES
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, LitTransformer)
         logger = trainer.logger
         # The other strategies have parts of the model on each device.
         whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
@@ -64,7 +54,7 @@ class AttentionCurves(Callback):
         from lit_transformer.analysis.figures import LiveHeadGrid
         from lit_transformer.analysis.maps import KINDS, maps_of
 
-        attentions = self._attentions(pl_module, trainer.datamodule)  # type: ignore[attr-defined] # not declared
+        attentions = self._attentions(trainer)
         if not self._pictures:
             self._pictures = [LiveHeadGrid(attention, "cross") for attention in attentions]
         for number, (picture, attention) in enumerate(zip(self._pictures, attentions, strict=True), start=1):
@@ -78,13 +68,14 @@ class AttentionCurves(Callback):
             ]
             logger.experiment.add_histogram(f"attention/{kind}_entropy", np.concatenate(entropies), trainer.global_step)
 
-    def _attentions(self, module: LitTransformer, data: SentenceSource) -> list[Attention]:
+    def _attentions(self, trainer: L.Trainer) -> list[Attention]:
+        data, transformer = data_of(trainer), model_of(trainer).transformer
         pairs = data.validation_pairs(self.sentences)
         sources, targets = (data.tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
-        longest = min(LONGEST, module.transformer.config.longest or LONGEST)
+        longest = min(LONGEST, transformer.config.longest or LONGEST)
         short = [(a, b) for a, b in zip(sources, targets, strict=True) if max(len(a), len(b)) < longest]
         return compute_attention(
-            module.transformer,
+            transformer,
             data.tokenizer,
             [[*source, EOS_ID] for source, _ in short],
             [target for _, target in short],

@@ -1,8 +1,9 @@
-"""Curves: loss, speed and validation scores, printed and in TensorBoard, and a watch on divergence."""
+"""Curves: loss, speed and validation scores, printed and drawn by the loggers."""
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import lightning as L
@@ -12,22 +13,23 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
 from lit_transformer.batch import Batch
-from lit_transformer.errors import UserError
+from lit_transformer.data.accumulation import ends_step
 from lit_transformer.runs.dispensable import CURVES
-from lit_transformer.runs.saving import ends_step
-from lit_transformer.training.translation import LitTransformer
+from lit_transformer.runs.divergence import Divergence
+from lit_transformer.runs.parts import callback_of, data_of, model_of
+from lit_transformer.runs.ranks import gather
+from lit_transformer.training.metrics import PREFIX
+from lit_transformer.training.translation import Sample, first_samples
 
-DIVERGED_BY = 1.0
-DIVERGED_REPORTS = 20
-"""A run has diverged when its loss per token is so far above its lowest for so many reports in a row: a warm-up that
-goes wrong jumps by several nats and does not come back, noise between reports is hundredths."""
+UNREPORTED = "Progress"
+"""Checkpoint entry with the losses since the last report. The name is that of format 1."""
 
 
 class Curves(Callback):
-    """Prints and logs the curves: loss, rate of work, learning rate, gradient norm, translations.
+    """Lightning's own logging makes a step wait for the device and counts micro-batches: these curves do neither.
 
-    Everything is read every `trainer.log_every_n_steps` optimizer steps, so that between them no step waits for the
-    device. Steps are counted as in the paper, by updates of the weights.
+    Values are read every `trainer.log_every_n_steps` optimizer steps. Steps are updates of the weights, as in the
+    paper.
     """
 
     def __init__(self) -> None:
@@ -36,35 +38,25 @@ class Curves(Callback):
         self._begin = self._waited = self._paused = 0.0
         self._first_step = 0
         self._learning_rate = 0.0
-        # Loss, negative log-likelihood and target tokens that the run had not reported when it was stopped.
+        # Smoothed loss and negative log-likelihood since the last report, on the device, so that no step waits for it.
+        self._losses = torch.zeros(2)
+        # The same and target tokens, which the run had not reported when it was stopped.
         self._carried = [0.0, 0.0, 0.0]
-        self._lowest_loss = math.inf
-        self._reports_above = 0
-
-    @property
-    def state_key(self) -> str:
-        return "Progress"  # its name in checkpoints of format 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"lowest_loss": self._lowest_loss, "reports_above": self._reports_above}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._lowest_loss, self._reports_above = state_dict["lowest_loss"], state_dict["reports_above"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        smoothed, nll, _, target_tokens, _ = self._sums(trainer, pl_module)
-        checkpoint[self.state_key] = [
-            sum(pair) for pair in zip(self._carried, (smoothed, nll, target_tokens), strict=True)
-        ]
+        smoothed, nll, _, target_tokens, _ = self._sums(trainer)
+        checkpoint[UNREPORTED] = [sum(pair) for pair in zip(self._carried, (smoothed, nll, target_tokens), strict=True)]
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._carried = checkpoint[self.state_key]
+        self._carried = checkpoint[UNREPORTED]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._losses = torch.zeros(2, device=trainer.strategy.root_device)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, LitTransformer)
         self._every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined] # set, but not declared
         if trainer.is_global_zero:
-            print(f"{pl_module.text.summary}, {trainer.accumulate_grad_batches} micro-batches a step", flush=True)
+            print(f"{data_of(trainer).summary}, {trainer.accumulate_grad_batches} micro-batches a step", flush=True)
         self._restart(trainer)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
@@ -73,46 +65,56 @@ class Curves(Callback):
             self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
+        self._losses = self._losses + torch.stack([outputs["smoothed"], outputs["nll"]])
         self._source_tokens += batch.num_source_tokens
         self._target_tokens += batch.num_target_tokens
         self._positions += batch.source_BS.numel() + batch.target_output_BT.numel()
         if ends_step(trainer, batch) and trainer.global_step % self._every_n_steps == 0:
-            assert isinstance(pl_module, LitTransformer)
-            self._report(trainer, pl_module)
+            self._report(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._paused = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, LitTransformer)
         # Rates are those of training: its clock stands still meanwhile.
         self._begin += time.perf_counter() - self._paused
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        model = model_of(trainer)
+        samples = first_samples(chain.from_iterable(gather(model.samples)))
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(PREFIX)}
         if not trainer.is_global_zero or not metrics:
             return
         if trainer.logger is not None:
             trainer.logger.log_metrics(metrics, step=trainer.global_step)
+        scores = "".join(
+            f"  {getattr(metric, 'label', name)} {metrics[PREFIX + name]:.2f}"
+            for name, metric in model.val_scores.items(keep_base=True)
+        )
         print(
             f"step {trainer.global_step:>7,}  validation loss {metrics['val/loss']:.3f}  "
-            f"perplexity {metrics['val/perplexity']:.2f}  "
-            f"BLEU ({pl_module.val_bleu.tokenize}) {metrics['val/bleu']:.2f}"
+            f"perplexity {metrics['val/perplexity']:.2f}{scores}"
         )
-        for sample in pl_module.samples:
+        for sample in samples:
             print(f"    {sample.source}\n      -> {sample.translation}\n      reference: {sample.reference}")
-        self._log_samples(trainer, pl_module)
+        self._log_samples(trainer, samples)
 
-    def _report(self, trainer: L.Trainer, module: LitTransformer) -> None:
-        module.check_numbers()
+    def _report(self, trainer: L.Trainer) -> None:
+        divergence = callback_of(trainer, Divergence)
+        divergence.check_gradients(trainer)
         seconds = time.perf_counter() - self._begin
         waited = trainer.train_dataloader.wait_seconds - self._waited  # type: ignore[union-attr]
-        smoothed, nll, source_tokens, target_tokens, positions = self._sums(trainer, module)
+        smoothed, nll, source_tokens, target_tokens, positions = self._sums(trainer)
         all_tokens = self._carried[2] + target_tokens
         values = {
             "train/loss": (self._carried[0] + smoothed) / all_tokens,
             "train/perplexity": math.exp(min((self._carried[1] + nll) / all_tokens, 700.0)),
-            "train/gradient_norm": float(module.statistics.gradient_norm),
+            "train/gradient_norm": float(divergence.gradient_norm),
             "train/learning_rate": self._learning_rate,
             "train/source_tokens_per_second": source_tokens / seconds,
             "train/target_tokens_per_second": target_tokens / seconds,
@@ -120,31 +122,19 @@ class Curves(Callback):
             "train/data_wait_share": waited / seconds,
         }
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            values["train/skipped_steps"] = float(module.statistics.skipped_steps)
+            values["train/skipped_steps"] = float(divergence.skipped_steps)
         if trainer.logger is not None:
             trainer.logger.log_metrics(values, step=trainer.global_step)
         if trainer.is_global_zero:
             self._print(trainer, values, seconds)
-        module.statistics.loss_sums.zero_()
         self._carried = [0.0, 0.0, 0.0]
-        self._check_divergence(values["train/loss"], trainer.global_step)
+        divergence.check_loss(values["train/loss"], trainer.global_step)
         self._restart(trainer)
 
-    def _check_divergence(self, loss: float, step: int) -> None:
-        self._lowest_loss = min(self._lowest_loss, loss)
-        self._reports_above = self._reports_above + 1 if loss > self._lowest_loss + DIVERGED_BY else 0
-        if self._reports_above == DIVERGED_REPORTS:
-            raise UserError(
-                f"training has diverged: up to step {step} the loss has been more than {DIVERGED_BY:g} above its "
-                f"lowest, {self._lowest_loss:.3f}, for {DIVERGED_REPORTS} reports. Go on from a checkpoint of before "
-                "with --ckpt_path STEP.ckpt and a lower --model.learning_rate_scale or a higher --model.warmup_steps"
-            )
-
-    def _sums(self, trainer: L.Trainer, module: L.LightningModule) -> list[float]:
+    def _sums(self, trainer: L.Trainer) -> list[float]:
         """Since a report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
-        assert isinstance(module, LitTransformer)
         # Ranks add up in float32 and in integers: not every device has float64. Copied, since they add up in place.
-        losses = module.statistics.loss_sums.clone()
+        losses = self._losses.clone()
         counts = torch.tensor([self._source_tokens, self._target_tokens, self._positions], device=losses.device)
         return [
             *trainer.strategy.reduce(losses, reduce_op="sum").tolist(),
@@ -163,16 +153,16 @@ class Curves(Callback):
         )
 
     @CURVES
-    def _log_samples(self, trainer: L.Trainer, module: LitTransformer) -> None:
+    def _log_samples(self, trainer: L.Trainer, samples: Sequence[Sample]) -> None:
         if isinstance(trainer.logger, TensorBoardLogger):
             text = "\n\n".join(
-                f"**{_escape(s.source)}**\n\n{_escape(s.translation)}\n\n*{_escape(s.reference)}*"
-                for s in module.samples
+                f"**{_escape(s.source)}**\n\n{_escape(s.translation)}\n\n*{_escape(s.reference)}*" for s in samples
             )
             trainer.logger.experiment.add_text("val/translations", text, trainer.global_step)
 
     def _restart(self, trainer: L.Trainer) -> None:
         self._source_tokens = self._target_tokens = self._positions = 0
+        self._losses.zero_()
         self._first_step = trainer.global_step
         self._begin = time.perf_counter()
         self._waited = trainer.train_dataloader.wait_seconds  # type: ignore[union-attr]

@@ -1,12 +1,12 @@
 """Output that training can do without."""
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from typing import Self
 
-from lit_transformer.errors import printable, underlying
+from lit_transformer.errors import underlying
+from lit_transformer.notes import print_note
 
 
 class Dispensable(ContextDecorator):
@@ -51,8 +51,7 @@ class Dispensable(ContextDecorator):
         """Note the error, unless there was one before."""
         if not self._noted:
             self._noted = True
-            reason = printable(error.strerror or str(error))
-            print(f"note: cannot write {self._what}: {reason}. Training goes on.", file=sys.stderr)
+            print_note(f"cannot write {self._what}: {error.strerror or error}. Training goes on.")
 
 
 CURVES = Dispensable("curves or settings")

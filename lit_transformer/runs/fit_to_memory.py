@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from typing import Literal, Protocol
 
 import lightning as L
 import numpy as np
@@ -12,9 +11,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from lit_transformer.batch import Batch, IntArray
-from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.accumulation import accumulate
+from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError, is_out_of_memory
+from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks
 from lit_transformer.training.translation import LitTransformer
 
@@ -29,17 +29,6 @@ BUCKET_BYTES = 4
 """A parameter's copy of its gradient in DDP, where it is summed over devices."""
 
 
-class BatchSource(Protocol):
-    """What is needed of the datamodule."""
-
-    plan: BatchPlan
-    max_tokens_per_device: int | Literal["auto"]
-
-    def batch(self, rows: IntArray) -> Batch: ...
-
-    def set_accumulation(self, trainer: L.Trainer, micro_batches: int) -> None: ...
-
-
 class FitToMemory(Callback):
     """Runs the worst micro-batches of the plan before training, forward and backward, and forgets what they gave.
 
@@ -49,12 +38,11 @@ class FitToMemory(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Devices differ in what else they hold, and a rank that fails alone would leave the others waiting.
-        on_all_ranks(lambda: self._try(trainer, pl_module))
+        on_all_ranks(lambda: self._set_micro_batches(trainer))
 
-    def _try(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, LitTransformer)
-        data: BatchSource = trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
-        strategy, limit = trainer.strategy, data.max_tokens_per_device
+    def _set_micro_batches(self, trainer: L.Trainer) -> None:
+        data, strategy = data_of(trainer), trainer.strategy
+        limit = data.max_tokens_per_device
         # The others cut the model itself into parts, and nothing is cut before training begins.
         if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
             if limit == "auto":
@@ -63,9 +51,9 @@ class FitToMemory(Callback):
                     "give a number of tokens"
                 )
             return
-        trial = Trial(pl_module, data, strategy.root_device, trainer.precision_plugin, trainer.world_size)
+        trial = Trial(model_of(trainer), data, strategy.root_device, trainer.precision_plugin, trainer.world_size)
         if limit == "auto":
-            data.set_accumulation(trainer, trial.fewest_micro_batches(agree=strategy.reduce_boolean_decision))
+            accumulate(trainer, trial.fewest_micro_batches(agree=strategy.reduce_boolean_decision))
             if trainer.is_global_zero:
                 tokens = data.plan.micro_batch_tokens(trainer.world_size * trainer.accumulate_grad_batches).max()
                 print(f"data.max_tokens_per_device auto: {tokens:,} padded tokens a side", flush=True)
@@ -82,7 +70,7 @@ class Trial:
     """Micro-batches on a device, as training would have them."""
 
     def __init__(
-        self, module: LitTransformer, data: BatchSource, device: torch.device, precision: Precision, world_size: int
+        self, module: LitTransformer, data: TranslationData, device: torch.device, precision: Precision, world_size: int
     ) -> None:
         self._module = module
         self._data = data

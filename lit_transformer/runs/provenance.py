@@ -14,11 +14,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from lit_transformer.notes import print_note
 from lit_transformer.runs.dispensable import CURVES
-from lit_transformer.runs.ranks import check_ranks, note
+from lit_transformer.runs.parts import callback_of, data_of, model_of
+from lit_transformer.runs.ranks import check_ranks
 from lit_transformer.runs.run_folder import run_folder
-from lit_transformer.runs.saving import checkpoints_of
-from lit_transformer.training.translation import LitTransformer
+from lit_transformer.runs.saving import Checkpoints
 
 FILE = "starts.jsonl"
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")
@@ -36,27 +37,26 @@ class RunRecord(Callback):
         self._former = checkpoint[self.state_key]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[self.state_key] = self._facts(trainer, pl_module)
+        checkpoint[self.state_key] = facts_of(trainer)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Before ranks with other data try how much of it fits into memory.
-        check_ranks({**self._facts(trainer, pl_module), "rank": trainer.global_rank})
+        check_ranks({**facts_of(trainer), "rank": trainer.global_rank})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        facts, saved = self._facts(trainer, pl_module), checkpoints_of(trainer)
-        assert isinstance(pl_module, LitTransformer)
+        facts, saved = facts_of(trainer), callback_of(trainer, Checkpoints)
         own = {
             "step": trainer.global_step,
             "best step": saved.best_step,
             "best score": saved.best_selection,
-            "BLEU tokenizer": pl_module.val_bleu.tokenize,  # a node without MeCab has another one
+            "BLEU tokenizer": model_of(trainer).val_scores["bleu"].tokenize,  # a node without MeCab has another one
         }
         check_ranks({**facts, **own, "rank": trainer.global_rank})
         for name, consequence in CONSEQUENCES.items():
             # A checkpoint of an earlier version has fewer facts.
             former = self._former.get(name, facts[name])
-            if former != facts[name]:
-                note(f"the checkpoint was made with {name} {former}, this run has {facts[name]}: {consequence}")
+            if former != facts[name] and trainer.is_global_zero:
+                print_note(f"the checkpoint was made with {name} {former}, this run has {facts[name]}: {consequence}")
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             line = {
@@ -74,16 +74,6 @@ class RunRecord(Callback):
                 with (folder / FILE).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
 
-    def _facts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        assert isinstance(pl_module, LitTransformer)
-        return {
-            "devices": trainer.world_size,
-            "micro_batches": trainer.accumulate_grad_batches,
-            "precision": trainer.precision,
-            "data": pl_module.text.fingerprint,
-            "code": code_version(),
-        }
-
 
 CONSEQUENCES = {
     "devices": "the same sentences step by step, with other dropout",
@@ -92,6 +82,17 @@ CONSEQUENCES = {
     "data": "it goes on with other sentences than it would have had",
     "code": "it may compute something else",
 }
+
+
+def facts_of(trainer: L.Trainer) -> dict[str, Any]:
+    """Return what a run's numbers depend on, beside its settings."""
+    return {
+        "devices": trainer.world_size,
+        "micro_batches": trainer.accumulate_grad_batches,
+        "precision": trainer.precision,
+        "data": data_of(trainer).fingerprint,
+        "code": code_version(),
+    }
 
 
 @cache

@@ -1,13 +1,11 @@
 """What the ranks of a run decide together, so that an error on one of them ends all of them and none waits forever."""
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from lit_transformer.errors import UserError, printable
+from lit_transformer.errors import UserError
 
 T = TypeVar("T")
 
@@ -59,9 +57,3 @@ def check_ranks(mine: Mapping[str, Any]) -> None:
             value, expected = facts.get(name), everybody[0].get(name)
             if value != expected:
                 raise UserError(f"rank {index} has {name} {value}, rank 0 has {expected}: give all ranks the same")
-
-
-@rank_zero_only
-def note(message: str) -> None:
-    """Tell the user, once for all processes."""
-    print(f"note: {printable(message)}", file=sys.stderr)

@@ -11,11 +11,9 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES
 from lit_transformer.runs.ranks import on_rank_zero
-from lit_transformer.runs.resuming import SEARCHED
 
 LOCK = "run.lock"
 LOCK_SECONDS = 5.0
@@ -23,28 +21,29 @@ LOCK_SECONDS = 5.0
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """Where a run keeps what it writes: its logger's folder, the same on every rank; all ranks must ask."""
+    """Return the folder that a run writes to, its logger's, the same on every rank. All ranks must call it."""
     folder = trainer.log_dir or trainer.default_root_dir
     return Path(trainer.strategy.broadcast(folder))
 
 
 @contextmanager
-def claimed_folder(trainer: L.Trainer, settings: Namespace, resumed: Path | None) -> Iterator[None]:
-    """Give the run its folder and hold it, so that no other process writes there.
+def claimed_folder(trainer: L.Trainer, settings: Namespace, continued: tuple[Path, int] | None) -> Iterator[None]:
+    """Give the run its folder, and lock it, so that no other process writes there.
 
-    It is the run that has the checkpoint if that was searched for, else a new one, `lightning_logs/version_N`. A logger
-    that the settings name chooses its folder itself.
+    Args:
+        trainer: Gets a logger that writes to the folder.
+        settings: A logger that they name chooses its folder itself.
+        continued: The folder of the run that is continued, and the first step whose curves are drawn anew
+            (`continued_run`). A new run gets a new folder, `lightning_logs/version_N`.
 
     Raises:
         UserError: Another process trains in the folder, or it cannot be written. All ranks raise it.
     """
     if isinstance(trainer.logger, TensorBoardLogger) and settings.trainer.logger in (None, True):
-        if resumed is not None and resumed.parent.name == CHECKPOINTS_FOLDER and settings.ckpt_path in SEARCHED:
-            run = resumed.parent.parent
-            # What the interrupted run drew after the checkpoint is drawn anew.
-            purge_step = (step_of(resumed) or 0) + 1
-        else:
-            run, purge_step = on_rank_zero(lambda: _new_folder(trainer), is_rank_zero=trainer.is_global_zero), None
+        run, purge_step = continued or (
+            on_rank_zero(lambda: _new_folder(trainer), is_rank_zero=trainer.is_global_zero),
+            None,
+        )
         trainer.logger = TensorBoardLogger(
             run.parent.parent, name=run.parent.name, version=run.name, purge_step=purge_step
         )

@@ -19,29 +19,29 @@ from lit_transformer.checkpoints.names import (
     regular_checkpoints,
     step_path,
 )
+from lit_transformer.data.accumulation import ends_step, validates_now
 from lit_transformer.errors import UserError
 from lit_transformer.files import remove_unfinished
 from lit_transformer.runs.dispensable import CURVES
 from lit_transformer.runs.ranks import on_all_ranks
 from lit_transformer.runs.run_folder import run_folder
-from lit_transformer.training.translation import LitTransformer
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a kill or a full disk never leaves half a file (`save_checkpoint`).
+    """Lightning's own can leave half a file on a full disk: this one writes a checkpoint whole or not at all.
 
     Args:
-        resumed: What is in the checkpoint that training resumes from, if it has been read already.
+        content: A checkpoint that has been read already. The first `load_checkpoint` returns it.
     """
 
-    def __init__(self, resumed: dict[str, Any] | None = None) -> None:
+    def __init__(self, content: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self._resumed = resumed
+        self._content = content
         self._failure: UserError | None = None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        resumed, self._resumed = self._resumed, None  # as large as the run's whole state
-        return super().load_checkpoint(path, weights_only=weights_only) if resumed is None else resumed
+        content, self._content = self._content, None  # as large as the run's whole state
+        return super().load_checkpoint(path, weights_only=weights_only) if content is None else content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:
@@ -57,7 +57,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(CheckpointCallback):
-    """Keeps the latest checkpoints, for resuming and averaging, and the best one by `val/selection`.
+    """Lightning's `ModelCheckpoint` keeps one kind: this callback keeps the latest to average and the best to use.
+
+    The best one is chosen by `val/selection`.
 
     They lie in `checkpoints/` of the run's folder. There is always one of the last step.
 
@@ -99,10 +101,6 @@ class Checkpoints(CheckpointCallback):
         if ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
             self.request(trainer)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit":
-            _check_numbers(pl_module)
-
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
@@ -119,7 +117,7 @@ class Checkpoints(CheckpointCallback):
 
     def request(self, trainer: L.Trainer) -> None:
         """Saves this step: at its end, or after the validation that is due there, which a resumed run does not make."""
-        self._due = _validates_now(trainer)
+        self._due = validates_now(trainer)
         if not self._due:
             self._save_requested(trainer)
 
@@ -139,7 +137,6 @@ class Checkpoints(CheckpointCallback):
         # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
         if self.last_saved == path:
             return
-        _check_numbers(trainer.lightning_module)
         # A kill must not take curves that the resumed run will not draw again.
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -162,24 +159,3 @@ def write(trainer: L.Trainer, path: Path) -> None:
     trainer.save_checkpoint(path)
     if isinstance(io := trainer.strategy.checkpoint_io, WholeCheckpointIO):
         on_all_ranks(io.raise_failure)
-
-
-def checkpoints_of(trainer: L.Trainer) -> Checkpoints:
-    """The callback that keeps the run's checkpoints."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
-
-
-def ends_step(trainer: L.Trainer, batch: Batch) -> bool:
-    """Whether the optimizer has stepped after this micro-batch."""
-    return batch.micro_batch + 1 == trainer.accumulate_grad_batches
-
-
-def _check_numbers(module: L.LightningModule) -> None:
-    assert isinstance(module, LitTransformer)
-    module.check_numbers()
-
-
-def _validates_now(trainer: L.Trainer) -> bool:
-    every = trainer.val_check_batch
-    num_micro_batches = trainer.global_step * trainer.accumulate_grad_batches
-    return trainer.enable_validation and isinstance(every, int) and num_micro_batches % every == 0

@@ -12,7 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import distributed
 
 from lit_transformer.batch import Batch
-from lit_transformer.runs.saving import checkpoints_of, ends_step
+from lit_transformer.data.accumulation import ends_step
+from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.signals import Interrupted, StopSignals
 
 REQUEUE_SIGNAL = "SIGUSR1"
@@ -46,7 +48,7 @@ class Interruption(Callback):
         if ends_step(trainer, batch):
             self._agreed = self._ask()
             if self._agreed:
-                checkpoints_of(trainer).request(trainer)
+                callback_of(trainer, Checkpoints).request(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
@@ -54,7 +56,9 @@ class Interruption(Callback):
         # Not earlier: a validation that was due after the step is made before, and is part of the checkpoint.
         if self._agreed:
             self._settle()
-            raise Interrupted(signal.Signals(self._agreed), trainer.global_step, checkpoints_of(trainer).last_saved)
+            raise Interrupted(
+                signal.Signals(self._agreed), trainer.global_step, callback_of(trainer, Checkpoints).last_saved
+            )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._settle()
@@ -81,11 +85,6 @@ class Interruption(Callback):
 
 def _no_broadcast() -> None:
     """In the place of Lightning's question to all ranks, which nobody needs here."""
-
-
-def interruption_of(trainer: L.Trainer) -> Interruption:
-    """The callback that stops the run."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Interruption))  # type: ignore[attr-defined]
 
 
 def requeue(trainer: L.Trainer, received: signal.Signals) -> bool:

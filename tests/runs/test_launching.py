@@ -22,7 +22,7 @@ from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError
 from lit_transformer.fit import main
 from lit_transformer.runs import run_folder as run_folder_module
-from lit_transformer.runs.resuming import find_start
+from lit_transformer.runs.resuming import continued_run, find_start
 from lit_transformer.runs.run_folder import claimed_folder, run_folder
 from tests.helpers.runs import NUM_SENTENCES, SHORT, Run, arguments, fit, make_corpus, own_lines
 
@@ -67,13 +67,14 @@ def test_no_two_starts_take_one_folder(corpus: Path, run: Run, tmp_path: Path, m
     first, second = (parsed(run.folder.parents[1], ckpt_path="auto") for _ in range(2))
     found = find_start("auto", run.folder.parents[1])
     assert found is not None
+    continued = continued_run(found.path, "auto")
     with (
-        claimed_folder(first.trainer, first.config, found.path),
+        claimed_folder(first.trainer, first.config, continued),
         pytest.raises(UserError, match=r"the run .*version_0 is in progress"),
-        claimed_folder(second.trainer, second.config, found.path),
+        claimed_folder(second.trainer, second.config, continued),
     ):
         pass
-    with claimed_folder(second.trainer, second.config, found.path):
+    with claimed_folder(second.trainer, second.config, continued):
         assert run_folder(second.trainer) == run.folder
 
 
@@ -83,7 +84,7 @@ def test_a_checkpoint_beside_runs_goes_on_in_a_new_run(corpus: Path, run: Run, t
     root.mkdir()
     shutil.copy(run.checkpoint(4), root)
     cli = parse(arguments(corpus, root, **SHORT, ckpt_path="auto"), description=None, cli=FitCLI)
-    with claimed_folder(cli.trainer, cli.config, root / run.checkpoint(4).name):
+    with claimed_folder(cli.trainer, cli.config, continued_run(root / run.checkpoint(4).name, "auto")):
         assert run_folder(cli.trainer) == root / "lightning_logs" / "version_0"
 
 

@@ -16,6 +16,7 @@ from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.runs.curves import Curves
+from lit_transformer.runs.divergence import Divergence
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.accelerator import DEVICE, Accelerator
 
@@ -35,7 +36,7 @@ def module_of(tokenizer: Tokenizer, **changes: Any) -> LitTransformer:
         global_rank=0,
         global_step=0,
         world_size=1,
-        accumulate_grad_batches=1,
+        accumulate_grad_batches=2,  # so that the first one is not the end of a step
         precision_plugin=SimpleNamespace(scaler=None),
         strategy=SimpleNamespace(reduce=lambda value, reduce_op: value, root_device=DEVICE),
         datamodule=SimpleNamespace(tokenizer=tokenizer),
@@ -62,15 +63,19 @@ def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: To
     with Accelerator() as accelerator:
         module = module_of(tokenizer, positions=positions)
         batch = on_device(text_batch.batch)
-        module.on_fit_start()
+        divergence, curves = Divergence(), Curves()
+        for callback in (divergence, curves):
+            callback.on_fit_start(module.trainer, module)
         accelerator.copies_from_host = 0
-        module.training_step(batch, 0).backward()
-        module.on_before_optimizer_step(torch.optim.SGD(module.parameters()))
+        outputs = module.training_step(batch, 0)
+        outputs["loss"].backward()
+        divergence.on_before_optimizer_step(module.trainer, module, torch.optim.SGD(module.parameters()))
+        curves.on_train_batch_end(module.trainer, module, outputs, batch, 0)
         assert accelerator.copies_from_host == 0, "a step that copies from the host waits for it"
         assert all(weight.grad is not None for weight in module.parameters())
-        progress = Curves()
-        progress._target_tokens = batch.num_target_tokens
-        smoothed, _, _, num_tokens, _ = progress._sums(module.trainer, module)
+        checkpoint: dict[str, Any] = {}
+        curves.on_save_checkpoint(module.trainer, module, checkpoint)
+        [(smoothed, _, num_tokens)] = checkpoint.values()
     assert 1.0 < smoothed / num_tokens < 20.0
 
 
@@ -80,8 +85,8 @@ def test_validation(positions: PositionScheme, tokenizer: Tokenizer) -> None:
         module = module_of(tokenizer, positions=positions).eval()
         [batch], _ = validation_batches(SOURCES, TARGETS, tokenizer, 1000)
         module.validation_step(batch._replace(batch=on_device(batch.batch)), 0)
-        assert 1.0 < module.val_loss.compute().item() < 20.0
-        assert module.val_bleu.compute().item() >= 0.0
+        assert 1.0 < float(module.val_losses["loss"].compute()) < 20.0
+        assert float(module.val_scores["bleu"].compute()) >= 0.0
 
 
 @every_scheme

@@ -1,25 +1,99 @@
-"""What a training step promises beyond its gradients, which tests/test_fit.py compares between devices."""
+"""What an optimizer step promises beyond its gradients, which tests/test_fit.py compares between devices."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lit_transformer.batch import EOS_ID, Batch, make_batch
-from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.batch import EOS_ID, PAD_ID, Batch, make_batch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.training import translation as training_module
-from lit_transformer.training.samples import NUM_SAMPLES
-from lit_transformer.training.step_statistics import MAX_SKIPPED_IN_A_ROW
+from lit_transformer.runs.divergence import Divergence
+from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
+from lit_transformer.training.module import LitModel
+from lit_transformer.training.schedule import learning_rate
 from lit_transformer.training.translation import LitTransformer
 
 SMALL = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, dropout=0.3)
 VOCAB_SIZE = 17
-STRATEGY = SimpleNamespace(root_device=torch.device("cpu"), reduce=lambda value, reduce_op: value)
+STRATEGY = SimpleNamespace(root_device=torch.device("cpu"))
+
+
+class Successors(NamedTuple):
+    """Pairs of tokens. A model predicts the second one from the first one."""
+
+    first_N: Tensor
+    second_N: Tensor
+    step: int
+    micro_batch: int
+    step_target_tokens: int
+    num_target_tokens: int
+
+
+class Bigrams(LitModel):
+    """The smallest descendant: all that a model of another kind has to write."""
+
+    def __init__(self) -> None:
+        super().__init__(d_model=8, warmup_steps=20, learning_rate_scale=1.0, seed=1)
+        self.embedding = nn.Embedding(VOCAB_SIZE, 8)
+        self.output = nn.Linear(8, VOCAB_SIZE, bias=False)
+
+    def loss_sums(self, batch: Successors) -> LossSums:
+        states_ND = self.embedding(batch.first_N)
+        return smoothed_cross_entropy(states_ND, self.output.weight, batch.second_N, pad_id=PAD_ID, epsilon=0.0)
+
+
+def micro_batches(step: int) -> list[Successors]:
+    """13 pairs in which each token has one successor, in two micro-batches of unequal sizes."""
+    first_N = torch.arange(1, 14)
+    return [
+        Successors(part_N, part_N % 13 + 1, step, micro_batch, len(first_N), len(part_N))
+        for micro_batch, part_N in enumerate(first_N.split([8, 5]))
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")  # of data workers
+def test_any_model_with_loss_sums_trains_and_validates() -> None:
+    """Through a plain trainer, with micro-batches of other sizes; every token weighs the same (section 5)."""
+    steps = 100
+    model = Bigrams()
+    batches = [batch for step in range(steps) for batch in micro_batches(step)]
+    oracle = Bigrams()
+    oracle.load_state_dict(model.state_dict())
+    adam = torch.optim.Adam(oracle.parameters(), betas=(0.9, 0.98), eps=1e-9)
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = learning_rate(step + 1, d_model=8, warmup_steps=20)
+        adam.zero_grad()
+        for batch in micro_batches(step):
+            (oracle.loss_sums(batch).smoothed / batch.step_target_tokens).backward()
+        adam.step()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        accumulate_grad_batches=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, DataLoader(batches, batch_size=None), DataLoader(micro_batches(0), batch_size=None))  # type: ignore[arg-type]
+    for mine, expected in zip(model.parameters(), oracle.parameters(), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
+    loss, perplexity = (trainer.callback_metrics[f"val/{name}"] for name in ("loss", "perplexity"))
+    assert loss < 0.1
+    torch.testing.assert_close(perplexity, loss.exp())
+
+
+@pytest.mark.parametrize(("name", "value"), [("warmup_steps", 0), ("learning_rate_scale", 0.0)])
+def test_mistakes(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"{name} is {value}"):
+        LitModel(**{"d_model": 8, "warmup_steps": 1, "learning_rate_scale": 1.0, "seed": 1, name: value})
 
 
 def batch(*, step: int = 0, micro_batch: int = 0) -> Batch:
@@ -36,9 +110,8 @@ def loss(*, seed: int = 1, rank: int = 0, step: int = 0, micro_batch: int = 0) -
         global_rank=rank, global_step=step, world_size=1, accumulate_grad_batches=1, strategy=STRATEGY
     )
     module.trainer = trainer  # type: ignore[assignment]
-    module.on_fit_start()
     torch.seed()  # what came before a step must not matter
-    return module.training_step(batch(step=step, micro_batch=micro_batch), 0).item()
+    return module.training_step(batch(step=step, micro_batch=micro_batch), 0)["loss"].item()
 
 
 def test_dropout_follows_seed_step_micro_batch_and_rank() -> None:
@@ -60,13 +133,12 @@ def test_only_the_generators_in_use_are_seeded(monkeypatch: pytest.MonkeyPatch) 
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
         global_rank=0, global_step=0, world_size=1, accumulate_grad_batches=1, strategy=STRATEGY
     )
-    module.on_fit_start()
     module.training_step(batch(), 0)
     assert seeded == [0]
 
 
-def test_what_is_counted_is_no_buffer() -> None:
-    """FSDP would cast it to bfloat16, where sums stop growing; DDP would overwrite it with the first rank's."""
+def test_no_statistics_are_buffers() -> None:
+    """FSDP would cast them to bfloat16, where sums stop growing; DDP would overwrite them with those of rank 0."""
     assert list(LitTransformer(SMALL, vocab_size=VOCAB_SIZE).buffers()) == []
 
 
@@ -77,13 +149,14 @@ def test_float16_reports_and_clips_the_gradients_and_not_their_multiple(clip: fl
     taken = []
     for plugins in ([], [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))]):
         torch.manual_seed(0)
-        module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE, bleu_tokenize="none")
+        module, divergence = LitTransformer(SMALL, vocab_size=VOCAB_SIZE, bleu_tokenize="none"), Divergence()
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
             max_steps=1,
             gradient_clip_val=clip,
             plugins=plugins,
+            callbacks=[divergence],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -92,82 +165,8 @@ def test_float16_reports_and_clips_the_gradients_and_not_their_multiple(clip: fl
         trainer.fit(module, DataLoader([batch()], batch_size=None))
         [adam] = trainer.optimizers
         moments = [state["exp_avg"] for state in adam.state.values()]
-        taken.append((float(module.statistics.gradient_norm), 10 * float(torch.nn.utils.get_total_norm(moments))))
+        taken.append((float(divergence.gradient_norm), 10 * float(torch.nn.utils.get_total_norm(moments))))
     (norm, applied), (float16_norm, float16_applied) = taken
     assert applied == pytest.approx(norm if clip is None else clip, rel=1e-3)
     assert float16_norm == pytest.approx(norm, rel=0.05)
     assert float16_applied == pytest.approx(applied, rel=0.05)
-
-
-def after_steps(norms: list[float], *, scaler: object | None) -> LitTransformer:
-    """A module that has seen gradients of these norms, one a step."""
-    module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
-    trainer = SimpleNamespace(
-        precision_plugin=SimpleNamespace(scaler=scaler),
-        strategy=STRATEGY,
-        datamodule=SimpleNamespace(describe_step=lambda step: f"the pairs of {step}"),
-    )
-    module.trainer = trainer  # type: ignore[assignment]
-    module.on_fit_start()
-    weight = module.transformer.embedding.weight
-    for trainer.global_step, norm in enumerate(norms):
-        weight.grad = torch.zeros_like(weight)
-        weight.grad[0, 0] = norm
-        module.on_before_optimizer_step(torch.optim.SGD([weight]))
-    return module
-
-
-@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
-def test_gradients_that_are_not_finite_stop_the_run(norm: float) -> None:
-    """The first step is named, whenever somebody asks."""
-    after_steps([1.0, 2.0], scaler=None).check_numbers()
-    with pytest.raises(UserError, match=r"the gradients of step 2 are not finite.*the pairs of 1$"):
-        after_steps([1.0, norm, 3.0, norm], scaler=None).check_numbers()
-
-
-def test_float16_skips_and_counts_single_steps() -> None:
-    overflow = float("inf")
-    module = after_steps([1.0, overflow, 1.0, overflow, overflow], scaler=object())
-    module.check_numbers()
-    assert int(module.statistics.skipped_steps) == 3
-    with pytest.raises(UserError, match=f"the gradients of step {MAX_SKIPPED_IN_A_ROW + 1} are not finite"):
-        after_steps([1.0] + [overflow] * MAX_SKIPPED_IN_A_ROW, scaler=object()).check_numbers()
-
-
-def samples_of_ranks(world_size: int, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The sources that each rank shows after a validation of at most `limit` batches a rank."""
-    texts = list("bcdefghijkl")
-    tokenizer = SimpleNamespace(
-        encode=lambda texts: [[ord(text) - ord("a") + EOS_ID] * (5 * ord(text) % 7 + 1) for text in texts],
-        decode=lambda translations: [""] * len(translations),
-    )
-    batches, _ = validation_batches(texts, texts, tokenizer, batch_tokens=7)  # type: ignore[arg-type]
-    modules = []
-    for rank in range(world_size):
-        module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
-        module.trainer = SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer))  # type: ignore[assignment]
-        monkeypatch.setattr(module, "log", lambda *_, **__: None)
-        module.on_validation_epoch_start()
-        for number, text_batch in enumerate(list(ValidationBatches(batches, rank, world_size))[:limit]):
-            module.validation_step(text_batch, number)
-        modules.append(module)
-    samples = [module.samples for module in modules]
-    monkeypatch.setattr(training_module, "gather", lambda mine: samples)
-    for module in modules:
-        module.on_validation_epoch_end()
-    return [[sample.source for sample in module.samples] for module in modules]
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 8])
-def test_the_first_sentences_are_shown_wherever_they_are_validated(
-    world_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the order of the validation set, on every rank."""
-    assert samples_of_ranks(world_size, None, monkeypatch) == [list("bcde")] * world_size
-
-
-def test_a_part_of_the_validation_set_shows_its_first_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`trainer.limit_val_batches` leaves out whole batches, which lie in the order of their lengths."""
-    [shown] = samples_of_ranks(1, 4, monkeypatch)
-    assert len(shown) == NUM_SAMPLES
-    assert shown == sorted(shown) != list("bcde")

@@ -1,22 +1,24 @@
-"""Which checkpoint is the best: BLEU says it from 1 up, below the validation loss does."""
+"""How validation is measured, and by what the best checkpoint is chosen."""
 
 import contextlib
 import io
+import json
 import math
 import random
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import lightning as L
 import pytest
-import torch
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.text import CHRFScore
 
-from lit_transformer.runs import saving
-from lit_transformer.runs.saving import Checkpoints
-from lit_transformer.training.selection import selection_score
+from lit_transformer import test as test_command
+from lit_transformer.evaluation import metrics
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.training.metrics import selection_score
 from lit_transformer.training.translation import LitTransformer
-from tests.helpers.runs import fit
+from tests.helpers.runs import SHORT, fit, make_corpus
 
 # BLEU and loss of a run on 200 Japanese sentences, scored with 13a: noise beat what was learnt.
 EARLY, LATE = {"bleu": 0.20, "loss": 5.44}, {"bleu": 0.03, "loss": 4.91}
@@ -37,58 +39,25 @@ def test_a_loss_that_is_no_number_is_never_best() -> None:
     assert not selection_score(bleu=0.0, loss=math.nan) > -math.inf
 
 
-class Best:
-    """What the callback takes for the best, validation by validation."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.callback = Checkpoints()
-        self.folder = folder / "checkpoints"
-        self.folder.mkdir()
-        monkeypatch.setattr(saving, "run_folder", lambda trainer: folder)
-        monkeypatch.setattr(saving, "write", lambda trainer, path: path.touch())
-
-    def validate(self, step: int, *, bleu: float, loss: float) -> None:
-        metrics = {"bleu": bleu, "loss": loss, "selection": selection_score(bleu=bleu, loss=loss)}
-        trainer = SimpleNamespace(
-            state=SimpleNamespace(fn="fit"),
-            sanity_checking=False,
-            is_global_zero=True,
-            global_step=step,
-            callback_metrics={f"val/{name}": torch.tensor(value) for name, value in metrics.items()},
-        )
-        self.callback.on_validation_end(cast(L.Trainer, trainer), cast(L.LightningModule, None))
-
-    def names(self) -> list[str]:
-        return sorted(path.name for path in self.folder.iterdir())
-
-
-def test_noise_does_not_beat_a_better_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    best = Best(tmp_path, monkeypatch)
-    best.validate(50, **EARLY)
-    best.validate(100, **LATE)
-    assert best.names() == ["best-step-00000100.ckpt"]
-    assert best.callback.best_bleu == pytest.approx(0.03)
-    best.validate(150, bleu=0.03, loss=4.91)  # a tie
-    best.validate(200, bleu=0.5, loss=5.0)
-    assert best.callback.best_step == 100
-    best.validate(250, bleu=1.5, loss=5.0)
-    best.validate(300, bleu=1.4, loss=4.0)
-    assert best.names() == ["best-step-00000250.ckpt"]
-
-
-@pytest.mark.parametrize(("best_bleu", "is_kept"), [(30.0, True), (0.2, False), (-math.inf, False)])
-def test_the_best_of_an_older_version_is_taken_over(
-    best_bleu: float, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_metric_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    best = Best(tmp_path, monkeypatch)
-    (best.folder / "best-step-00000050.ckpt").touch()
-    state: dict[str, Any] = {"best_bleu": best_bleu, "best_step": 50}
-    content = {"callbacks": {best.callback.state_key: state}}
-    best.callback.on_load_checkpoint(cast(L.Trainer, None), cast(L.LightningModule, None), content)
-    best.callback.load_state_dict(state)
-    assert best.callback.best_bleu == best_bleu
-    best.validate(100, bleu=0.1, loss=5.0)
-    assert best.names() == [f"best-step-{50 if is_kept else 100:08}.ckpt"]
+    """It appears in what validation prints, in TensorBoard, and in the output of `test`."""
+
+    def with_chrf(metrics: dict[str, Metric], **options: Any) -> MetricCollection:
+        return MetricCollection(metrics | {"chrfpp": CHRFScore(n_word_order=2)}, **options)
+
+    monkeypatch.setattr(metrics, "MetricCollection", with_chrf)
+    corpus = make_corpus(tmp_path / "corpus")
+    run = fit(corpus, tmp_path / "runs", **SHORT)
+    drawn = run.curve("val/chrfpp")
+    assert f"chrfpp {drawn[4]:.2f}" in run.output
+    options = ["--checkpoint", str(run.folder), "--corpus", str(corpus), "--split", "valid", "--beam_size", "1"]
+    for further in ([], ["--json"]):
+        test_command.main([*options, *further, "--output", str(tmp_path / f"{len(further)}.de")])
+    printed, scores = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    assert json.loads(scores)["chrfpp"] == pytest.approx(drawn[4], rel=1e-3)
+    assert f"chrfpp {drawn[4]:.2f}" in printed
 
 
 def japanese(folder: Path, num_pairs: int) -> Path:
@@ -147,8 +116,8 @@ def test_a_run_on_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(("chosen", "used"), [(None, "zh"), ("intl", "intl"), ("none", "none")])
-def test_validation_is_scored_for_the_target_language(chosen: Any, used: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LitTransformer, "text", SimpleNamespace(target="zh_Hans"))
-    module = LitTransformer(vocab_size=11, bleu_tokenize=chosen)
+def test_validation_is_scored_for_the_target_language(chosen: Any, used: str) -> None:
+    module = LitTransformer(TransformerConfig(d_model=8, num_heads=2), vocab_size=11, bleu_tokenize=chosen)
+    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(target="zh_Hans"))  # type: ignore[assignment]
     module.setup("fit")
-    assert module.val_bleu.tokenize == used
+    assert module.val_scores["bleu"].tokenize == used

@@ -1,0 +1,111 @@
+"""Divergence: a run that can no longer improve ends with a message, and what it saved before stays whole."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lit_transformer.errors import UserError
+from lit_transformer.runs.parts import data_of
+
+MAX_SKIPPED_IN_A_ROW = 100
+"""A float16 run lowers its loss scale by skipping steps, a few at a time. This many show that no scale works."""
+DIVERGED_BY = 1.0
+DIVERGED_REPORTS = 20
+"""A run has diverged if this many reports in a row have a loss per token this far above the lowest one. A warm-up that
+fails jumps by several nats and does not come back. Noise between reports is hundredths."""
+REMEDY = "resume from one (ckpt_path) with a lower learning_rate_scale or a higher warmup_steps"
+
+
+class Divergence(Callback):
+    """Lightning trains on with gradients that are not finite: this callback ends the run and names the step.
+
+    It also ends a run whose loss stays high. The statistics stay on the device, so that no step waits for them. They
+    are not buffers of the module: FSDP casts buffers to bfloat16, and DDP overwrites them with those of rank 0.
+    """
+
+    def __init__(self) -> None:
+        self.gradient_norm: Tensor
+        """Norm of the last step's gradients, over all ranks."""
+        self.skipped_steps: Tensor
+        """Number of steps that float16 has skipped."""
+        self._broken_step: Tensor
+        """The step that broke the run, counted from 0; -1 if there is none."""
+        self._bad_in_a_row: Tensor
+        self._lowest_loss = math.inf
+        self._reports_above = 0
+
+    @property
+    def state_key(self) -> str:
+        return "Progress"  # the callback that had this state in format 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lowest_loss": self._lowest_loss, "reports_above": self._reports_above}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._lowest_loss, self._reports_above = state_dict["lowest_loss"], state_dict["reports_above"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        device = trainer.strategy.root_device
+        self.gradient_norm = torch.zeros((), device=device)
+        self.skipped_steps = torch.tensor(0, device=device)
+        self._broken_step = torch.tensor(-1, device=device)
+        self._bad_in_a_row = torch.tensor(0, device=device)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if isinstance(trainer.strategy, FSDPStrategy):  # each rank has another part of the gradients
+            norm = trainer.strategy.reduce(norm**2, reduce_op="sum").sqrt()
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and optimizer.defaults["fused"]:
+            # Fused Adam divides its gradients by the loss scale, but only inside its step.
+            norm = norm / scaler.scale(torch.ones_like(norm))
+        self.gradient_norm = norm
+        # A loss that is not finite has gradients that are not finite, too.
+        bad = ~norm.isfinite()
+        self._bad_in_a_row = torch.where(bad, self._bad_in_a_row + 1, 0)
+        if scaler is not None:
+            self.skipped_steps += bad
+        allowed = MAX_SKIPPED_IN_A_ROW if scaler is not None else 1
+        broken = (self._broken_step < 0) & (self._bad_in_a_row >= allowed)
+        self._broken_step = torch.where(broken, trainer.global_step, self._broken_step)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self.check_gradients(trainer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.check_gradients(trainer)
+
+    def check_gradients(self, trainer: L.Trainer) -> None:
+        """Check the steps since the last call. All ranks must call it.
+
+        Raises:
+            UserError: A step had gradients that are not finite.
+        """
+        step = int(trainer.strategy.reduce(self._broken_step, reduce_op="max"))
+        if step >= 0:
+            raise UserError(
+                f"training has diverged: the gradients of step {step + 1} are not finite. The run was stopped, and "
+                f"checkpoints from before are whole: {REMEDY}. The step had {data_of(trainer).describe_step(step)}"
+            )
+
+    def check_loss(self, loss: float, step: int) -> None:
+        """Add the loss that was reported at a step.
+
+        Raises:
+            UserError: The loss has been far above its lowest for `DIVERGED_REPORTS` reports.
+        """
+        self._lowest_loss = min(self._lowest_loss, loss)
+        self._reports_above = self._reports_above + 1 if loss > self._lowest_loss + DIVERGED_BY else 0
+        if self._reports_above == DIVERGED_REPORTS:
+            raise UserError(
+                f"training has diverged: at step {step} the loss has been more than {DIVERGED_BY:g} above its lowest, "
+                f"{self._lowest_loss:.3f}, for {DIVERGED_REPORTS} reports. Take a checkpoint from before: {REMEDY}"
+            )

@@ -1,0 +1,56 @@
+"""What validation measures. What prints and logs iterates over these collections, and never names a metric."""
+
+import math
+from typing import Literal
+
+from torch import Tensor
+from torchmetrics import MeanMetric, MetricCollection
+
+from lit_transformer.training.loss import LossSums
+
+PREFIX = "val/"
+"""Begins the names of all curves of validation."""
+
+
+def loss_metrics() -> MetricCollection:
+    """The validation loss, label smoothing included, and the perplexity, without it."""
+    return MetricCollection(
+        {"loss": TokenMean("smoothed"), "perplexity": Perplexity("nll")}, prefix=PREFIX, compute_groups=False
+    )
+
+
+def selection_score(*, bleu: float, loss: float) -> float:
+    """The value by which the best checkpoint is chosen: the higher, the better.
+
+    From 1 up it is BLEU. A lower BLEU is noise. Then it is exp(-loss), which is below 1, so that the loss decides.
+
+    Args:
+        bleu: Validation BLEU, 0 to 100.
+        loss: Validation loss per target token, in nats.
+    """
+    return bleu if bleu >= 1.0 else math.exp(-loss)
+
+
+class TokenMean(MeanMetric):
+    """The mean of a loss per target token, over batches and ranks.
+
+    Args:
+        field: Which of the `LossSums`.
+    """
+
+    def __init__(self, field: Literal["smoothed", "nll"]) -> None:
+        # By default torchmetrics leaves NaN out. A run that diverges must show it.
+        super().__init__(nan_strategy=math.nan)
+        self._field = field
+
+    def update(self, sums: LossSums, num_tokens: int) -> None:  # type: ignore[override] # of a mean of plain values
+        """Add a batch."""
+        super().update(getattr(sums, self._field) / num_tokens, weight=num_tokens)
+
+
+class Perplexity(TokenMean):
+    """The exponential of the mean loss per target token."""
+
+    def compute(self) -> Tensor:
+        """Return the perplexity of everything so far."""
+        return super().compute().exp()

@@ -1,0 +1,46 @@
+"""Validation by decoding: the samples that are shown."""
+
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+
+from lit_transformer.batch import EOS_ID
+from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.training.translation import NUM_SAMPLES, LitTransformer, first_samples
+
+SMALL = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1)
+VOCAB_SIZE = 17
+
+
+def shown(world_size: int, limit: int | None) -> list[str]:
+    """The sources that are shown after a validation of at most `limit` batches per rank."""
+    texts = list("bcdefghijkl")
+    tokenizer = SimpleNamespace(
+        encode=lambda texts: [[ord(text) - ord("a") + EOS_ID] * (5 * ord(text) % 7 + 1) for text in texts],
+        decode=lambda translations: [""] * len(translations),
+    )
+    batches, _ = validation_batches(texts, texts, tokenizer, batch_tokens=7)  # type: ignore[arg-type]
+    modules = []
+    for rank in range(world_size):
+        module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
+        module.trainer = SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer))  # type: ignore[assignment]
+        module.on_validation_epoch_start()
+        for number, text_batch in enumerate(list(ValidationBatches(batches, rank, world_size))[:limit]):
+            module.validation_step(text_batch, number)
+        modules.append(module)
+    return [sample.source for sample in first_samples(chain.from_iterable(module.samples for module in modules))]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_the_first_sentences_are_shown_whichever_rank_validates_them(world_size: int) -> None:
+    """In the order of the validation set."""
+    assert shown(world_size, None) == list("bcde")
+
+
+def test_a_part_of_the_validation_set_shows_its_first_sentences() -> None:
+    """`trainer.limit_val_batches` leaves out whole batches, which lie in the order of their lengths."""
+    sources = shown(1, 4)
+    assert len(sources) == NUM_SAMPLES
+    assert sources == sorted(sources) != list("bcde")
