@@ -187,7 +187,7 @@ def test_a_signal_before_the_first_step(
 
     with FileLock(cache / "text" / f"{fingerprint}.arrow.lock"):
         child = fork(run)
-        wait_for_file(output, "waiting for it")
+        wait_for_file(output, "another process")
         os.kill(child, number)
         assert status_of(child) == 128 + number
     assert f"Stopped by {name} before the first step" in output.read_text()
