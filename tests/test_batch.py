@@ -6,7 +6,7 @@ import torch
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, make_batch
 
 
-def test_what_the_decoder_reads_is_what_it_must_say_one_place_later() -> None:
+def test_the_input_of_the_decoder_is_its_output_one_position_later() -> None:
     source = np.array([[5, 7, EOS_ID], [5, EOS_ID, PAD_ID]])
     target = np.array([[11, EOS_ID, PAD_ID, PAD_ID], [13, 17, 19, EOS_ID]])
     batch = make_batch(source, target, step_target_tokens=23, step=29, micro_batch=31)

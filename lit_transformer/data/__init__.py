@@ -1,4 +1,4 @@
-"""Text to token batches."""
+"""From text to token batches."""
 
 CACHE_DIR = "~/.cache/lit_transformer"
-"""Where prepared corpora are kept unless told otherwise."""
+"""Default folder for prepared corpora."""

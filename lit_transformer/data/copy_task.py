@@ -1,9 +1,9 @@
-"""The copy task: repeat a sequence of ten digits. A correct model learns it in seconds, a broken one never.
+"""The copy task: repeat a sequence of ten digits. A correct model learns it in seconds, and a broken one never does.
 
-3 1 4 1 5 9 2 6 5 3     3 1 4 1 5 9 2 6 5 3
+    3 1 4 1 5 9 2 6 5 3     3 1 4 1 5 9 2 6 5 3
 
-It asks for what translation is made of: positions, attention to the source, when to stop. As in the Annotated
-Transformer, ten symbols out of ten are drawn with equal chances. The splits are fixed and share no sequence.
+It needs positions, attention to the source, and knowing when to stop. As in the Annotated Transformer, each of the ten
+symbols is equally likely. The splits are fixed and share no sequence.
 """
 
 from random import Random
@@ -18,10 +18,14 @@ _LENGTH = 10
 
 
 def copy_pairs(split: str) -> list[tuple[str, str]]:
-    """The pairs of a split; both sides of a pair are the same."""
+    """Return the pairs of a split. Both sides of a pair are equal.
+
+    Raises:
+        UserError: There is no such split.
+    """
     if split not in COPY_SPLITS:
         raise UserError(f"the copy task has no split {split!r}: it has {', '.join(COPY_SPLITS)}")
-    # Drawn without repetition for all splits at once, so that no sequence is in two of them.
+    # All splits are drawn at once without repetition, so that they share no sequence.
     numbers = Random(_SEED).sample(range(10**_LENGTH), sum(_NUM_PAIRS.values()))
     begin = sum(_NUM_PAIRS[name] for name in COPY_SPLITS[: COPY_SPLITS.index(split)])
     sentences = (" ".join(f"{number:0{_LENGTH}}") for number in numbers[begin : begin + _NUM_PAIRS[split]])

@@ -28,7 +28,7 @@ def random_plan(num_pairs: int = 1009, tokens_per_batch: int = 331, seed: int = 
 
 
 def drawn_lengths(num_pairs: int) -> list[NDArray[np.int16]]:
-    """Roughly as in WMT14."""
+    """Draw lengths roughly like those of WMT14."""
     random = np.random.default_rng(1)
     source = np.minimum(random.gamma(2.0, 15.0, num_pairs).astype(np.int16) + 1, 256)
     return [source, np.clip(source + random.integers(-7, 8, num_pairs), 1, 256).astype(np.int16)]
@@ -51,7 +51,7 @@ def test_each_epoch_has_every_pair_once_within_the_budget(pairs: list[tuple[int,
 
 
 @given(lengths, budgets)
-def test_there_are_as_few_batches_as_can_be(pairs: list[tuple[int, int]], budget: int) -> None:
+def test_there_are_as_few_batches_as_possible(pairs: list[tuple[int, int]], budget: int) -> None:
     source_lengths, target_lengths = np.array(sorted(pairs)).T
     borders = batch_borders(source_lengths, target_lengths, np.ones(len(pairs), int), budget)
     groups, counts = np.unique(sorted(pairs), axis=0, return_counts=True)
@@ -81,7 +81,7 @@ def test_epochs_and_seeds_differ_in_the_batches_and_in_their_order() -> None:
 
 
 @given(lengths, budgets, st.sampled_from([np.int16, np.int32, np.int64]), st.integers(0, 3))
-def test_the_order_is_that_of_a_sort_by_target_source_and_chance(
+def test_pairs_are_sorted_by_target_then_source_then_at_random(
     pairs: list[tuple[int, int]], budget: int, kind: type[np.signedinteger], seed: int
 ) -> None:
     """A resumed run goes on with the same sentences as long as the order is that of this formula."""
@@ -100,7 +100,7 @@ def test_the_order_is_that_of_a_sort_by_target_source_and_chance(
     assert plan.longest.tolist() == longest
 
 
-def test_a_step_depends_on_nothing_that_was_asked_before() -> None:
+def test_a_step_does_not_depend_on_earlier_ones() -> None:
     """So a resumed run goes on exactly, from any step."""
     plan = random_plan()
     steps = range(3 * plan.num_batches)
@@ -125,7 +125,7 @@ def test_micro_batches_are_dealt_out_like_cards(num_rows: int, count: int) -> No
 
 
 def padded_tokens(plan: BatchPlan, num_micro_batches: int) -> int:
-    """The most padded tokens on a side of any micro-batch of an epoch."""
+    """Return the largest number of padded tokens on a side of any micro-batch of an epoch."""
     parts = [
         micro_batch_rows(rows, index, num_micro_batches)
         for rows in epoch(plan, 0)
@@ -146,7 +146,7 @@ def test_accumulation_keeps_every_micro_batch_within_the_bound(
 
 
 @given(lengths, budgets, st.integers(37, 223), st.sampled_from([1, 2, 3, 8]))
-def test_accumulation_is_as_little_as_can_be(
+def test_accumulation_is_as_little_as_possible(
     pairs: list[tuple[int, int]], budget: int, bound: int, world_size: int
 ) -> None:
     """Exact if the target is the longer side. The longest source may be in a smaller micro-batch."""
@@ -157,7 +157,7 @@ def test_accumulation_is_as_little_as_can_be(
 
 
 @given(lengths, budgets, st.integers(1, 13))
-def test_the_largest_micro_batches_are_those_that_need_the_most(
+def test_the_largest_micro_batches_need_the_most_memory(
     pairs: list[tuple[int, int]], budget: int, num_micro_batches: int
 ) -> None:
     plan = make_plan([(min(pair), max(pair)) for pair in pairs], budget)

@@ -1,4 +1,4 @@
-"""A file of the cache is believed only as far as its checksum goes, and a large one is not read before it is used."""
+"""A file of the cache is checked against its checksum, a large one while it is in use. One process makes it."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def test_a_large_file_is_read_only_when_it_was_changed(sealed: Path, monkeypatch
         assert seems_whole(sealed)
 
 
-def test_what_was_written_to_is_not_whole(sealed: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_file_is_not_whole(sealed: Path, capfd: pytest.CaptureFixture[str]) -> None:
     times = sealed.stat()
     sealed.write_bytes(CONTENT[:-1] + b"x")
     os.utime(sealed, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -69,12 +69,12 @@ def test_what_was_written_to_is_not_whole(sealed: Path, capfd: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("seal", [b"", b"00000000", b"\xff", b"1 2 3 4 5 6"])
-def test_a_seal_of_nonsense(seal: bytes, sealed: Path) -> None:
+def test_an_unreadable_seal(seal: bytes, sealed: Path) -> None:
     sealed.with_name("file.crc32").write_bytes(seal)
     assert not seems_whole(sealed)
 
 
-def test_a_bit_that_flipped_is_found_later(sealed: Path) -> None:
+def test_bit_rot_is_found_later(sealed: Path) -> None:
     flip_silently(sealed, 7)
     assert seems_whole(sealed)
     with pytest.raises(UserError, match=r"/file is damaged: resume"):
@@ -82,7 +82,7 @@ def test_a_bit_that_flipped_is_found_later(sealed: Path) -> None:
     assert not seems_whole(sealed)
 
 
-def test_a_disk_that_cannot_read_is_damage(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_counts_as_damage(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> str:
         raise OSError(EIO, "Input/output error")
 
@@ -92,7 +92,7 @@ def test_a_disk_that_cannot_read_is_damage(sealed: Path, monkeypatch: pytest.Mon
     assert not seems_whole(sealed)
 
 
-def test_what_cannot_be_removed_is_said_so(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_in_a_read_only_cache_is_named(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flip_silently(sealed, 7)
 
     def refuse(*_: object, **__: object) -> None:
@@ -103,8 +103,8 @@ def test_what_cannot_be_removed_is_said_so(sealed: Path, monkeypatch: pytest.Mon
         finished(LateCheck(sealed)).raise_if_damaged()
 
 
-def test_another_file_in_its_place_is_not_touched(sealed: Path) -> None:
-    """A second run makes anew what the first one has found damaged, or has another version of the project."""
+def test_a_file_that_replaced_it_is_not_touched(sealed: Path) -> None:
+    """A second run may make the file again, or be of another version of lit_transformer."""
     for damage in (False, True):
         if damage:
             flip_silently(sealed, 7)
@@ -113,10 +113,10 @@ def test_another_file_in_its_place_is_not_touched(sealed: Path) -> None:
             unfinished.write_bytes(b"other bytes" * 99)
         finished(check)
         assert seems_whole(sealed)
-    assert not check.damaged, "it is not the file of that seal: nothing can be said of it"
+    assert not check.damaged, "the seal is that of another file"
 
 
-def test_what_is_whole_or_gone_does_not_stop_anybody(sealed: Path) -> None:
+def test_a_file_that_is_whole_or_gone_raises_nothing(sealed: Path) -> None:
     check = LateCheck(sealed)
     finished(check).raise_if_damaged()
     assert is_whole(sealed)
@@ -126,10 +126,10 @@ def test_what_is_whole_or_gone_does_not_stop_anybody(sealed: Path) -> None:
     check.start()  # as a second `fit` of the same datamodule does
 
 
-def test_one_makes_a_file_while_the_others_wait(
+def test_one_process_makes_a_file_while_the_others_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Ranks, nodes and containers that share a disk start together."""
+    """Ranks on a shared disk start together."""
     monkeypatch.setattr(cache, "SILENT_SECONDS", 0.1)
     path, waiting = tmp_path / "file", Event()
     made: list[Path] = []
@@ -149,7 +149,7 @@ def test_one_makes_a_file_while_the_others_wait(
     assert path.read_bytes() == CONTENT
 
 
-def test_what_killed_makers_left_is_removed(tmp_path: Path) -> None:
+def test_unfinished_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     left = [tmp_path / "file.1.tmp", tmp_path / "file.crc32.1.tmp"]
     for name in left:
         name.write_bytes(CONTENT)
@@ -174,8 +174,8 @@ time.sleep(600)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
-def test_a_killed_maker_leaves_no_lock(tmp_path: Path) -> None:
-    """Though processes that it has forked live on."""
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    """Even if processes that it has forked live on."""
     process = subprocess.Popen([sys.executable, "-c", FORK, tmp_path / "file.lock"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     child = int(process.stdout.readline())

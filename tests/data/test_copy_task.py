@@ -1,10 +1,9 @@
-"""The copy task is one fixed thing."""
+"""The copy task is fixed."""
 
 from lit_transformer.data.copy_task import COPY_SPLITS, copy_pairs
 
 
-def test_sequences() -> None:
-    """Ten of ten digits; none occurs twice, in one split or in two; always the same ones."""
+def test_sequences_are_ten_digits_and_distinct_over_all_splits() -> None:
     everything = [pair for split in COPY_SPLITS for pair in copy_pairs(split)]
     assert all(source == target for source, target in everything)
     assert len({source for source, _ in everything}) == len(everything)

@@ -1,4 +1,4 @@
-"""What of validation and test text a vocabulary can write, and how the settings of the vocabulary change it."""
+"""How much of a held-out text a vocabulary can write."""
 
 from typing import Any
 
@@ -26,9 +26,8 @@ def test_references_that_can_be_written_and_characters_that_cannot() -> None:
     found = measure(learn(), *pairs)
     assert (found.num_references, found.num_exact) == (4, 2)
     assert found.unknown == {"日": 2, "本": 2, "₂": 1}
-    assert str(found) == (
-        "2 of 4 validation references (50.0%) can be written exactly; 5 unknown characters (日 2, 本 2, ₂ 1)"
-    )
+    assert str(found).startswith("2 of 4 validation references (50.0%)")
+    assert str(found).endswith("5 unknown characters (日 2, 本 2, ₂ 1)")
     assert found.warning is not None
     assert "2 of 4 validation references" in found.warning
     assert "byte_fallback" in found.warning
@@ -36,11 +35,11 @@ def test_references_that_can_be_written_and_characters_that_cannot() -> None:
     assert (with_bytes.num_exact, with_bytes.unknown, with_bytes.warning) == (4, {}, None)
 
 
-def test_a_rule_that_rewrites_references_is_named() -> None:
+def test_normalization_that_rewrites_references_is_named() -> None:
     found = measure(learn(normalization="nmt_nfkc"), ("word", "m² of text"))
     assert (found.num_exact, found.unknown) == (0, {})
     assert found.warning is not None
-    assert "normalization to identity" in found.warning
+    assert "normalization" in found.warning
 
 
 def test_a_few_of_many_characters_are_named() -> None:
@@ -52,7 +51,7 @@ def test_a_few_of_many_characters_are_named() -> None:
 
 
 @pytest.mark.parametrize("num_pairs", [0, 1, 10, 11, 95])
-def test_large_splits_are_judged_by_a_part(num_pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_a_large_split_is_measured(num_pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "MAX_PAIRS", 10)
     found = measure(learn(), *[("word", "text")] * num_pairs)
     assert min(num_pairs, 6) <= found.num_references <= 10

@@ -1,4 +1,4 @@
-"""The benchmark of experiments/measure/scale.py, on little."""
+"""The benchmark of experiments/measure/scale.py on a small corpus."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 
 def rows(repo_root: Path, *arguments: str) -> dict[str, list[str]]:
-    """The cells of each stage's line."""
+    """Return the cells of each row by stage."""
     command = [sys.executable, "experiments/measure/scale.py", *arguments]
     environment = os.environ | {"PYTHONPATH": str(repo_root)}
     output = subprocess.run(command, cwd=repo_root, env=environment, capture_output=True, text=True, check=True).stdout

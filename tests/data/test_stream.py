@@ -42,7 +42,7 @@ def micro_batches(
     world_size: int = 1,
     num_workers: int = 0,
 ) -> list[list[Batch]]:
-    """For every step the micro-batches of all ranks."""
+    """Return the micro-batches of all ranks for every step."""
     steps: list[list[Batch]] = [[] for _ in range(num_steps)]
     for rank in range(world_size):
         stream = TrainingStream(
@@ -56,7 +56,7 @@ def micro_batches(
 
 
 def pairs(batches: list[Batch]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The sentence pairs in them without padding, in one order for all; filler rows, which ask nothing, left out."""
+    """Return the sentence pairs without padding and without filler, sorted."""
     rows = [
         tuple(tuple(token for token in side.tolist() if token != PAD_ID) for side in sides)
         for batch in batches
@@ -80,7 +80,7 @@ def test_any_number_of_devices_takes_the_same_global_batches(
         assert tokens == sum(int((batch.target_output_BT != PAD_ID).sum()) for batch in many)
 
 
-def test_an_epoch_brings_every_pair_once(plan: BatchPlan, store: TokenStore) -> None:
+def test_an_epoch_has_every_pair_once(plan: BatchPlan, store: TokenStore) -> None:
     batches = [batch for step in micro_batches(plan, store, plan.num_batches) for batch in step]
     seen = pairs(batches)
     assert [source[0] for source, _ in seen] == [EOS_ID + 1 + row for row in range(NUM_PAIRS)]
@@ -102,14 +102,16 @@ def test_a_run_resumed_at_any_step_goes_on_exactly_with_any_number_of_workers(
                 assert torch.equal(torch.as_tensor(part), torch.as_tensor(expected_part))
 
 
-def test_a_rank_without_sentences_gets_a_row_that_asks_nothing(plan: BatchPlan, store: TokenStore) -> None:
+def test_a_rank_without_sentences_gets_filler(plan: BatchPlan, store: TokenStore) -> None:
     num_rows = [len(plan.step_rows(step)) for step in range(plan.num_batches)]
     steps = micro_batches(plan, store, plan.num_batches, world_size=13)
     fillers = [[batch for batch in step if batch.num_target_tokens == 0] for step in steps]
     assert [len(step) for step in fillers] == [max(0, 13 - rows) for rows in num_rows]
     assert sum(map(len, fillers)) > 0
     for batch in (batch for step in fillers for batch in step):
-        assert batch.source_BS.tolist() == [[EOS_ID]], "not padding alone: softmax over nothing is not a number"
+        assert batch.source_BS.tolist() == [[EOS_ID]], (
+            "one key that is not padding, because softmax over nothing is NaN"
+        )
         assert batch.target_input_BT.tolist() == [[BOS_ID]]
         assert batch.target_output_BT.tolist() == [[PAD_ID]]
         assert batch.step_target_tokens > 0

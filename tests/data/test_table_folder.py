@@ -58,7 +58,7 @@ def test_layouts_of_copies(tmp_path: Path, names: list[str], corpus: str) -> Non
     assert pairs[:] == {"source": ["a\tb"] * shards, "target": ["b"] * shards}
 
 
-def test_a_split_is_never_chosen_among_several(tmp_path: Path) -> None:
+def test_a_split_in_several_places_is_a_mistake(tmp_path: Path) -> None:
     data = Dataset.from_dict({"en": ["a"], "de": ["b"]})
     for name in ("v1/train.parquet", "v2/train.parquet"):
         data.to_parquet(tmp_path / "copy" / name)
@@ -72,7 +72,7 @@ def test_a_split_is_never_chosen_among_several(tmp_path: Path) -> None:
 LAUGHS = "a: &a [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{former}'] * 9)}]\n" for former, name in pairwise("abcdefghijkl")
 )
-"""A few hundred bytes of YAML that stand for 9^12 words."""
+"""A few hundred bytes of YAML that expand to 9^12 words."""
 
 
 @pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml", "dataset_infos.json"])

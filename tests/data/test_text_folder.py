@@ -47,7 +47,7 @@ def test_blocks_do_not_change_the_lines(
     block_bytes: int,
     final_newline: bool,
 ) -> None:
-    """Blocks of a few bytes cut characters, CRLF and lines everywhere; surrogates are left out."""
+    """Blocks of a few bytes split characters, CRLF and lines everywhere."""
     sides = [
         [text.encode("utf-8", "ignore").decode().replace("\n", "").lstrip("\ufeff") for text in side]
         for side in zip(*lines, strict=True)
@@ -59,7 +59,7 @@ def test_blocks_do_not_change_the_lines(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_folder, "BLOCK_BYTES", block_bytes)
         pairs = load(folder, tmp_path)
-    # One carriage return before a line feed, or at the end, belongs to the line's end.
+    # One carriage return before a line feed, or at the end, is part of the line end.
     assert pairs["source"][:] == [line.removesuffix("\r") for line in sides[0]]
     assert pairs["target"][:] == [*sides[1][:-1], sides[1][-1].removesuffix("\r")]
 

@@ -23,7 +23,7 @@ TEXT = [
         f"Der kleine Hund sieht {number} Katzen, größer </ s>",
     )
 ]
-# Written for these tests: what NFKC and its relatives would change.
+# Written for these tests: text that NFKC and the other rules would change.
 LANGUAGES = [
     "我们明天去北京，你呢？“好的！”（共１２３人）",
     "これは「テスト」です！　ＡＢＣとｶﾅ、５０％～６０％。",
@@ -64,7 +64,7 @@ def test_training_is_deterministic(tokenizer: Tokenizer) -> None:
     assert Tokenizer.train(TEXT, vocab_size=131, character_coverage=1.0).model_bytes == tokenizer.model_bytes
 
 
-def test_vocabularies_of_older_versions_can_be_learnt_again() -> None:
+def test_vocabularies_of_older_versions_can_be_learned_again() -> None:
     """To the byte, so that their runs can be resumed."""
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
@@ -99,7 +99,7 @@ def test_sample_of_a_long_text_is_spread_over_it_and_over_both_languages(num_sen
 
 @given(st.text(alphabet=sorted(set("".join(TEXT))) + [" ", "\t", "\u2028", "\u00a0"], max_size=29))
 def test_decode_inverts_encode(tokenizer: Tokenizer, text: str) -> None:
-    """No other white space than the space is in the training text: it is one."""
+    """White space that the vocabulary lacks becomes a space."""
     assert round_trip(tokenizer, [text]) == [" ".join(text.split())]
 
 
@@ -122,16 +122,16 @@ def test_large_vocabularies_have_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (UNK_ID not in small.encode(["☃"])[0]) == known
 
 
-def test_every_language_comes_back_as_it_was() -> None:
+def test_every_language_survives_the_vocabulary() -> None:
     tokenizer = Tokenizer.train(LANGUAGES, vocab_size=330, character_coverage=1.0)
     assert round_trip(tokenizer, LANGUAGES) == LANGUAGES
 
 
-def test_every_language_comes_back_in_bytes(byte_tokenizer: Tokenizer) -> None:
+def test_every_language_survives_as_bytes(byte_tokenizer: Tokenizer) -> None:
     assert round_trip(byte_tokenizer, LANGUAGES) == LANGUAGES
 
 
-def test_news_comes_back_as_it_was(shared_data: Path) -> None:
+def test_news_survives_the_vocabulary(shared_data: Path) -> None:
     news = [
         line
         for name in (
@@ -156,13 +156,13 @@ def test_news_comes_back_as_it_was(shared_data: Path) -> None:
     ],
 )
 def test_a_vocabulary_carries_its_rule(rule: Normalization, expected: str) -> None:
-    """So do the vocabularies of old checkpoints, which have nmt_nfkc."""
+    """So old checkpoints, which have nmt_nfkc, still work."""
     text = "Ｅ，m²\u202f? می\u200cرود"
     trained = Tokenizer.train([text], vocab_size=24, character_coverage=1.0, normalization=rule)
     assert round_trip(pickle.loads(pickle.dumps(trained)), [text]) == [expected]
 
 
-def test_what_cannot_be_seen_does_not_make_a_word_unknown(tokenizer: Tokenizer) -> None:
+def test_invisible_characters_do_not_make_a_word_unknown(tokenizer: Tokenizer) -> None:
     expected = tokenizer.encode(["The little dog"])
     for text in (
         "\ufeffThe\u00a0little\u3000dog",
@@ -175,7 +175,7 @@ def test_what_cannot_be_seen_does_not_make_a_word_unknown(tokenizer: Tokenizer) 
     assert round_trip(known, ["The\u200clittle\u00a0dog"]) == ["The\u200clittle\u00a0dog"]
 
 
-def test_white_space_around_a_text_is_no_part_of_it(tokenizer: Tokenizer) -> None:
+def test_white_space_around_a_text_is_removed(tokenizer: Tokenizer) -> None:
     around = "\u3000 {}\u0085\r\u00a0"
     spaced = Tokenizer.train([around.format("a b")], vocab_size=12, character_coverage=1.0)
     for each, text in itertools.product((tokenizer, spaced), ("a b", "")):
@@ -198,7 +198,7 @@ def test_special_tokens_written_out_are_text(tokenizer: Tokenizer, text: str) ->
 
 
 def test_literal_end_of_sentence_survives(tokenizer: Tokenizer) -> None:
-    """Its characters are in the training text, so they come back as text and end nothing."""
+    """Its characters are in the training text, so they are text and end nothing."""
     assert tokenizer.decode(tokenizer.encode(["der Hund </s> sieht"])) == ["der Hund </s> sieht"]
 
 
@@ -217,7 +217,7 @@ def test_pickled_tokenizer_is_the_same(tokenizer: Tokenizer) -> None:
     assert copy.encode(TEXT) == tokenizer.encode(TEXT)
 
 
-def test_bounds_of_the_vocabulary_are_named_and_right() -> None:
+def test_the_bounds_of_vocab_size_are_named_and_right() -> None:
     with pytest.raises(UserError, match=r"vocab_size is 9999\b.*largest.* \d+$") as error:
         Tokenizer.train(TEXT, vocab_size=9999, character_coverage=1.0)
     largest = int(str(error.value).split()[-1])
@@ -230,7 +230,7 @@ def test_bounds_of_the_vocabulary_are_named_and_right() -> None:
 
 @pytest.mark.parametrize("text", [[], ["", "  "]])
 def test_nothing_to_train_on(text: list[str]) -> None:
-    with pytest.raises(UserError, match=r"no text to learn a vocabulary from"):
+    with pytest.raises(UserError, match="no text"):
         Tokenizer.train(text, vocab_size=100, character_coverage=1.0)
 
 

@@ -18,7 +18,7 @@ def text_batch(*indices: int) -> TextBatch:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 7])
-def test_every_validation_sentence_is_on_one_rank_and_all_ranks_have_as_many_batches(world_size: int) -> None:
+def test_each_sentence_is_on_one_rank_and_all_ranks_have_equally_many_batches(world_size: int) -> None:
     batches = [text_batch(4, 1), text_batch(0), text_batch(3, 2, 6), text_batch(5), text_batch(8, 7)]
     ranks = [ValidationBatches(batches, rank, world_size) for rank in range(world_size)]
     assert {len(rank) for rank in ranks} == {len(list(rank)) for rank in ranks} == {-(-5 // world_size)}
@@ -41,7 +41,7 @@ def real(rows: torch.Tensor) -> list[list[int]]:
 
 
 def test_validation_batches_are_bounded_on_both_sides() -> None:
-    """Whichever side is the longer one."""
+    """Whichever side is longer."""
     random = np.random.default_rng(1)
     texts = [["a" * int(length) for length in random.integers(1, 60, 300)] for _ in range(2)]
     texts[1][7], texts[0][11] = "b" * 938, "b" * 700
@@ -66,4 +66,4 @@ def test_validation_sentences_beyond_the_last_position_are_cut() -> None:
     a, b, c, d, e, f = map(ord, "abcdef")
     assert rows[0] == ([a, b, c, d, e, EOS_ID], [BOS_ID, a, b, EOS_ID], [a, b, EOS_ID])
     assert rows[1] == ([a, b, c, d, e, EOS_ID], [BOS_ID, a, b, c, d, e], [a, b, c, d, e, f])
-    assert batch.references == tuple(references[index] for index in batch.indices), "BLEU wants all of it"
+    assert batch.references == tuple(references[index] for index in batch.indices), "BLEU needs the whole reference"
