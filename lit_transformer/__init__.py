@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lit_transformer.model.transformer import Transformer
     from lit_transformer.training.translation import LitTransformer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "LitTransformer",
     "SearchSettings",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+import lit_transformer
 from lit_transformer.cli.commands import COMMANDS
 from lit_transformer.cli.recipes import recipes
 
@@ -51,6 +52,11 @@ def test_links_resolve(page: str) -> None:
         path = ROOT / Path(page).parent / name if name else ROOT / page
         assert path.exists(), target
         assert not anchor or anchor in anchors(path), target
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    versions = re.findall(r"^## \[(.+)\]", read("CHANGELOG.md"), re.MULTILINE)
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == lit_transformer.__version__ == versions[0]
 
 
 def commands(page: str) -> list[list[str]]:
