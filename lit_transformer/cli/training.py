@@ -18,8 +18,6 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from torch.utils.tensorboard.summary import hparams
 
 from lit_transformer.cli.frame import in_one_line
 from lit_transformer.cli.recipes import recipe_path
@@ -33,6 +31,7 @@ from lit_transformer.runs.dispensable import CURVES
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import flat
+from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings, launches_commands
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
 from lit_transformer.runs.run_folder import run_folder
@@ -89,9 +88,7 @@ class Settings(SaveConfigCallback):
                 continue
             # The logger's own method would draw a curve of a made-up value; this names the curves to compare runs by.
             logger.hparams.update(settings)
-            writer = logger.experiment._get_file_writer()
-            for summary in hparams(settings, {"val/bleu": 0.0, "val/loss": 0.0}):
-                writer.add_summary(summary)
+            draw_settings(logger.experiment, settings, {"val/bleu": 0.0, "val/loss": 0.0})
 
 
 class FitCLI(LightningCLI):
@@ -132,7 +129,7 @@ class FitCLI(LightningCLI):
             settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
         with in_one_line("trainer"):
             trainer = super().instantiate_trainer(**settings)
-        if not isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher | None):
+        if not launches_commands(trainer):
             raise UserError(
                 f"trainer.strategy is {self.config.trainer.strategy}: processes that are copies of the first one are "
                 "not supported. Give ddp; a notebook can use one device"
@@ -228,7 +225,5 @@ def has_bfloat16(accelerator: str) -> bool:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        # The processor may, and oneDNN may not: without its kernels bfloat16 takes 20 times as long as float32.
-        return multiplies and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return cpu_multiplies_bfloat16()
     return False

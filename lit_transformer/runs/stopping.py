@@ -14,6 +14,7 @@ from torch import distributed
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
 from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.private_names import cluster_of, stop_asking_for_sigterm
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.signals import Interrupted, StopSignals
 
@@ -38,7 +39,7 @@ class Interruption(Callback):
         # Lightning has just put its own before them. It gives back what it has found when it ends.
         self.signals.install()
         self.signals.training = True
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _no_broadcast  # type: ignore[method-assign]
+        stop_asking_for_sigterm(trainer)
         if trainer.world_size > 1:
             self._group = distributed.new_group(backend="gloo")
 
@@ -83,17 +84,13 @@ class Interruption(Callback):
         return int(received)
 
 
-def _no_broadcast() -> None:
-    """In the place of Lightning's question to all ranks, which nobody needs here."""
-
-
 def requeue(trainer: L.Trainer, received: signal.Signals) -> bool:
     """Put this SLURM job back into the queue if the signal asks for it and Lightning's SLURM environment is to do so.
 
     Returns:
         Whether rank 0 has done so.
     """
-    environment = trainer._accelerator_connector.cluster_environment
+    environment = cluster_of(trainer)
     if received.name != REQUEUE_SIGNAL or not isinstance(environment, SLURMEnvironment):
         return False
     if not (environment.auto_requeue and trainer.is_global_zero):

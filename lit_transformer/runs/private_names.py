@@ -1,0 +1,54 @@
+"""The private names of Lightning and torch that the project needs, each with the reason. No other module uses one.
+
+The bounds in pyproject.toml keep out versions that were not tried. A test fails if an installed version lacks a name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+
+def launches_commands(trainer: L.Trainer) -> bool:
+    """Return whether the trainer starts other ranks as commands of their own, or starts none.
+
+    Strategies have no public property for it. The other launchers copy this process, which runs do not support.
+    """
+    return isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher | None)
+
+
+def cluster_of(trainer: L.Trainer) -> ClusterEnvironment:
+    """Return the cluster that the trainer has found. Strategies for one device have no public property for it."""
+    environment: ClusterEnvironment = trainer._accelerator_connector.cluster_environment
+    return environment
+
+
+def stop_asking_for_sigterm(trainer: L.Trainer) -> None:
+    """Remove Lightning's question to all ranks about SIGTERM, which waits for the device at each micro-batch.
+
+    No option switches it off. `Interruption` asks the ranks without waiting.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def draw_settings(writer: SummaryWriter, settings: Mapping[str, Any], curves: Mapping[str, float]) -> None:
+    """Write a run's settings into TensorBoard's table, and name the curves that compare runs.
+
+    The public `add_hparams` would start a run of its own and draw a point of each curve.
+    """
+    for summary in hparams(dict(settings), dict(curves)):
+        writer._get_file_writer().add_summary(summary)
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Return whether the processor and oneDNN have instructions and kernels for bfloat16.
+
+    Without oneDNN's kernels bfloat16 takes 20 times as long as float32. torch has no public function for either.
+    """
+    multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return multiplies and torch.ops.mkldnn._is_mkldnn_bf16_supported()
