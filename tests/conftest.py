@@ -108,6 +108,15 @@ def shared_data(repo_root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy corpus of `make_corpus`, with a cache beside it; a test that changes a corpus makes one of its own."""
+    # Here, because `pytest_configure` sets the environment that `datasets` reads when it is imported.
+    from tests.helpers.runs import make_corpus
+
+    return make_corpus(tmp_path_factory.mktemp("toy") / "corpus")
+
+
+@pytest.fixture(scope="session")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """Runs verbs in a process of its own."""
     worker = Worker(tmp_path_factory.mktemp("worker"))

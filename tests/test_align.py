@@ -76,10 +76,10 @@ def test_gold_links_give_figures(
     # The table holds what each head alone gives, and the best of it is what was printed.
     table = [line.split()[1:] for line in err.splitlines() if re.match(r" +1 +[0-9.]+ ", line)]
     assert [len(line) for line in table] == [3, 3]
+    heads: list[list[object]] = [["--head", 1], ["--head", 2], []]
     alone = [
         [figures(run(capsys, *base, "--layer", 1, "--when", when, *head)[1])[0] for head in heads]
         for when in ("said", "read")
-        for heads in [(["--head", 1], ["--head", 2], [])]
     ]
     assert [list(map(float, line)) for line in table] == alone
     assert figures(err)[0] == min(map(min, alone))

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,10 +57,10 @@ def test_numbers_are_those_of_the_translator(tiny_run: Path, tmp_path: Path) -> 
 
 def test_every_picture_can_be_had(tiny_run: Path, tmp_path: Path) -> None:
     """Each differs from all the others."""
-    choices: list[list[object]] = [
-        *(["--kind", kind] for kind in KINDS),
-        *(["--figure", figure] for figure in ("layers", "rollout", "entropy")),
-        *(["--layers", 1, "--head", head] for head in (1, 2)),
+    choices: list[Any] = [
+        *[["--kind", kind] for kind in KINDS],
+        *[["--figure", figure] for figure in ("layers", "rollout", "entropy")],
+        *[["--layers", 1, "--head", head] for head in (1, 2)],
         ["--figure", "rollout", "--kind", "encoder"],
     ]
     pictures = {show(tiny_run, tmp_path / "a.png", "--text", ENGLISH[0], *choice) for choice in choices}

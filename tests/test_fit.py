@@ -39,20 +39,14 @@ from tests.helpers.runs import (
     events,
     fit,
     load,
-    make_corpus,
     own_lines,
     same,
 )
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("fit") / "corpus")
-
-
-@pytest.fixture(scope="module")
 def run(corpus: Path) -> Run:
-    return fit(corpus, corpus.parent / "runs")
+    return fit(corpus, corpus.parent / "fit")
 
 
 def sentences(corpus: Path, language: str) -> list[str]:
@@ -199,7 +193,7 @@ def test_resumed_run_is_the_uninterrupted_one(
     assert resumed.curve("val/bleu") == run.curve("val/bleu")
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing to resume": ({"ckpt_path": "last"}, r"ckpt_path is last: .*no readable checkpoint below .*empty"),
     "another vocabulary": (
         {"ckpt_path": "RUN", "model__vocab_size": 300},

@@ -23,7 +23,7 @@ def main() -> None:
         work(*args)
         seconds.append(time.process_time() - begin)
 
-    AttentionCurves.on_validation_end = timed  # type: ignore[method-assign] # a watch, in this script only
+    AttentionCurves.on_validation_end = timed  # type: ignore[method-assign, assignment] # a watch, in this script only
     fit.main(sys.argv[1:])
     total = time.process_time()
     each = ", ".join(f"{value:.2f}" for value in seconds)

@@ -100,7 +100,9 @@ def parts(device: str) -> dict[str, tuple[Callable[[], None], Callable[[], None]
     weight = torch.randn(VOCAB_SIZE, CONFIG.d_model, device=device, requires_grad=True)
     target = torch.randint(4, VOCAB_SIZE, (tokens,), device=device)
     head_shape = (SENTENCES, CONFIG.num_heads, LENGTH, CONFIG.key_size)
-    heads = [torch.randn(head_shape, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+    query, key, value = [
+        torch.randn(head_shape, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+    ]
     dropout = Dropout(CONFIG.dropout).train()
 
     def our_loss() -> None:
@@ -116,8 +118,8 @@ def parts(device: str) -> dict[str, tuple[Callable[[], None], Callable[[], None]
         "label-smoothed loss": (our_loss, plain_loss),
         "dropout": (lambda: dropout(states).sum().backward(), lambda: F.dropout(states, 0.3).sum().backward()),
         "attention": (
-            lambda: attend(*heads, Mask()).sum().backward(),
-            lambda: F.scaled_dot_product_attention(*heads).sum().backward(),
+            lambda: attend(query, key, value, Mask()).sum().backward(),
+            lambda: F.scaled_dot_product_attention(query, key, value).sum().backward(),
         ),
     }
 

@@ -29,6 +29,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -170,7 +171,7 @@ def vocabulary(folder: Path, vocab_size: int, words: bool) -> str:
 
 def word_model(vocab_size: int) -> bytes:
     """A SentencePiece model of the most frequent words."""
-    ids = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
+    ids: dict[str, Any] = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
     rows = zip(*(word_list(seed).to_pylist()[: vocab_size // 2] for seed in range(2)), strict=True)
     lines, model = (" ".join(row) for row in rows), io.BytesIO()
     spm.SentencePieceTrainer.train(
@@ -183,7 +184,7 @@ def tokens(folder: Path) -> str:
     data = data_of(folder)
     data.prepare_data()
     kept = data.tokens.report.num_kept
-    source, target = data.tokens.report.num_source_tokens / kept, data.report.num_target_tokens / kept
+    source, target = data.tokens.report.num_source_tokens / kept, data.tokens.report.num_target_tokens / kept
     return f"{kept:,} pairs kept, of {source:.1f} and {target:.1f} tokens, {size(folder / 'cache' / 'tokens')}"
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -31,7 +32,8 @@ def drawn(figure: Figure) -> np.ndarray:
     """What the first axes show, nan where they are white."""
     [image] = figure.axes[0].images
     assert image.get_clim() == (0.0, 1.0)
-    return np.ma.filled(image.get_array(), np.nan)
+    shown: Any = image.get_array()
+    return np.ma.filled(shown, np.nan)
 
 
 def labels(figure: Figure) -> tuple[list[str], list[str]]:
@@ -82,7 +84,8 @@ def test_all_heads(attention: Attention, kind: Kind) -> None:
 
 
 def test_some_layers_keep_their_numbers(attention: Attention) -> None:
-    second = replace(attention, **{kind: {1: getattr(attention, kind)[1]} for kind in KINDS})
+    maps: dict[str, Any] = {kind: {1: getattr(attention, kind)[1]} for kind in KINDS}
+    second = replace(attention, **maps)
     figure = figures.head_grid(second, "cross")
     np.testing.assert_array_equal(drawn(figure)[:, : len(SOURCE)], attention.cross[1][0])
     assert figure.axes[0].texts[-1].get_text() == "layer 2"
@@ -156,10 +159,10 @@ def test_a_picture_shows_its_weights() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_that_is_drawn_again_is_the_one_drawn_afresh(attention: Attention, kind: Kind) -> None:
-    other = replace(
-        attention,
-        **{name: {layer: maps[::-1] for layer, maps in getattr(attention, name).items()} for name in KINDS},
-    )
+    reversed_maps: dict[str, Any] = {
+        name: {layer: maps[::-1] for layer, maps in getattr(attention, name).items()} for name in KINDS
+    }
+    other = replace(attention, **reversed_maps)
     live = figures.LiveHeadGrid(attention, kind)
     for one in (attention, other, attention):
         assert same_picture(live.pixels(one), pixels(figures.head_grid(one, kind)))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,8 @@ def test_shares_sum_to_one_and_none_comes_from_the_future() -> None:
 def test_layers_must_not_be_missing() -> None:
     attention = random_attention(num_layers=3)
     for kept in ([1, 2], [0, 2]):
-        some = {kind: {n: getattr(attention, kind)[n] for n in kept} for kind in ("encoder", "decoder", "cross")}
+        some: dict[str, Any] = {
+            kind: {n: getattr(attention, kind)[n] for n in kept} for kind in ("encoder", "decoder", "cross")
+        }
         with pytest.raises(UserError, match="every layer from the first"):
             rollout(replace(attention, **some))

@@ -26,7 +26,7 @@ H, T, S = 2, 5, 7
 
 def learn(**options: object) -> Tokenizer:
     model = io.BytesIO()
-    settings = {"model_type": "bpe", "vocab_size": 90, "minloglevel": 2}
+    settings: dict[str, Any] = {"model_type": "bpe", "vocab_size": 90, "minloglevel": 2}
     special = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(ENGLISH), model_writer=model, **{**settings, **special, **options}

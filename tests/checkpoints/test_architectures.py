@@ -10,7 +10,7 @@ import pytest
 from lit_transformer import Translator, average
 from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.model.config import Norm, PositionScheme
-from tests.helpers.runs import fit, make_corpus
+from tests.helpers.runs import fit
 
 SIZES: dict[str, Any] = {
     "model__transformer__d_model": 16,
@@ -20,11 +20,6 @@ SIZES: dict[str, Any] = {
     "trainer__val_check_interval": 2,
     "checkpoints__every_n_steps": 1,
 }
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("architectures") / "corpus")
 
 
 @pytest.mark.parametrize(("norm", "positions"), [*product(get_args(Norm), get_args(PositionScheme))])

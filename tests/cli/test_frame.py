@@ -21,16 +21,11 @@ from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.runs import dispensable, saving
 from lit_transformer.runs.dispensable import Dispensable
-from tests.helpers.runs import arguments, make_corpus
+from tests.helpers.runs import arguments
 
 TEXT = ["The cat sleeps.", "A dog eats."]
 STEPS = 20
 SHORT = {"trainer__max_steps": STEPS, "trainer__val_check_interval": STEPS, "checkpoints__every_n_steps": STEPS}
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("errors") / "corpus")
 
 
 def last_step_is_saved(root: Path) -> bool:

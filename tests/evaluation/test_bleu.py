@@ -4,7 +4,7 @@ import pickle
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from urllib.error import URLError
 
 import pytest
@@ -12,7 +12,8 @@ import sacrebleu
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import (
@@ -89,7 +90,7 @@ def _score_a_share(rank: int, world_size: int, folder: Path) -> None:
 
 @pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_corpus_bleu_has_the_same_digits_on_several_processes(world_size: int, tmp_path: Path) -> None:
-    multiprocessing.spawn(_score_a_share, args=(world_size, tmp_path), nprocs=world_size)
+    spawn(_score_a_share, args=(world_size, tmp_path), nprocs=world_size)
     scores = [torch.load(tmp_path / f"{rank}.pt").item() for rank in range(world_size)]
     assert scores == [sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score] * world_size
 
@@ -170,7 +171,7 @@ def test_every_tokenizer_of_sacrebleu_can_be_named() -> None:
 
 @pytest.mark.parametrize("tokenize", ["13a", "none", "intl", "char", "zh"])
 @pytest.mark.parametrize("lowercase", [False, True])
-def test_scores_and_signatures_are_sacrebleus(tokenize: str, lowercase: bool) -> None:
+def test_scores_and_signatures_are_sacrebleus(tokenize: Tokenization, lowercase: bool) -> None:
     scores = score_translations(HYPOTHESES, REFERENCES, tokenize=tokenize, lowercase=lowercase)
     bleu, chrf = sacrebleu.BLEU(tokenize=tokenize, lowercase=lowercase), sacrebleu.CHRF(lowercase=lowercase)
     assert scores.bleu == bleu.corpus_score(HYPOTHESES, [REFERENCES]).score
@@ -201,7 +202,7 @@ def test_compounds_are_split_on_both_sides_and_nothing_is_smoothed() -> None:
         (["a"], ["a"], "moses", "choose one of 13a, none"),
     ],
 )
-def test_mistakes_are_named(hypotheses: list[str], references: list[str], tokenize: str, message: str) -> None:
+def test_mistakes_are_named(hypotheses: list[str], references: list[str], tokenize: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         score_translations(hypotheses, references, tokenize=tokenize)
 

@@ -25,7 +25,7 @@ class OnDevice(torch.Tensor):
 
     @staticmethod
     def __new__(cls, host: torch.Tensor) -> "OnDevice":
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined, no-any-return]
+        return torch.Tensor._make_wrapper_subclass(
             cls,
             host.shape,
             strides=host.stride(),
@@ -41,7 +41,7 @@ class OnDevice(torch.Tensor):
         return self.host.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise RuntimeError(f"{func}: outside of `Accelerator()`")
 
 

@@ -9,6 +9,7 @@ import contextlib
 import sys
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch.plugins.precision import FSDPPrecision
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
@@ -59,9 +60,11 @@ def forward_context(self: FSDPPrecision) -> contextlib.AbstractContextManager[No
 
 
 if __name__ == "__main__":
-    _AcceleratorConnector._check_strategy_and_fallback = lambda _: None
-    fully_sharded_data_parallel._init_device_handle = use_cpu
-    FullStateDictConfig.__init__ = FullOptimStateDictConfig.__init__ = stay
-    FSDPPrecision.forward_context = forward_context
-    torch.Tensor.record_stream = lambda *_: None
+    patches = pytest.MonkeyPatch()
+    patches.setattr(_AcceleratorConnector, "_check_strategy_and_fallback", lambda _: None)
+    patches.setattr(fully_sharded_data_parallel, "_init_device_handle", use_cpu)
+    patches.setattr(FullStateDictConfig, "__init__", stay)
+    patches.setattr(FullOptimStateDictConfig, "__init__", stay)
+    patches.setattr(FSDPPrecision, "forward_context", forward_context)
+    patches.setattr(torch.Tensor, "record_stream", lambda *_: None)
     main(sys.argv[1:])

@@ -1,5 +1,7 @@
 """Copies our weights into PyTorch's own layers, which tests take as an oracle."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -7,8 +9,8 @@ from lit_transformer.model.layers import Layer
 
 
 @torch.no_grad()
-def copy_layer(theirs: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer, ours: Layer) -> None:
-    """A decoder layer takes the cross-attention, too."""
+def copy_layer(theirs: Any, ours: Layer) -> None:
+    """Into an encoder layer, or into a decoder layer if there is cross-attention."""
     attention = ours.self_attention
     _copy_attention(theirs.self_attn, [attention.query_key_value.weight], attention.output.weight)
     norms = [ours.self_attention_norm, ours.feed_forward_norm]

@@ -45,7 +45,7 @@ class Worker:
         self._folder, self._out, self._err = folder, folder / "out", folder / "err"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, verb: str, *args: object, stdin: bytes = b"", train: bool = True) -> Outcome:
+    def run(self, verb: object, *args: object, stdin: bytes = b"", train: bool = True) -> Outcome:
         """The outcome of a verb; without `train`, `fit` stops where training would begin."""
         if self._process is None:
             self._start()
@@ -53,14 +53,15 @@ class Worker:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        request = {"verb": verb, "args": [str(arg) for arg in args], "stdin": stdin.hex(), "train": train}
+        request = {"verb": str(verb), "args": [str(arg) for arg in args], "stdin": stdin.hex(), "train": train}
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
         ready, _, _ = select.select([process.stdout], [], [], SECONDS)
         answer = process.stdout.readline() if ready else b""
         if answer:
             err = self._err.read_text("utf-8", "replace")
-            return Outcome(*json.loads(answer), out=self._out.read_bytes(), err=err)
+            status, unpickled = json.loads(answer)
+            return Outcome(status, unpickled, out=self._out.read_bytes(), err=err)
         self.close()
         raise AssertionError(
             f"{verb} {args}: "
@@ -98,7 +99,7 @@ def serve(out: str, err: str) -> None:
     requests, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     sys.argv[1:] = []
     faulthandler.enable()  # into what is descriptor 2 then
-    fit = importlib.import_module("lit_transformer.fit")
+    fit: Any = importlib.import_module("lit_transformer.fit")
     training = fit.fit
     if sys.platform.startswith("linux"):
         resource = importlib.import_module("resource")  # Windows has none

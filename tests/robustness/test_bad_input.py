@@ -22,6 +22,7 @@ from lit_transformer.checkpoints.format import WEIGHTS_ENTRY, read_checkpoint, s
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
 from tests.helpers.runs import own_lines
+from tests.helpers.tiny import ENGLISH, GERMAN, TINY_CORPUS, TINY_RECIPE
 
 VERBS = {
     "fit": fit.main,
@@ -31,26 +32,23 @@ VERBS = {
     "attention": attention.main,
     "align": align.main,
 }
-ENGLISH, GERMAN = "The cat sleeps.\nA dog eats.\n", "Die Katze schläft.\nEin Hund frisst.\n"
-GOOD = {
-    f"{split}.{language}": text
-    for split in ("train", "valid", "test")
-    for language, text in (("en", ENGLISH * 9), ("de", GERMAN * 9))
-}
 CORPORA: dict[str, dict[str, str | bytes]] = {
-    "good": GOOD,
-    "uneven": GOOD | {"train.de": GERMAN * 8 + "Und?\n"},
-    "uneven_valid": GOOD | {"valid.en": ENGLISH},
-    "latin": GOOD | {"train.de": GERMAN.encode() * 4 + GERMAN.encode("latin-1")},
-    "latin_test": GOOD | {"test.en": b"fine\n\n\xe4\n", "test.de": b"gut\n\nx\n"},
-    "empty": GOOD | {"train.en": "", "train.de": ""},
-    "empty_valid": GOOD | {"valid.en": "", "valid.de": ""},
-    "blank": GOOD | {"train.en": "\n\n", "train.de": "\n \n"},
-    "one_side": {name: text for name, text in GOOD.items() if name != "train.de"},
-    "no_valid": {name: text for name, text in GOOD.items() if not name.startswith("valid")},
-    "no_test": {name: text for name, text in GOOD.items() if not name.startswith("test")},
+    "good": {**TINY_CORPUS},
+    "uneven": {**TINY_CORPUS, "train.de": GERMAN * 8 + "Und?\n"},
+    "uneven_valid": {**TINY_CORPUS, "valid.en": ENGLISH},
+    "latin": {**TINY_CORPUS, "train.de": GERMAN.encode() * 4 + GERMAN.encode("latin-1")},
+    "latin_test": {**TINY_CORPUS, "test.en": b"fine\n\n\xe4\n", "test.de": b"gut\n\nx\n"},
+    "empty": {**TINY_CORPUS, "train.en": "", "train.de": ""},
+    "empty_valid": {**TINY_CORPUS, "valid.en": "", "valid.de": ""},
+    "blank": {**TINY_CORPUS, "train.en": "\n\n", "train.de": "\n \n"},
+    "one_side": {name: text for name, text in TINY_CORPUS.items() if name != "train.de"},
+    "no_valid": {name: text for name, text in TINY_CORPUS.items() if not name.startswith("valid")},
+    "no_test": {name: text for name, text in TINY_CORPUS.items() if not name.startswith("test")},
     "nothing": {},
-    "bad_gzip": {**{name: text for name, text in GOOD.items() if name != "train.en"}, "train.en.gz": b"\x1f\x8b\x08no"},
+    "bad_gzip": {
+        **{name: text for name, text in TINY_CORPUS.items() if name != "train.en"},
+        "train.en.gz": b"\x1f\x8b\x08no",
+    },
 }
 CONFIGS: dict[str, bytes] = {
     "unknown.yaml": b"modle:\n  x: 1\n",
@@ -59,11 +57,6 @@ CONFIGS: dict[str, bytes] = {
     "list.yaml": b"- model\n- data\n",
     "latin.yaml": b"data:\n  corpus: M\xfcller\n",
     "type.yaml": b"model:\n  transformer:\n    d_model: wide\n",
-}
-RECIPE = {
-    "model": {"transformer": {"d_model": 16, "d_ff": 16, "num_heads": 2, "num_layers": 1}, "vocab_size": 40},
-    "data": {"character_coverage": 1.0, "tokens_per_batch": 100, "max_tokens_per_device": 100},
-    "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "max_steps": 1, "logger": False},
 }
 
 
@@ -77,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
             (place / name / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     for name, config in CONFIGS.items():
         (place / name).write_bytes(config)
-    (place / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (place / "recipe.yaml").write_text(yaml.safe_dump(TINY_RECIPE))
     (place / "text").write_text("no checkpoint\n")
     (place / "links").write_text("0-0 1p1\n")
     os.mkfifo(place / "pipe")  # nobody writes into it: opening it would wait for ever
@@ -95,7 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
 def arguments(verb: str, place: Path, line: str) -> list[str]:
     given = [word.replace("PLACE", str(place)) for word in line.split()]
     if verb == "fit":
-        base = [f"--config={place / 'recipe.yaml'}", f"--data.corpus={place / 'good'}"]
+        base = [f"--config={place / 'recipe.yaml'}", "--trainer.logger=False", f"--data.corpus={place / 'good'}"]
         base += [f"--data.cache_dir={place / 'cache'}", f"--trainer.default_root_dir={place / 'runs'}"]
         return base + given
     if verb == "average":

@@ -22,23 +22,13 @@ from hypothesis import strategies as st
 
 from lit_transformer import Translator
 from lit_transformer.checkpoints.folder import CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE
-from lit_transformer.cli.training import parse
-from lit_transformer.fit import FitCLI
+from lit_transformer.cli.training import FitCLI, parse
+from tests.helpers.tiny import TINY_CORPUS, TINY_RECIPE, write_tiny_corpus
 from tests.helpers.worker import Worker
 
 MANY = 20
 """So many times the examples of an ordinary run are tried by `pytest -m slow`."""
-ENGLISH, GERMAN = "The cat sleeps.\nA dog eats.\n" * 9, "Die Katze schläft.\nEin Hund frisst.\n" * 9
-TEXTS = {
-    f"{split}.{language}": text.encode()
-    for split in ("train", "valid", "test")
-    for language, text in (("en", ENGLISH), ("de", GERMAN))
-}
-RECIPE: dict[str, Any] = {
-    "model": {"transformer": {"d_model": 16, "d_ff": 16, "num_heads": 2, "num_layers": 1}, "vocab_size": 40},
-    "data": {"character_coverage": 1.0, "tokens_per_batch": 100, "max_tokens_per_device": 100},
-    "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "max_steps": 2, "logger": False},
-}
+ENGLISH, GERMAN = TINY_CORPUS["train.en"], TINY_CORPUS["train.de"]
 
 
 # Lightning would start so many processes, or wait for so many machines.
@@ -60,6 +50,7 @@ class Place(NamedTuple):
         places = {"data.corpus": "corpus", "data.cache_dir": "cache", "trainer.default_root_dir": "runs"}
         return [
             f"--config={self.folder / 'recipe.yaml'}",
+            "--trainer.logger=False",
             *(f"--{name}={self.folder / folder}" for name, folder in places.items()),
             *args,
         ]
@@ -82,8 +73,8 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, worker: Worker, tiny_run: Path) -> Place:
     folder = tmp_path_factory.mktemp("fuzz")
-    write(folder, {f"corpus/{name}": data for name, data in TEXTS.items()})
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    write_tiny_corpus(folder / "corpus")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(TINY_RECIPE))
     Translator.load(tiny_run).save_pretrained(folder / "model")
     model = {path.name: path.read_bytes() for path in (folder / "model").iterdir()}
     done = Place(worker, folder, model, [])
@@ -146,7 +137,7 @@ def damaged(data: bytes, cuts: list[tuple[str, float, float, bytes]]) -> bytes:
 
 NUMBERS = [0, 1, -1, 7, 2**31, 2**63 - 1, 2**63, -(2**64), 10**400, 0.5, -1e308, 1e-320, math.inf, math.nan]
 WORDS = ["", " ", "x", "../../x", "/etc/passwd", "a\nb", "\x1b[31m", "\0", "\u2028", "\udc80", "9" * 999, "%s", "1.0.0"]
-PLAIN = [*NUMBERS, *WORDS, None, True, [], {}, [1], {"x": 1}, {1: {}}]
+PLAIN: list[Any] = [*NUMBERS, *WORDS, None, True, [], {}, [1], {"x": 1}, {1: {}}]
 NEW_NAMES = st.sampled_from([*WORDS, 5])
 
 
@@ -189,7 +180,7 @@ ANY_TEXT = st.one_of(
 
 @st.composite
 def text_folders(draw: st.DrawFn) -> dict[str, bytes]:
-    files = dict(TEXTS)
+    files = {name: text.encode() for name, text in TINY_CORPUS.items()}
     for name in draw(st.sets(st.sampled_from(sorted(files)), min_size=1, max_size=3)):
         data = draw(ANY_TEXT)
         del files[name]
@@ -239,10 +230,10 @@ def copies() -> dict[str, dict[str, bytes]]:
             splits.save_to_disk(folder / kind / "saved")
         for split in splits:
             data.to_csv(make(folder / "plain" / "csv" / f"{split}.csv"))
-        for kind in folder.glob("*/*"):
-            files = [path for path in kind.rglob("*") if path.is_file()]
-            made[kind.relative_to(folder).as_posix()] = {
-                path.relative_to(kind).as_posix(): path.read_bytes() for path in files
+        for copy_folder in folder.glob("*/*"):
+            files = [path for path in copy_folder.rglob("*") if path.is_file()]
+            made[copy_folder.relative_to(folder).as_posix()] = {
+                path.relative_to(copy_folder).as_posix(): path.read_bytes() for path in files
             }
     return made
 
@@ -385,8 +376,8 @@ def test_command_lines(place: Place, verb: str, line: list[tuple[int, bool, str]
 
 
 YAML = st.one_of(
-    changes(PLAIN).map(lambda change: yaml.safe_dump(spoilt(copy.deepcopy(RECIPE), change)).encode()),
-    CUTS.map(lambda cuts: damaged(yaml.safe_dump(RECIPE).encode(), cuts)),
+    changes(PLAIN).map(lambda change: yaml.safe_dump(spoilt(copy.deepcopy(TINY_RECIPE), change)).encode()),
+    CUTS.map(lambda cuts: damaged(yaml.safe_dump(TINY_RECIPE).encode(), cuts)),
     st.text(max_size=30).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.binary(max_size=30),
 )

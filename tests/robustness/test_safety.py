@@ -20,16 +20,10 @@ from lit_transformer import Translator
 from lit_transformer.checkpoints.format import read_checkpoint, save_checkpoint
 from lit_transformer.checkpoints.names import regular_checkpoints
 from lit_transformer.data.corpus import load_pairs
+from tests.helpers.tiny import TINY_CORPUS, TINY_RECIPE, write_tiny_corpus
 from tests.helpers.worker import Worker
 
-ENGLISH, GERMAN = "The cat sleeps.\nA dog eats.\n" * 9, "Die Katze schläft.\nEin Hund frisst.\n" * 9
-TABLE = {"en": ENGLISH.splitlines(), "de": GERMAN.splitlines()}
-RECIPE = {
-    "model": {"transformer": {"d_model": 16, "d_ff": 16, "num_heads": 2, "num_layers": 1}, "vocab_size": 40},
-    "data": {"character_coverage": 1.0, "tokens_per_batch": 100, "max_tokens_per_device": 100},
-    "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "max_steps": 2},
-    "checkpoints": {"every_n_steps": 1},
-}
+TABLE = {language: TINY_CORPUS[f"train.{language}"].splitlines() for language in ("en", "de")}
 
 
 class Payload:
@@ -45,19 +39,12 @@ class Payload:
 @pytest.fixture
 def home(tmp_path: Path, tiny_run: Path) -> Path:
     """A user's folder: a corpus, a recipe, a run with the best of names, and what is nobody's business."""
-    write_corpus(tmp_path / "corpus")
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    write_tiny_corpus(tmp_path / "corpus")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(TINY_RECIPE))
     shutil.copytree(tiny_run / "checkpoints", tmp_path / "run" / "checkpoints")
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "test.csv").write_text("en,de\nsecret,geheim\n")
     return tmp_path
-
-
-def write_corpus(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for split in ("train", "valid", "test"):
-        (folder / f"{split}.en").write_text(ENGLISH)
-        (folder / f"{split}.de").write_text(GERMAN)
 
 
 def fit(home: Path, *args: object, verb: str = "fit") -> list[object]:
@@ -108,7 +95,7 @@ def test_no_pickle_is_ever_run(home: Path, worker: Worker, write: Callable[[obje
     for name in ("hparams.yaml", "config.yaml", "starts.jsonl", "hpc_ckpt_1.ckpt"):
         write(payload, run / name)
     for name, suffixes in {"texts": [], "mixed": [".pkl", ".pt", ".pickle", ".npy"], "copy": [".parquet"]}.items():
-        write_corpus(hostile / name) if name == "mixed" else (hostile / name).mkdir()
+        write_tiny_corpus(hostile / name) if name == "mixed" else (hostile / name).mkdir()
         for suffix in suffixes or [".en", ".de"]:
             for split in ("train", "valid", "test"):
                 write(payload, hostile / name / f"{split}{suffix}")
@@ -148,7 +135,7 @@ def test_no_script_of_a_data_set_is_run(home: Path, worker: Worker) -> None:
     for kind in ("texts", "copy"):
         folder = home / kind
         if kind == "texts":
-            write_corpus(folder)
+            write_tiny_corpus(folder)
         else:
             Dataset.from_dict(TABLE).to_csv(folder / "test.csv")
         for name in (f"{kind}.py", "__init__.py", "conftest.py", "sitecustomize.py"):
@@ -243,7 +230,7 @@ def test_a_data_set_names_no_files_elsewhere(home: Path, worker: Worker) -> None
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_pipes_and_devices(home: Path, worker: Worker, name: str, problem: str, kind: str) -> None:
     """Reading them would never end."""
-    write_corpus(home / "text")
+    write_tiny_corpus(home / "text")
     Dataset.from_dict(TABLE).to_csv(home / "copy" / "test.csv")
     DatasetDict(test=Dataset.from_dict(TABLE)).save_to_disk(home / "saved")
     path = home / name

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from lit_transformer.check import CheckCLI
-from lit_transformer.cli.training import parse
-from lit_transformer.fit import FitCLI
-from tests.helpers.runs import arguments, make_corpus
+from lit_transformer.cli.training import FitCLI, parse
+from tests.helpers.runs import arguments
 from tests.helpers.worker import Worker
 
 VALUES = ["-1", "0", "2.5", "9" * 30, "nan", "", "null", "wide", "[1, 2]", "{}", "true", "ü\u2028\x1b"]
@@ -18,11 +17,6 @@ TINY = {
     "trainer__max_steps": 2,
     "trainer__val_check_interval": 2,
 }
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("sweep") / "corpus")
 
 
 def complaints(worker: Worker, command: str, base: list[str], options: list[str]) -> list[str]:

@@ -31,11 +31,6 @@ LIMIT_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("start") / "corpus")
-
-
-@pytest.fixture(scope="module")
 def run(corpus: Path) -> Run:
     return fit(corpus, corpus.parent / "runs", **SHORT)
 

@@ -12,14 +12,9 @@ from lit_transformer.errors import UserError
 from lit_transformer.runs import ranks, saving
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.metrics import selection_score
-from tests.helpers.runs import fit, make_corpus
+from tests.helpers.runs import fit
 
 FULL = "cannot write the checkpoint: the disk is full"
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return make_corpus(tmp_path / "corpus")
 
 
 def test_what_a_killed_process_left_is_removed_at_the_next_start(corpus: Path, tmp_path: Path) -> None:

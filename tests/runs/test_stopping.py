@@ -18,16 +18,11 @@ from lit_transformer.data.corpus import find_text
 from lit_transformer.fit import main
 from lit_transformer.runs.run_folder import LOCK
 from tests.helpers.processes import fork, status_of, wait_for_file
-from tests.helpers.runs import EVERY, MAX_STEPS, Run, arguments, fit, load, make_corpus, own_lines, same
+from tests.helpers.runs import EVERY, MAX_STEPS, Run, arguments, fit, load, own_lines, same
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 
 LIMIT_SECONDS = 180
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("interruption") / "corpus")
 
 
 @pytest.fixture(scope="module")
