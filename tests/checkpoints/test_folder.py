@@ -25,6 +25,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.heads import HeadMask
 from lit_transformer.model.transformer import Transformer
+from tests.helpers.checkpoints import same_model
 
 SENTENCES = ["The cat that sleeps is black.", "A dog eats.", ""]
 
@@ -41,17 +42,6 @@ def good(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(good: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return shutil.copytree(good, tmp_path / "model")
-
-
-def same(mine: Translator, other: Translator) -> bool:
-    weights, others = mine.transformer.state_dict(), other.transformer.state_dict()
-    return (
-        weights.keys() == others.keys()
-        and all(torch.equal(weights[name].view(torch.int32), others[name].view(torch.int32)) for name in weights)
-        and mine.transformer.config == other.transformer.config
-        and mine.tokenizer.model_bytes == other.tokenizer.model_bytes
-        and (mine.source, mine.target, mine.step) == (other.source, other.target, other.step)
-    )
 
 
 def refused(folder: Path) -> str:
@@ -83,7 +73,7 @@ def test_a_folder_is_the_checkpoint_to_the_bit(tiny_run: Path, tmp_path: Path, n
     first = Translator.load(path)
     first.save_pretrained(tmp_path / "model")
     second = Translator.load(tmp_path / "model")
-    assert same(first, second)
+    assert same_model(first, second)
     assert first.translate(SENTENCES) == second.translate(SENTENCES)
     mean = average_checkpoints([path, path])
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in mean.transformer.state_dict().items())
@@ -98,7 +88,7 @@ def test_every_way_to_read_gives_the_same(tiny_run: Path, good: Path, monkeypatc
         Translator.from_pretrained(tiny_run),
         Translator.load("model", device="cpu"),
     ):
-        assert same(mine, trained)
+        assert same_model(mine, trained)
     assert find_checkpoint(good) == good
 
 
@@ -131,7 +121,7 @@ def test_a_translator_without_a_head_is_saved_without_it(good: Path, tmp_path: P
     mask.cross[0, 1] = False
     without = translator.with_heads(mask)
     without.save_pretrained(tmp_path / "model")
-    assert same(Translator.load(tmp_path / "model"), without)
+    assert same_model(Translator.load(tmp_path / "model"), without)
 
 
 def test_a_translator_made_by_hand_has_to_be_told_its_languages(good: Path, tmp_path: Path) -> None:
@@ -155,7 +145,7 @@ def test_nothing_is_replaced(good: Path, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == (tmp_path / "full" / "notes").read_text() == "former"
     for name in ("empty", "link", "new/below"):
         translator.save_pretrained(tmp_path / name)
-        assert same(Translator.load(tmp_path / name), translator)
+        assert same_model(Translator.load(tmp_path / name), translator)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "full", "empty", "link", "elsewhere", "new"}
 
 
@@ -198,7 +188,7 @@ def put_into(hub: Path, name: str, folder: Path) -> None:
 def test_a_name_of_the_hub(offline_hub: Path, good: Path) -> None:
     put_into(offline_hub, "somebody/some-model", good)
     for mine in (Translator.load("hf:somebody/some-model"), Translator.from_pretrained("somebody/some-model")):
-        assert same(mine, Translator.load(good))
+        assert same_model(mine, Translator.load(good))
     # What is written beside it does not go into the cache.
     assert load_checkpoint("hf:somebody/some-model").path == Path("some-model")
 

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import random
-import shutil
 import struct
 import subprocess
 import sys
@@ -19,59 +18,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_transformer import Translator
 from lit_transformer.checkpoints.average import average_checkpoints
 from lit_transformer.checkpoints.format import load_checkpoint_file, read_checkpoint, save_checkpoint
-from lit_transformer.checkpoints.names import (
-    best_path,
-    interrupted_checkpoints,
-    interrupted_path,
-    regular_checkpoints,
-    step_of,
-    step_path,
-)
 from lit_transformer.checkpoints.places import (
-    find_checkpoint,
     load_checkpoint,
-    newest_checkpoints_folder,
     newest_readable_checkpoint,
 )
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def file(tiny_run: Path) -> Path:
-    return step_path(tiny_run / "checkpoints", 120)
-
-
-@pytest.fixture
-def content(file: Path) -> dict[str, Any]:
-    """What the file holds, to be changed and saved elsewhere."""
-    return read_checkpoint(file)
-
-
-def write_run(folder: Path, file: Path, *steps: int, best: int | None = None, time: int = 1_000_000) -> Path:
-    """A run's checkpoints, each the same model, written a second after each other."""
-    (folder / "checkpoints").mkdir(parents=True)
-    paths = [step_path(folder / "checkpoints", step) for step in steps]
-    if best is not None:
-        paths.append(best_path(folder / "checkpoints", best))
-    for number, path in enumerate(paths):
-        shutil.copy(file, path)
-        os.utime(path, (time + number, time + number))
-    return folder
-
-
-def same(mine: TrainedModel, other: TrainedModel) -> bool:
-    weights, others = mine.transformer.state_dict(), other.transformer.state_dict()
-    return (
-        weights.keys() == others.keys()
-        and all(torch.equal(weights[name], others[name]) for name in weights)
-        and mine.transformer.config == other.transformer.config
-        and mine.tokenizer.model_bytes == other.tokenizer.model_bytes
-        and (mine.source, mine.target, mine.step) == (other.source, other.target, other.step)
-    )
+from tests.helpers.checkpoints import same_model
 
 
 def loaded(path: Path) -> TrainedModel | str:
@@ -89,103 +44,6 @@ def refused(path: Path) -> None:
             read(path)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
-
-
-# Which checkpoint is meant.
-
-
-def test_a_run_stands_for_its_best_or_else_its_latest_checkpoint(tmp_path: Path, file: Path) -> None:
-    scored = write_run(tmp_path / "scored", file, 100, 7, 300, best=100)
-    assert find_checkpoint(scored).name == "best-step-00000100.ckpt"
-    unscored = write_run(tmp_path / "unscored", file, 300, 7)
-    assert find_checkpoint(unscored).name == "step-00000300.ckpt"
-    assert find_checkpoint(unscored / "checkpoints").name == "step-00000300.ckpt"
-    assert find_checkpoint(str(file)) == file
-    (unscored / "checkpoints" / "average-5.ckpt").write_bytes(b"not regular")
-    assert find_checkpoint(unscored).name == "step-00000300.ckpt"
-
-
-def test_above_several_runs_the_one_written_to_last_is_meant(tmp_path: Path, file: Path) -> None:
-    write_run(tmp_path / "logs" / "version_1", file, 10, best=10, time=2_000_000)
-    write_run(tmp_path / "logs" / "version_2", file, 900, best=900, time=1_000_000)
-    write_run(tmp_path / "other", file, 900, best=900, time=500_000)
-    for root in (tmp_path, tmp_path / "logs"):
-        assert find_checkpoint(root) == tmp_path / "logs/version_1/checkpoints/best-step-00000010.ckpt"
-        assert newest_checkpoints_folder(root) == tmp_path / "logs/version_1/checkpoints"
-
-
-def test_regular_checkpoints_are_in_the_order_of_steps_not_of_names_or_times(tmp_path: Path, file: Path) -> None:
-    run = write_run(tmp_path, file, 100_000_000, 99, 99_999_999, 5, best=99)
-    steps = [step_of(path) for path in regular_checkpoints(run / "checkpoints")]
-    assert steps == [5, 99, 99_999_999, 100_000_000]
-
-
-@pytest.mark.parametrize(
-    "place", ["missing.ckpt", "empty", "a" * 300, "~nobody-has-this-name/x", "nul\0byte", "file.ckpt/below"]
-)
-def test_nothing_there(tmp_path: Path, place: str, file: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    shutil.copy(file, tmp_path / "file.ckpt")
-    path = place if place.startswith("~") else str(tmp_path / place)
-    for find in (find_checkpoint, load_checkpoint, newest_checkpoints_folder, Translator.load):
-        with pytest.raises(UserError, match=r"there is no checkpoint|cannot read the checkpoint") as error:
-            find(path)
-        assert len(str(error.value).splitlines()) == 1
-
-
-def test_resuming_passes_over_what_is_damaged(tmp_path: Path, file: Path) -> None:
-    run = write_run(tmp_path / "run", file, 10, 20, 30, 40, best=25)
-    paths = regular_checkpoints(run / "checkpoints")
-    best = best_path(run / "checkpoints", 25)
-    data = file.read_bytes()
-    for path, damaged in ((paths[3], data[:-100]), (paths[2], data[:9999] + b"\0\0\0\0" + data[10_003:])):
-        times = path.stat()
-        path.write_bytes(damaged)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert newest(tmp_path) == (best, [paths[3], paths[2]])
-    best.unlink()
-    assert newest(tmp_path) == (paths[1], [paths[3], paths[2]])
-    assert newest(tmp_path / "nowhere") == (None, [])
-
-
-def newest(root: Path) -> tuple[Path | None, list[Path]]:
-    found, damaged = newest_readable_checkpoint(root)
-    return found.path if found else None, damaged
-
-
-def test_resuming_takes_the_newest_run_and_there_the_highest_step(tmp_path: Path, file: Path) -> None:
-    """Copying changes the times of files, and reading a folder shuffles them."""
-    copied = write_run(tmp_path / "logs" / "version_9", file, 40, 30, 10, time=2_000_000)
-    write_run(tmp_path / "logs" / "version_10", file, 900, time=1_000_000)
-    assert newest(tmp_path) == (step_path(copied / "checkpoints", 40), [])
-    interrupted = interrupted_path(copied / "checkpoints", 47)
-    shutil.copy(file, interrupted)
-    assert newest(tmp_path) == (interrupted, [])
-    best = best_path(copied / "checkpoints", 50)
-    shutil.copy(file, best)
-    assert newest(tmp_path) == (best, [])
-
-
-@pytest.mark.parametrize("linked", ["logs", "logs/version_0/checkpoints"])
-def test_links_to_folders_are_followed(tmp_path: Path, file: Path, linked: str) -> None:
-    """A larger disk holds the runs, or the checkpoints of one; a link that leads back does no harm."""
-    root, disk = tmp_path / "runs", tmp_path / "disk"
-    folder = write_run(root / "logs" / "version_0", file, 10, 20) / "checkpoints"
-    (root / linked).rename(disk)
-    (root / linked).symlink_to(disk)
-    (root / "logs" / "again").symlink_to(root)
-    assert newest(root) == (folder / "step-00000020.ckpt", [])
-    assert find_checkpoint(root) == folder / "step-00000020.ckpt"
-
-
-def test_checkpoints_of_interruptions_are_no_regular_ones(tmp_path: Path, file: Path) -> None:
-    folder = write_run(tmp_path, file, 10, 20) / "checkpoints"
-    interrupted = interrupted_path(folder, 15)
-    shutil.copy(file, interrupted)
-    assert regular_checkpoints(folder) == [step_path(folder, step) for step in (10, 20)]
-    assert interrupted_checkpoints(folder) == [interrupted]
-    assert find_checkpoint(interrupted) == interrupted
-    assert load_checkpoint(interrupted).path == interrupted
 
 
 # What is no checkpoint, or not a whole one.
@@ -215,7 +73,7 @@ def test_flipped_bits(tmp_path: Path, file: Path) -> None:
             assert str(path) in model
             found_out += 1
         else:
-            assert same(model, whole)
+            assert same_model(model, whole)
     assert found_out > 150
 
 
@@ -229,7 +87,7 @@ def test_bytes_written_over(
     path = tmp_path_factory.mktemp("over") / "x.ckpt"
     path.write_bytes(data[:at] + new + data[at + (0 if insert else len(new)) :])
     model = loaded(path)
-    assert str(path) in model if isinstance(model, str) else same(model, load_checkpoint(file))
+    assert str(path) in model if isinstance(model, str) else same_model(model, load_checkpoint(file))
 
 
 def other_kinds() -> Iterator[tuple[str, Callable[[Path], object]]]:
@@ -392,63 +250,3 @@ def test_places_where_nothing_can_be_written(tmp_path: Path, content: dict[str, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
     save_checkpoint(content, tmp_path / "new" / "folders" / "x.ckpt")
     assert read_checkpoint(tmp_path / "new/folders/x.ckpt").keys() == content.keys()
-
-
-# Averaging.
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 5, 7])
-def test_the_mean_of_copies_is_the_copy_to_the_bit(file: Path, content: dict[str, Any], number: int) -> None:
-    mean = average_checkpoints([file] * number).transformer.state_dict()
-    assert {f"transformer.{name}" for name in mean} == content["state_dict"].keys()
-    for name, value in mean.items():
-        former = content["state_dict"][f"transformer.{name}"]
-        assert torch.equal(value.view(torch.int32), former.view(torch.int32)), name
-
-
-def test_the_mean_is_that_of_float64(tiny_run: Path) -> None:
-    paths = regular_checkpoints(tiny_run / "checkpoints")
-    assert len(paths) == 3
-    mean = average_checkpoints(paths)
-    weights = [read_checkpoint(path)["state_dict"] for path in paths]
-    for name, value in mean.transformer.state_dict().items():
-        expected = torch.stack([each[f"transformer.{name}"].double() for each in weights]).mean(dim=0)
-        assert torch.equal(value, expected.float()), name
-        assert not torch.equal(value, weights[-1][f"transformer.{name}"])
-    last = load_checkpoint(paths[-1])
-    assert mean.tokenizer.model_bytes == last.tokenizer.model_bytes
-    assert (mean.source, mean.target, mean.step) == (last.source, last.target, last.step)
-    # The embedding is tied three ways.
-    assert [name for name, value in mean.transformer.state_dict().items() if value.shape[0] == 131] == [
-        "embedding.weight"
-    ]
-
-
-def test_an_average_of_former_versions(tmp_path: Path, file: Path, content: dict[str, Any]) -> None:
-    """They wrote a checkpoint without a training state."""
-    path = tmp_path / "average-1.ckpt"
-    save_checkpoint({name: content[name] for name in ("state_dict", "lit_transformer")}, path)
-    assert same(load_checkpoint(path), load_checkpoint(file))
-
-
-def test_only_checkpoints_of_one_run_are_averaged(tmp_path: Path, file: Path, content: dict[str, Any]) -> None:
-    other = tmp_path / "other.ckpt"
-
-    def check(message: str) -> None:
-        save_checkpoint(content, other)
-        with pytest.raises(UserError, match=message) as error:
-            average_checkpoints([file, other])
-        assert str(other) in str(error.value)
-        assert str(file) in str(error.value)
-        content.update(read_checkpoint(file))
-
-    content["lit_transformer"]["tokenizer"] += b"\x00"
-    check(r"has another tokenizer than")
-    content["lit_transformer"]["transformer"]["num_heads"] = 4
-    check(r"has another transformer than")
-    content["lit_transformer"]["target"] = "fr"
-    check(r"has another target than")
-    # Dropout may change on the way; it is no part of what the weights mean.
-    content["lit_transformer"]["transformer"]["dropout"] = 0.3
-    save_checkpoint(content, other)
-    assert average_checkpoints([file, other]).transformer.config.dropout == 0.3

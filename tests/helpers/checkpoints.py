@@ -1,0 +1,18 @@
+"""Whether two trained models are the same."""
+
+import torch
+
+from lit_transformer import Translator
+from lit_transformer.checkpoints.trained_model import TrainedModel
+
+
+def same_model(mine: TrainedModel | Translator, other: TrainedModel | Translator) -> bool:
+    """Whether weights are equal bit for bit, and all else is equal."""
+    weights, others = mine.transformer.state_dict(), other.transformer.state_dict()
+    return (
+        weights.keys() == others.keys()
+        and all(torch.equal(weights[name].view(torch.int32), others[name].view(torch.int32)) for name in weights)
+        and mine.transformer.config == other.transformer.config
+        and mine.tokenizer.model_bytes == other.tokenizer.model_bytes
+        and (mine.source, mine.target, mine.step) == (other.source, other.target, other.step)
+    )
