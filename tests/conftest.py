@@ -111,7 +111,7 @@ def shared_data(repo_root: Path) -> Path:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy corpus of `make_corpus`, with a cache beside it; a test that changes a corpus makes one of its own."""
     # Here, because `pytest_configure` sets the environment that `datasets` reads when it is imported.
-    from tests.helpers.runs import make_corpus
+    from tests.helpers.corpora import make_corpus
 
     return make_corpus(tmp_path_factory.mktemp("toy") / "corpus")
 

@@ -17,7 +17,7 @@ from lit_transformer.checkpoints.format_1 import to_format_2
 from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from tests.helpers.runs import arguments, fit, load, make_corpus, same
+from tests.helpers.runs import arguments, fit, load, same
 
 VARIANT: dict[str, Any] = {
     "model__transformer__d_model": 16,
@@ -79,11 +79,6 @@ def to_format_1(checkpoint: dict[str, Any], *, copies: bool = False) -> dict[str
     checkpoint["state_dict"] = {f"transformer.{name}": value for name, value in old.items()}
     checkpoint["lit_transformer"]["format"] = 1
     return checkpoint
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("format_1") / "corpus")
 
 
 @pytest.fixture(scope="module")

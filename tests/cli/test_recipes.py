@@ -12,7 +12,6 @@ from lit_transformer import fit
 from lit_transformer.cli.recipes import recipe_path, recipes
 from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError
-from tests.helpers.runs import make_corpus
 
 VARIANTS = [name for name in recipes() if name.startswith("variants/")]
 WHOLE = [name for name in recipes() if name not in VARIANTS]
@@ -21,11 +20,6 @@ WHOLE = [name for name in recipes() if name not in VARIANTS]
 def content(name: str) -> dict[str, Any]:
     read: dict[str, Any] = yaml.safe_load(recipes()[name].read_text(encoding="utf-8"))
     return read
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("recipes") / "corpus")
 
 
 @pytest.mark.parametrize("name", WHOLE)

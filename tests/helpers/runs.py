@@ -10,9 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from lit_transformer.fit import main
-from tests.helpers.corpora import NUM_SENTENCES, make_corpus
-
-__all__ = ["NUM_SENTENCES", "make_corpus"]
 
 EVERY = 50
 MAX_STEPS = 230

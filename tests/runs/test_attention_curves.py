@@ -13,7 +13,8 @@ from lit_transformer.analysis.figures import head_grid
 from lit_transformer.errors import UserError
 from lit_transformer.runs.attention_curves import LONGEST, AttentionCurves
 from tests.helpers.attentions import pixels, same_picture
-from tests.helpers.runs import events, fit, make_corpus
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import events, fit
 
 STEPS = (10, 20)
 

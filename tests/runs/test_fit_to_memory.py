@@ -21,7 +21,8 @@ from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs import ranks
 from lit_transformer.runs.fit_to_memory import FitToMemory, Trial, fewest
 from lit_transformer.training.translation import LitTransformer
-from tests.helpers.runs import fit, make_corpus
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import fit
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its size from Linux' /proc")
 

@@ -13,7 +13,8 @@ from lit_transformer.data.batching import BatchPlan, micro_batch_rows
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.forecast import activation_bytes, forecast_batches, histogram, training_flops
 from lit_transformer.training.translation import LitTransformer
-from tests.helpers.runs import arguments, make_corpus
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import arguments
 
 VOCAB_SIZE = 50
 CONFIG = TransformerConfig(d_model=16, d_ff=40, num_heads=2, d_k=6, d_v=10, num_layers=3, dropout=0.1)

@@ -24,7 +24,8 @@ from lit_transformer.fit import main
 from lit_transformer.runs import run_folder as run_folder_module
 from lit_transformer.runs.resuming import continued_run, find_start
 from lit_transformer.runs.run_folder import claimed_folder, run_folder
-from tests.helpers.runs import NUM_SENTENCES, SHORT, Run, arguments, fit, make_corpus, own_lines
+from tests.helpers.corpora import NUM_SENTENCES, make_corpus
+from tests.helpers.runs import SHORT, Run, arguments, fit, own_lines
 
 LIMIT_SECONDS = 60
 """Ranks that wait for each other would do so for 30 minutes."""

@@ -17,7 +17,8 @@ from lit_transformer.batch import Batch
 from lit_transformer.data import datamodule
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.fit import explain, patience
-from tests.helpers.runs import fit, make_corpus
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import fit
 
 
 def trainer(world_size: int) -> Any:

@@ -9,7 +9,8 @@ import torch
 
 from lit_transformer.checkpoints.format import save_checkpoint
 from lit_transformer.runs.provenance import FILE
-from tests.helpers.runs import SHORT, fit, load, make_corpus
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import SHORT, fit, load
 
 
 def test_every_start_leaves_a_line(tmp_path: Path, repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

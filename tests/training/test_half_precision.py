@@ -15,7 +15,8 @@ from lit_transformer.decoding.transformer_search import search_batch
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.training.loss import LossSums
 from lit_transformer.training.translation import LitTransformer
-from tests.helpers.runs import fit, make_corpus
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import fit
 
 IDS = np.random.default_rng(0).integers(4, 31, (7, 11))
 IDS[:, -1] = EOS_ID

@@ -18,7 +18,8 @@ from lit_transformer.evaluation import metrics
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training.metrics import selection_score
 from lit_transformer.training.translation import LitTransformer
-from tests.helpers.runs import SHORT, fit, make_corpus
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import SHORT, fit
 
 # BLEU and loss of a run on 200 Japanese sentences, scored with 13a: noise beat what was learnt.
 EARLY, LATE = {"bleu": 0.20, "loss": 5.44}, {"bleu": 0.03, "loss": 4.91}
