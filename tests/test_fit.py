@@ -27,7 +27,8 @@ from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.data.copy_task import copy_pairs
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.demo.corpus import demo_pairs
-from lit_transformer.fit import leave_process_group, main
+from lit_transformer.fit import main
+from lit_transformer.runs.ending import leave_process_group
 from tests.helpers.runs import (
     D_MODEL,
     EVERY,

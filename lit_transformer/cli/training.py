@@ -5,7 +5,6 @@ default to, and what is checked before anything is done.
 import logging
 import os
 import re
-import sys
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer.cli.frame import in_one_line
 from lit_transformer.cli.recipes import recipe_path
+from lit_transformer.cli.sections import TRAINER_DEFAULTS
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
@@ -39,18 +39,8 @@ from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.runs.stopping import Interruption
 from lit_transformer.training.translation import LitTransformer
 
-TRAINER_DEFAULTS: dict[str, Any] = {
-    "default_root_dir": "runs",
-    "max_steps": 100_000,  # section 5.2: base; recipes count everything in optimizer steps
-    "max_epochs": -1,
-    "val_check_interval": 2000,
-    "check_val_every_n_epoch": None,
-    "num_sanity_val_steps": 0,
-    "log_every_n_steps": 50,
-    "use_distributed_sampler": False,  # the plan deals batches out to ranks itself
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
+MOST_DEVICES = 1_000_000
+"""More than any cluster has. The time and memory of `check` grow with the number."""
 
 
 class Parser(LightningArgumentParser):
@@ -92,18 +82,16 @@ class Settings(SaveConfigCallback):
 
 
 class FitCLI(LightningCLI):
-    """Sections `model`, `data`, `trainer`, `checkpoints`, `attention`; a value is set once and linked to the others."""
+    """Sections `model`, `data`, `trainer`, `checkpoints`, `attention`. A value is set once and linked to the others."""
+
+    model: LitTransformer
+    datamodule: TranslationData
+    trainer: L.Trainer
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(AttentionCurves, "attention")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="Checkpoint to resume from; `last` is the newest readable one below trainer.default_root_dir, "
-            "`auto` the same if there is one.",
-        )
+        parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.link_arguments("model.vocab_size", "data.vocab_size")
         parser.link_arguments(
             ("model.transformer.positions", "model.transformer.max_positions"),
@@ -143,11 +131,32 @@ class FitCLI(LightningCLI):
         return trainer
 
 
+class CheckCLI(FitCLI):
+    """The settings of `fit`. The devices are counted and not used."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--tokens_per_second", type=float | None, default=None)
+
+    def instantiate_trainer(self, **settings: Any) -> L.Trainer:
+        asked = str(self.config.trainer.devices)
+        here = max(torch.cuda.device_count(), 1)
+        self.devices = int(self.config.trainer.num_nodes) * (int(asked) if asked.isdecimal() else here)
+        if not 1 <= self.devices <= MOST_DEVICES:
+            raise UserError(
+                f"trainer.devices x trainer.num_nodes is {self.devices}: it must be from 1 to {MOST_DEVICES:,}"
+            )
+        rate = self.config.tokens_per_second
+        if rate is not None and rate <= 0:
+            raise UserError(f"--tokens_per_second is {rate}: it must be above 0")
+        return super().instantiate_trainer(**settings, devices=1, num_nodes=1, logger=False)
+
+
 CLI = TypeVar("CLI", bound=FitCLI)
 
 
-def parse(args: Sequence[str] | None, *, description: str | None, cli: type[CLI]) -> CLI:
-    """Model, data and trainer as the arguments (sys.argv when left out) and their YAML files say."""
+def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
+    """Model, data and trainer as the arguments and their YAML files say."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # What ends the run when one of its processes dies says so there.
@@ -161,7 +170,7 @@ def parse(args: Sequence[str] | None, *, description: str | None, cli: type[CLI]
         LitTransformer,
         TranslationData,
         parser_class=Parser,
-        parser_kwargs={"description": description, "allow_abbrev": False},
+        parser_kwargs={"allow_abbrev": False},
         trainer_defaults={**TRAINER_DEFAULTS, "callbacks": callbacks},
         save_config_callback=Settings,
         save_config_kwargs={"save_to_log_dir": False},  # `Settings` writes it
@@ -169,7 +178,7 @@ def parse(args: Sequence[str] | None, *, description: str | None, cli: type[CLI]
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         run=False,
-        args=expanded(sys.argv[1:] if args is None else args),
+        args=expanded(args),
     )
 
 

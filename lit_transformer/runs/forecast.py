@@ -3,19 +3,24 @@
 Legend: tokens are pieces with the final EOS; a multiplication and an addition are two FLOPs.
 """
 
+import shutil
 import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from lit_transformer.batch import Batch, IntArray
 from lit_transformer.data.batching import BatchPlan, micro_batch_rows
+from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.prepare import PreparationReport
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.runs.fit_to_memory import Trial
 from lit_transformer.training.translation import LitTransformer
 
 PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
@@ -24,6 +29,8 @@ BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments, in float32."""
 SAVED_BYTES_PER_PARAMETER = 12
 """Weights and moments in a checkpoint."""
+MEASURED_TOKENS = 2048
+"""Padded tokens on a side of the measured batch: enough to measure with, and few enough for a laptop."""
 NUM_SAMPLED_STEPS = 200
 MANY_EPOCHS = 300
 MUCH_PADDING = 0.2
@@ -71,6 +78,14 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
     )
 
 
+def planned_accumulation(trainer: L.Trainer, module: LitTransformer, data: TranslationData, *, devices: int) -> int:
+    """Micro-batches per step and device as `fit` will choose them. For `auto`, this machine's device is tried."""
+    if data.max_tokens_per_device != "auto":
+        return data.plan.accumulation(max_tokens_per_device=data.max_tokens_per_device, world_size=devices)
+    trial = Trial(module, data, trainer.strategy.root_device, trainer.precision_plugin, devices)
+    return trial.fewest_micro_batches(agree=lambda fits: fits)
+
+
 def padded_positions(plan: BatchPlan, rows: IntArray) -> int:
     """Positions of a micro-batch on both sides, padding included."""
     if len(rows) == 0:
@@ -109,6 +124,71 @@ def training_flops(
     per_source = config.num_layers * (encoder + memory)
     per_target = config.num_layers * decoder + config.d_model * vocab_size
     return 3 * 2 * (per_source * source_tokens + per_target * target_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostForecast:
+    """What a run costs."""
+
+    flops: float
+    tokens_per_second: float
+    """Target tokens of one device."""
+    measured: str
+    """Where `tokens_per_second` comes from."""
+    hours: float
+    weight_bytes: float
+    """Of weights, gradients and Adam's moments, on each device."""
+    activation_bytes: float
+    """Of the largest micro-batch."""
+    checkpoint_bytes: float
+    free_bytes: float
+    """Disk space in the run's folder."""
+
+
+def forecast_costs(
+    settings: Any,
+    trainer: L.Trainer,
+    module: LitTransformer,
+    data: TranslationData,
+    batches: BatchForecast,
+    *,
+    devices: int,
+) -> CostForecast:
+    """Predict the costs of a run. Speed and activations are measured on part of its largest micro-batch."""
+    steps = max(settings.trainer.max_steps, 0)
+    flops = training_flops(
+        module.transformer.config,
+        vocab_size=settings.model.vocab_size,
+        source_tokens=steps * batches.source_tokens,
+        target_tokens=steps * batches.target_tokens,
+        lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
+    )
+    device = trainer.strategy.root_device
+    module.to(device).train()
+    plan = data.plan
+    rows = max(
+        plan.largest_micro_batches(devices * batches.accumulation), key=lambda rows: padded_positions(plan, rows)
+    )
+    longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
+    measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]
+    batch = move_data_to_device(data.batch(measured_rows), device)
+    with trainer.precision_plugin.forward_context():
+        activations = activation_bytes(module, batch) * len(rows) / len(measured_rows)
+        rate, measured = settings.tokens_per_second, "as given"
+        if rate is None:
+            rate = target_tokens_per_second(module, batch)
+            measured = f"measured on {device.type} with {batch.num_target_tokens:,} at a time, without the optimizer"
+    parameters = sum(weight.numel() for weight in module.parameters())
+    return CostForecast(
+        flops=flops,
+        tokens_per_second=rate,
+        measured=measured,
+        hours=steps * batches.target_tokens / (rate * devices) / 3600,
+        weight_bytes=parameters * BYTES_PER_PARAMETER,
+        activation_bytes=activations,
+        checkpoint_bytes=parameters * SAVED_BYTES_PER_PARAMETER * (settings.checkpoints.keep + 2),
+        free_bytes=shutil.disk_usage(settings.trainer.default_root_dir).free,
+    )
 
 
 def activation_bytes(module: LitTransformer, batch: Batch) -> int:
@@ -153,7 +233,7 @@ def histogram(lengths: IntArray) -> list[tuple[str, float]]:
     return [(names[index], float(shares[index])) for index in range(used[0], used[-1] + 1)]
 
 
-def warnings(settings: Any, report: PreparationReport, batches: BatchForecast, *, devices: int) -> list[str]:
+def find_warnings(settings: Any, report: PreparationReport, batches: BatchForecast, *, devices: int) -> list[str]:
     """What would go wrong or surprise, each with its remedy."""
     found = []
     dropped = 1.0 - report.num_kept / report.num_pairs

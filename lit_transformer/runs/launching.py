@@ -1,19 +1,26 @@
-"""The processes of a run: how they start and meet.
+"""The start of a run: its processes and their settings.
 
 All of it comes before `trainer.fit`, in which ranks with other settings would wait for each other forever.
 """
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from torch import distributed
 
 from lit_transformer.runs.provenance import code_version
 from lit_transformer.runs.ranks import check_ranks
 
 OWN_SETTINGS = ("config", "data.cache_dir", "data.num_workers")
 """Settings in which ranks may differ: nothing that is computed depends on them."""
+MEETING_SECONDS = 30.0
+"""After this time a rank reports that it waits for the others."""
 
 
 def start_processes(trainer: L.Trainer) -> None:
@@ -23,6 +30,35 @@ def start_processes(trainer: L.Trainer) -> None:
         join()
     else:
         launcher.launch(join, trainer=trainer)
+
+
+@contextmanager
+def waiting_noted(trainer: L.Trainer) -> Iterator[None]:
+    """Print a note if the ranks have not met after `MEETING_SECONDS`."""
+
+    def note() -> None:
+        if not distributed.is_initialized():
+            print(
+                f"note: rank {trainer.global_rank} waits for the other processes of {trainer.world_size} at "
+                f"{meeting_point()}. A launcher (torchrun, srun) must start all of them: trainer.num_nodes is "
+                f"{trainer.num_nodes}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    timer = Timer(MEETING_SECONDS, note)
+    timer.daemon = True
+    if trainer.world_size > 1:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def meeting_point() -> str:
+    """The address and port at which the ranks of a run meet."""
+    return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
 def check_settings_of_ranks(trainer: L.Trainer, settings: Namespace) -> None:

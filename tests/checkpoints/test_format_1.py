@@ -112,7 +112,7 @@ def test_a_run_goes_on_to_the_bit(corpus: Path, run: Path, old: Path, tmp_path: 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`:UserWarning")  # of the callbacks left out
 def test_a_trainer_of_a_script_goes_on_as_well(corpus: Path, run: Path, old: Path, tmp_path: Path) -> None:
     """It reads the file by itself."""
-    cli = parse(arguments(corpus, tmp_path, **VARIANT), description=None, cli=FitCLI)
+    cli = parse(arguments(corpus, tmp_path, **VARIANT), FitCLI)
     trainer = L.Trainer(
         max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
     )

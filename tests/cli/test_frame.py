@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,45 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], None], object, str]] = {
 }
 
 
+class Interrupting(MetaPathFinder):
+    """Ctrl-C comes when one of these modules is imported."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name in self.names:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_while_torch_is_imported(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heavy = ("cli.reports", "cli.training", "checkpoints.places", "decoding.translator", "analysis.alignment")
+    names = [f"lit_transformer.{module}" for module in heavy]
+    for module in names:
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(*names), *sys.meta_path])
+    with pytest.raises(SystemExit) as end:
+        COMMANDS[name][0](command_line(name, tmp_path, tmp_path, tmp_path))
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def command_line(name: str, run: Path, corpus: Path, folder: Path) -> list[str]:
+    checkpoint_option = ["--checkpoint", str(run)]
+    return {
+        "fit": arguments(corpus, folder),
+        "check": arguments(corpus, folder),
+        "test": [*checkpoint_option, "--corpus", str(corpus)],
+        "translate": checkpoint_option,
+        "align": [*checkpoint_option, "--demo", "test"],
+        "attention": [*checkpoint_option, "--text", "a", "--output", str(folder / "a.json")],
+        "average": ["--run", str(run), "--last", "1", "--output", str(folder / "average")],
+    }[name]
+
+
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "fit"])
 def test_ctrl_c(
     name: str,
@@ -247,17 +287,7 @@ def test_ctrl_c(
 
     main, place, function = COMMANDS[name]
     monkeypatch.setattr(place, function, interrupt)
-    run = ["--checkpoint", str(tiny_run)]
-    args = {
-        "fit": arguments(corpus, tmp_path),
-        "check": arguments(corpus, tmp_path),
-        "test": [*run, "--corpus", str(corpus)],
-        "translate": run,
-        "align": [*run, "--demo", "test"],
-        "attention": [*run, "--text", "a", "--output", str(tmp_path / "a.json")],
-        "average": ["--run", str(tiny_run), "--last", "1", "--output", str(tmp_path / "average")],
-    }
     with pytest.raises(SystemExit) as end:
-        main(args[name])
+        main(command_line(name, tiny_run, corpus, tmp_path))
     assert end.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"

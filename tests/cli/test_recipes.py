@@ -54,7 +54,7 @@ def test_a_recipe_trains(name: str, corpus: Path, tmp_path: Path, monkeypatch: p
 
 def settings(*names: str, root: Path) -> dict[str, Any]:
     args = [f"--config={name}" for name in names]
-    config = parse([*args, f"--trainer.default_root_dir={root}", "--devices=1"], description=None, cli=FitCLI).config
+    config = parse([*args, f"--trainer.default_root_dir={root}", "--devices=1"], FitCLI).config
     linked = ("config", "data.max_positions")
     return {name: value for name, value in vars(config.as_flat()).items() if name not in linked}
 

@@ -100,6 +100,7 @@ def serve(out: str, err: str) -> None:
     sys.argv[1:] = []
     faulthandler.enable()  # into what is descriptor 2 then
     fit: Any = importlib.import_module("lit_transformer.fit")
+    importlib.import_module("lit_transformer.cli.reports")  # torch and Lightning, before memory is limited
     training = fit.fit
     if sys.platform.startswith("linux"):
         resource = importlib.import_module("resource")  # Windows has none

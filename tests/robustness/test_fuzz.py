@@ -79,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, worker: Worker, tiny_run: Pa
     model = {path.name: path.read_bytes() for path in (folder / "model").iterdir()}
     done = Place(worker, folder, model, [])
     worker.run("fit", *done.fit(f"--trainer.default_root_dir={folder / 'trained'}")).check()
-    cli = parse([str(arg) for arg in done.fit()], description=None, cli=FitCLI)
+    cli = parse([str(arg) for arg in done.fit()], FitCLI)
     return done._replace(
         settings=[name for name in cli.config.keys(branches=True) if not name.endswith(LEFT_OUT)],
     )

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_transformer.check import CheckCLI
-from lit_transformer.cli.training import FitCLI, parse
+from lit_transformer.cli.training import CheckCLI, FitCLI, parse
 from tests.helpers.runs import arguments
 from tests.helpers.worker import Worker
 
@@ -37,7 +36,7 @@ def test_every_setting_of_training(
     command: str, cli: type[FitCLI], corpus: Path, tmp_path: Path, worker: Worker
 ) -> None:
     base = arguments(corpus, tmp_path, **TINY)
-    settings = list(parse(base, description=None, cli=cli).config.keys(branches=True))
+    settings = list(parse(base, cli).config.keys(branches=True))
     assert len(settings) > 50
     assert complaints(worker, command, base, settings) == []
 

@@ -50,7 +50,7 @@ def test_no_two_starts_take_one_folder(corpus: Path, run: Run, tmp_path: Path, m
     monkeypatch.setattr(run_folder_module, "LOCK_SECONDS", 0.0)
 
     def parsed(root: Path, **changes: Any) -> FitCLI:
-        return parse(arguments(corpus, root, **SHORT, **changes), description=None, cli=FitCLI)
+        return parse(arguments(corpus, root, **SHORT, **changes), FitCLI)
 
     # Both have looked for a folder before the other has one.
     first, second = parsed(tmp_path), parsed(tmp_path)
@@ -79,7 +79,7 @@ def test_a_checkpoint_beside_runs_goes_on_in_a_new_run(corpus: Path, run: Run, t
     root = tmp_path / "runs"
     root.mkdir()
     shutil.copy(run.checkpoint(4), root)
-    cli = parse(arguments(corpus, root, **SHORT, ckpt_path="auto"), description=None, cli=FitCLI)
+    cli = parse(arguments(corpus, root, **SHORT, ckpt_path="auto"), FitCLI)
     with claimed_folder(cli.trainer, cli.config, continued_run(root / run.checkpoint(4).name, "auto")):
         assert run_folder(cli.trainer) == root / "lightning_logs" / "version_0"
 

@@ -12,11 +12,11 @@ import pytest
 from torch import distributed
 from torch.utils.data import get_worker_info
 
-from lit_transformer import fit as fit_module
 from lit_transformer.batch import Batch
 from lit_transformer.data import datamodule
 from lit_transformer.data.stream import TrainingStream
-from lit_transformer.fit import explain, patience
+from lit_transformer.runs import launching
+from lit_transformer.runs.ending import explain
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import fit
 
@@ -28,9 +28,9 @@ def trainer(world_size: int) -> Any:
 def test_who_waits_for_other_processes_says_so(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fit_module, "MEETING_SECONDS", 0.0)
+    monkeypatch.setattr(launching, "MEETING_SECONDS", 0.0)
     for world_size in (1, 2):
-        with patience(trainer(world_size)):
+        with launching.waiting_noted(trainer(world_size)):
             time.sleep(0.1)
     [line] = capfd.readouterr().err.splitlines()
     assert line.startswith("note: rank 0 waits for the other processes of 2 at ")
@@ -43,7 +43,7 @@ def test_a_port_in_use_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MASTER_PORT", str(port))
         with pytest.raises(distributed.DistError) as error:
             distributed.init_process_group("gloo", rank=0, world_size=2)
-    message = explain(SimpleNamespace(trainer=trainer(2)), error.value)  # type: ignore[arg-type]
+    message = explain(trainer(2), error.value)
     assert message is not None
     assert f"cannot meet at 127.0.0.1:{port}" in message
     assert "\n" not in message
@@ -58,7 +58,7 @@ def test_data_is_prepared_before_the_ranks_meet(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(module, name, lambda *args, **options: order.append(name) or real(*args, **options))
 
     noted(datamodule, "tokenize_pairs")
-    noted(fit_module, "start_processes")
+    noted(launching, "start_processes")
     fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", trainer__max_steps=1)
     assert order == ["tokenize_pairs", "start_processes"]
 

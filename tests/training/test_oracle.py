@@ -72,7 +72,7 @@ def test_fifty_steps_equal_a_plain_loop(tmp_path: Path) -> None:
         checkpoints__every_n_steps=STEPS,
     )
     # The same seed gives the same weights as in `main`.
-    cli = parse(settings, description=None, cli=FitCLI)
+    cli = parse(settings, FitCLI)
     ours, data = cli.model.transformer.double(), cli.datamodule
     data.prepare_data()
     data.setup("fit")

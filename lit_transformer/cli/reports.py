@@ -1,0 +1,116 @@
+"""What `fit` and `check` print."""
+
+import shlex
+import signal
+from pathlib import Path
+
+import lightning as L
+
+from lit_transformer.checkpoints.places import find_checkpoint
+from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
+from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.saving import Checkpoints
+from lit_transformer.training.translation import LitTransformer
+
+BLEU_IN_WORDS = (
+    (10, "it has not learned to translate yet"),
+    (20, "the gist comes through here and there"),
+    (30, "the gist is clear, with many errors"),
+    (40, "understandable to good translations"),
+    (60, "good translations, often as a person would write them"),
+    (90, "very close to the reference translations"),
+    (101, "nearly every word is as in the reference"),
+)
+"""What a BLEU score below each number means. Corpora differ, so this is a rough guide."""
+
+
+def print_start(trainer: L.Trainer, model: LitTransformer, data: TranslationData, resumed: Path | None) -> None:
+    """Print in one line what is about to be trained."""
+    parameters = sum(weight.numel() for weight in model.parameters())
+    print(
+        f"{parameters / 1e6:.1f} million parameters, {data.source} to {data.target}, corpus {data.corpus}, "
+        f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}"
+        + (f"; resuming from {resumed}" if resumed else ""),
+        flush=True,
+    )
+
+
+def print_result(
+    trainer: L.Trainer, model: LitTransformer, data: TranslationData, run: Path, *, seconds: float
+) -> None:
+    """Print how good the model is, where it lies, and what to type next."""
+    saved = callback_of(trainer, Checkpoints)
+    print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
+    if saved.best_step is None:
+        print("It was never validated (trainer.val_check_interval), so its quality is unknown.")
+    else:
+        how = f"sacreBLEU, {model.val_scores['bleu'].tokenize}, beam {model.validation_beam_size}"
+        if saved.best_bleu < 1.0:
+            how += "; chosen by the validation loss"
+        words = next(words for limit, words in BLEU_IN_WORDS if saved.best_bleu < limit)
+        print(f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 ({how}): {words}.")
+    print(f"Checkpoint: {find_checkpoint(run)}\nCurves:     {run}\n\nNext:")
+    quoted, corpus = shlex.quote(str(run)), shlex.quote(data.corpus)
+    tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
+    print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {corpus} --split test{tokenize}")
+    print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
+    print(f"  tensorboard --logdir {quoted}")
+
+
+def print_stop(received: signal.Signals, when: str, checkpoint: Path | None, requeued: bool) -> None:
+    """Print that a signal has stopped the run, and how to continue it."""
+    print(f"\nStopped by {received.name} {when}.")
+    if checkpoint is not None:
+        print(f"Checkpoint: {checkpoint}")
+    if requeued:
+        print("SLURM has put the job back into its queue.", flush=True)
+    else:
+        print("To continue: the same command with --ckpt_path auto", flush=True)
+
+
+def print_batches(batches: BatchForecast, plan: BatchPlan, *, devices: int, max_steps: int) -> None:
+    """Print what a step, an epoch and a device take, and how long the sentences are."""
+    source_tokens, target_tokens = batches.source_tokens, batches.target_tokens
+    print_row(
+        "a step", f"{batches.pairs:,.0f} pairs, {source_tokens:,.0f} source and {target_tokens:,.0f} target tokens"
+    )
+    epochs = f"; the run has {max_steps / batches.steps_per_epoch:,.1f} epochs" if max_steps > 0 else ""
+    print_row("an epoch", f"{batches.steps_per_epoch:,} steps{epochs}")
+    print_row(
+        "devices",
+        f"{devices}, with {batches.accumulation} micro-batches per step; {batches.padding_share:.1%} padding; the "
+        f"fullest device has {batches.imbalance:.1%} more than the mean",
+    )
+    for name, lengths in (("source length", plan.source_lengths), ("target length", plan.target_lengths)):
+        print_row(name, *(f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in histogram(lengths)))
+
+
+def print_costs(costs: CostForecast) -> None:
+    """Print computation, time, memory and disk space."""
+    paper = ", ".join(f"{name} {flops:.1e}" for name, flops in PAPER_FLOPS.items())
+    print_row("compute", f"{costs.flops:.1e} FLOPs (the paper's own estimates: {paper})")
+    print_row("speed", f"{costs.tokens_per_second:,.0f} target tokens per second and device, {costs.measured}")
+    print_row("time", f"{costs.hours:,.1f} hours, without communication and validation")
+    weights, activations = format_bytes(costs.weight_bytes), format_bytes(costs.activation_bytes)
+    print_row(
+        "memory",
+        f"about {format_bytes(costs.weight_bytes + costs.activation_bytes)} per device: {weights} for weights, "
+        f"gradients and Adam, {activations} for the largest micro-batch",
+    )
+    print_row("disk", f"{format_bytes(costs.checkpoint_bytes)} of checkpoints, {format_bytes(costs.free_bytes)} free")
+    if costs.checkpoint_bytes > costs.free_bytes:
+        print_row("warning", "the checkpoints do not fit on the disk: free space or lower checkpoints.keep")
+
+
+def print_row(name: str, *lines: str) -> None:
+    """Print a paragraph with its name in the margin."""
+    for line in lines:
+        print(f"{name:14}{line}", flush=True)
+        name = ""
+
+
+def format_bytes(number: float) -> str:
+    """A number of bytes in the unit that reads best."""
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.0f} MB"

@@ -1,0 +1,119 @@
+"""The settings of `fit` and `check`: their sections, the trainer's defaults, and `--help`."""
+
+import re
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lit_transformer.cli.commands import COMMANDS
+from lit_transformer.cli.recipes import recipes
+from lit_transformer.cli.signatures import Signature, read_signature
+from lit_transformer.cli.suggestions import did_you_mean
+from lit_transformer.errors import UserError
+
+SECTIONS = {
+    "model": ("lit_transformer", "training/translation.py", "LitTransformer"),
+    "model.transformer": ("lit_transformer", "model/config.py", "TransformerConfig"),
+    "data": ("lit_transformer", "data/datamodule.py", "TranslationData"),
+    "checkpoints": ("lit_transformer", "runs/saving.py", "Checkpoints"),
+    "attention": ("lit_transformer", "runs/attention_curves.py", "AttentionCurves"),
+    "trainer": ("lightning", "pytorch/trainer/trainer.py", "Trainer"),
+}
+"""The class whose arguments are the settings of a section: its package, file and name."""
+NO_SETTINGS = ("model.transformer", "model.seed", "data.seed", "data.vocab_size", "data.max_positions")
+"""Arguments that are a section of their own or follow from other settings."""
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "default_root_dir": "runs",
+    "max_steps": 100_000,  # section 5.2: base; recipes count everything in optimizer steps
+    "max_epochs": -1,
+    "val_check_interval": 2000,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 50,
+    "use_distributed_sampler": False,  # the batch plan splits the data over ranks
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""What differs from Lightning's own defaults."""
+TRAINER_SUMMARY = "Lightning's Trainer. Here, max_steps and val_check_interval count optimizer steps."
+MAX_WIDTH = 120
+INDENT = 6 * " "
+
+
+def print_requested_help(command: str, arguments: Sequence[str], own_options: Mapping[str, str] | None = None) -> bool:
+    """Print the help that a command's arguments ask for: all of it, or one section.
+
+    Args:
+        command: `fit` or `check`.
+        arguments: Its arguments. `--help` or `-h` asks for help, and the name of a section may follow.
+        own_options: Options of this command only, with their descriptions.
+
+    Returns:
+        Whether help was asked for.
+
+    Raises:
+        UserError: If there is no such section.
+    """
+    words = [word for argument in arguments for word in re.split(r"(?<=^--help)=", argument)]
+    asked = [following for word, following in pairwise([*words, "-"]) if word in ("-h", "--help")]
+    if not asked:
+        return False
+    section = "" if asked[0].startswith("-") else asked[0]
+    shown = [name for name in SECTIONS if f"{name}.".startswith(f"{section}.") or not section]
+    if not shown:
+        raise UserError(
+            f"--help {section}: there is no such section{did_you_mean(section, SECTIONS)} "
+            f"(sections: {', '.join(SECTIONS)})"
+        )
+    if not section:
+        print(f"usage: python -m lit_transformer.{command} [OPTIONS] [--SECTION.SETTING VALUE ...]\n")
+        print(f"{COMMANDS[command]}\n\nOptions:")
+        for option, text in {**_general_options(), **(own_options or {})}.items():
+            _print_option(option, text)
+    for name in shown:
+        _print_section(name)
+    return True
+
+
+def _general_options() -> dict[str, str]:
+    return {
+        "--config NAME_OR_FILE": "A recipe, or a YAML file of settings. The option can be repeated: later values win. "
+        f"Recipes: {', '.join(recipes())}.",
+        "--seed_everything SEED": "Seed of the weights, of dropout and of the order of the data (default: 1).",
+        "--ckpt_path FILE": "Checkpoint to resume from. `last` means the newest readable one below "
+        "trainer.default_root_dir. `auto` means the same, or a new run if there is none.",
+        "--devices N": "Short for --trainer.devices.",
+        "--print_config": "Print all settings as YAML, without training.",
+        "--help [SECTION]": f"Print all settings, or those of one section: {', '.join(SECTIONS)}.",
+    }
+
+
+def read_section(section: str) -> Signature:
+    """What a section is about, and its arguments."""
+    package, file, name = SECTIONS[section]
+    found = find_spec(package)
+    assert found is not None
+    assert found.origin is not None
+    return read_signature(Path(found.origin).parent / file, name)
+
+
+def _print_section(section: str) -> None:
+    summary, arguments = read_section(section)
+    changed = {name: repr(value) for name, value in TRAINER_DEFAULTS.items() if section == "trainer"}
+    print(f"\n{section}: {TRAINER_SUMMARY if section == 'trainer' else summary}")
+    for argument in arguments:
+        if f"{section}.{argument.name}" not in NO_SETTINGS:
+            type, default = (
+                text.replace("None", "null") for text in (argument.type, changed.get(argument.name, argument.default))
+            )
+            _print_option(f"--{section}.{argument.name} ({type}, default: {default})", argument.description)
+
+
+def _print_option(option: str, description: str) -> None:
+    width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
+    print(textwrap.fill(option, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
+    print(textwrap.fill(description, width, initial_indent=INDENT, subsequent_indent=INDENT))

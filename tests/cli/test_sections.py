@@ -1,0 +1,71 @@
+"""`fit --help` and `check --help`: all settings, the project's own first, without an import of torch."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_transformer import check, fit
+from lit_transformer.cli.sections import SECTIONS, read_section
+from lit_transformer.cli.training import CheckCLI, FitCLI, parse
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def test_help_shows_every_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also with its default, which is the one of the real parser."""
+    for main, cli, own in ((fit.main, FitCLI, set()), (check.main, CheckCLI, {"tokens_per_second"})):
+        main(["--config", "demo", "--help"])
+        text = shown(capsys)
+        names = {"config", "seed_everything", "ckpt_path", *own}
+        assert {"devices", "print_config", "help", *names} == set(re.findall(r"^  --(\w+)[ \n]", text, re.MULTILINE))
+        defaults = vars(parse([f"--trainer.default_root_dir={tmp_path}"], cli).config.as_flat())
+        linked = {"model.seed", "data.seed", "data.vocab_size", "data.max_positions"}
+        found = re.findall(r"^  --(\w+\.[\w.]+) \([^-]*?default:\s+([^-]*?)\)$", text, re.MULTILINE)
+        settings = {name: " ".join(default.split()) for name, default in found}
+        assert set(re.findall(r"^  --(\w+\.[\w.]+)", text, re.MULTILINE)) == set(defaults) - names - linked
+        for name in set(settings) - {"trainer.default_root_dir"}:
+            assert settings[name] == repr(defaults[name]).replace("None", "null"), name
+        assert len(settings) > 60
+    order = re.findall(r"^([\w.]+): ", text, re.MULTILINE)
+    assert [name for name in order if name in SECTIONS] == list(SECTIONS)
+    assert order.index("model") < order.index("data") < order.index("trainer")
+
+
+@pytest.mark.parametrize("args", [["--help", "model"], ["--help=model"], ["--data.source", "en", "-h", "model"]])
+def test_one_section(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    fit.main(args)
+    options = re.findall(r"^  --([\w.]+)", shown(capsys), re.MULTILINE)
+    assert {"model.vocab_size", "model.transformer.d_model"} <= set(options)
+    assert all(option.startswith("model.") for option in options)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_is_described(section: str) -> None:
+    summary, arguments = read_section(section)
+    assert summary
+    assert all(argument.description for argument in arguments)
+
+
+def test_a_misspelt_section(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        check.main(["--help", "modle"])
+    assert "model?" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy(repo_root: Path) -> None:
+    script = (
+        "import sys\n"
+        "from lit_transformer import check, fit\n"
+        "fit.main(['--help'])\n"
+        "check.main(['--help=data'])\n"
+        "print(*(name.split('.')[0] for name in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=repo_root, capture_output=True, text=True, check=True)
+    assert not {"torch", "lightning", "jsonargparse", "numpy"} & set(done.stdout.splitlines()[-1].split())
