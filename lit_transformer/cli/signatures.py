@@ -48,8 +48,9 @@ def read_signature(path: Path, name: str) -> Signature:
 
 
 def _parameters(init: ast.FunctionDef) -> Iterator[tuple[str, ast.expr, ast.expr]]:
-    parameters = [*init.args.args[1:], *init.args.kwonlyargs]
-    for parameter, default in zip(parameters, [*init.args.defaults, *init.args.kw_defaults], strict=True):
+    positional, needed = init.args.args, len(init.args.args) - len(init.args.defaults)
+    defaults = [*init.args.defaults, *init.args.kw_defaults]
+    for parameter, default in zip([*positional[needed:], *init.args.kwonlyargs], defaults, strict=True):
         if parameter.annotation is not None and default is not None:
             yield parameter.arg, parameter.annotation, default
 
