@@ -38,8 +38,17 @@ def test_add_norm_is_the_formula_of_the_paper(norm: Norm) -> None:
     torch.testing.assert_close(add_norm(x, lambda x: 3.0 * x.sin()), expected, rtol=0.0, atol=1e-12)
 
 
-def test_dropout_is_on_the_output_of_the_sublayer_alone() -> None:
-    """Before it is added (section 5.4): what is dropped there is the input, not zero."""
+@every_norm
+def test_dropout_leaves_the_residual_alone(norm: Norm) -> None:
+    """It is applied to the output of the sub-layer (section 5.4)."""
+    add_norm = AddNorm(dataclasses.replace(CONFIG, norm=norm, dropout=0.5)).double().train()
+    x = torch.randn(B, T, D).double()
+    expected = normalized(x) if norm == "post" else x
+    torch.testing.assert_close(add_norm(x, torch.zeros_like), expected, rtol=0.0, atol=1e-12)
+
+
+def test_dropout_is_applied_before_the_sum() -> None:
+    """Where the output of the sub-layer is dropped, its input stays (section 5.4)."""
     add_norm = AddNorm(dataclasses.replace(CONFIG, norm="pre", dropout=0.5)).train()
     x = torch.full((B, T, D), 7.0)
     added = add_norm(x, lambda _: torch.ones(B, T, D))

@@ -286,6 +286,18 @@ def test_steps_equal_forward_also_after_reorder_and_keep(config: TransformerConf
             token_NT = token_NT.unflatten(0, (B, beams))[going_B].flatten(0, 1)
 
 
+def test_a_step_leaves_the_state_that_it_starts_from_as_it_was() -> None:
+    """So several continuations can be tried from one state."""
+    transformer = make(SMALL)
+    start = transformer.start(transformer.encode(padded_sentences(S)))
+    _, state = transformer.step(sentences(1)[:, 0], start)
+    token_B = sentences(1)[:, 0]
+    first_BV, _ = transformer.step(token_B, state)
+    again_BV, _ = transformer.step(token_B, state)
+    assert torch.equal(first_BV, again_BV)
+    assert start.cache == {}
+
+
 def test_dropout_is_applied_to_embeddings_and_to_every_sublayer() -> None:
     """Section 5.4: once each side on embeddings plus positions, and once a sub-layer."""
     transformer = make(dataclasses.replace(SMALL, dropout=0.5))
