@@ -116,8 +116,8 @@ class TranslationData(L.LightningDataModule):
         self.plan: BatchPlan
         self._validation: list[TextBatch]
         self._num_cut: int
-        self._accumulation: int
         self._is_set_up = False
+        self._former_trainer: L.Trainer | None = None
 
     def prepare_data(self) -> None:
         """Learn the vocabulary, tokenize the training pairs, and measure what the vocabulary can write.
@@ -159,30 +159,23 @@ class TranslationData(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Open the cache, plan the batches, and tell the trainer how many micro-batches make a step."""
         self.prepare_data()
-        if self._is_set_up:
-            return
-        self.store = TokenStore(self.tokens.path)
-        self.plan = BatchPlan(
-            self.store.lengths("source"), self.store.lengths("target"), self.tokens_per_batch, self.seed
-        )
-        sources, references = (self._valid.load()[side][:] for side in ("source", "target"))
-        self._validation, self._num_cut = validation_batches(
-            sources, references, self.tokenizer, self.validation_batch_tokens, longest=self.max_positions
-        )
-        world_size = self.trainer.world_size if self.trainer else 1
-        limit = self.max_tokens_per_device
-        # For `auto` a callback finds what fits and sets the number later.
-        self._accumulation = (
-            1 if limit == "auto" else self.plan.accumulation(max_tokens_per_device=limit, world_size=world_size)
-        )
-        if self.trainer is not None:
+        if not self._is_set_up:
+            self.store = TokenStore(self.tokens.path)
+            lengths = self.store.lengths("source"), self.store.lengths("target")
+            self.plan = BatchPlan(*lengths, self.tokens_per_batch, self.seed)
+            sources, references = (self._valid.load()[side][:] for side in ("source", "target"))
+            self._validation, self._num_cut = validation_batches(
+                sources, references, self.tokenizer, self.validation_batch_tokens, longest=self.max_positions
+            )
+            self._is_set_up = True
+        if self.trainer is not None and self.trainer is not self._former_trainer:
             if self.trainer.accumulate_grad_batches != 1:
                 raise UserError(
                     "accumulate_grad_batches follows from max_tokens_per_device: leave it out, and lower "
                     "max_tokens_per_device to accumulate more"
                 )
-            accumulate(self.trainer, self._accumulation)
-        self._is_set_up = True
+            accumulate(self.trainer, self._accumulation(self.trainer.world_size))
+            self._former_trainer = self.trainer
 
     def train_dataloader(self) -> TimedLoader:
         """Return this rank's micro-batches, without end, from the optimizer step that the trainer has reached."""
@@ -192,18 +185,14 @@ class TranslationData(L.LightningDataModule):
             self.plan,
             self.store,
             first_step=trainer.global_step if trainer else 0,
-            accumulation=trainer.accumulate_grad_batches if trainer else self._accumulation,
+            accumulation=trainer.accumulate_grad_batches if trainer else self._accumulation(world_size=1),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        workers = int(on_gpu) if self.num_workers is None else self.num_workers
         self._late_check.start()
-        return TimedLoader(
-            stream,
-            num_workers=self.num_workers if self.num_workers is not None else int(on_gpu),
-            pin_memory=on_gpu,
-            check=self._late_check.raise_if_damaged,
-        )
+        return TimedLoader(stream, num_workers=workers, pin_memory=on_gpu, check=self._late_check.raise_if_damaged)
 
     def val_dataloader(self) -> ValidationBatches:
         """Return this rank's part of the validation set. No sentence is on two ranks."""
@@ -247,12 +236,8 @@ class TranslationData(L.LightningDataModule):
 
     def validation_pairs(self, number: int) -> list[tuple[str, str]]:
         """Return the first validation sentences with their references. After `setup`."""
-        pairs = {
-            index: pair
-            for batch in self._validation
-            for index, *pair in zip(batch.indices, batch.sources, batch.references, strict=True)
-        }
-        return [(pairs[index][0], pairs[index][1]) for index in range(min(number, len(pairs)))]
+        rows = self._valid.load()[:number]
+        return list(zip(rows["source"], rows["target"], strict=True))
 
     def _text(self, split: str) -> Text:
         return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
@@ -263,3 +248,8 @@ class TranslationData(L.LightningDataModule):
             return self._text("test")
         except UserError:
             return None
+
+    def _accumulation(self, world_size: int) -> int:
+        """Return the micro-batches per step. For `auto`, a callback finds what fits later."""
+        limit = self.max_tokens_per_device
+        return 1 if limit == "auto" else self.plan.accumulation(max_tokens_per_device=limit, world_size=world_size)

@@ -1,7 +1,7 @@
-"""BLEU and chrF by sacrebleu: raw strings in, scores out. It knows neither token ids nor models.
+"""BLEU and chrF of raw strings, computed by sacrebleu. This module knows neither token ids nor models.
 
-sacrebleu does all the arithmetic. torchmetrics only holds BLEU's integer counts and adds them up over
-processes, because its own BLEU metrics differ from sacrebleu where an n-gram order has no match.
+sacrebleu does all the arithmetic. torchmetrics only holds BLEU's integer counts and adds them up over processes. Its
+own BLEU metrics differ from sacrebleu if an n-gram order has no match.
 """
 
 import re
@@ -19,13 +19,14 @@ from lit_transformer.errors import UserError
 Tokenization = Literal[
     "13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K"
 ]
-"""sacrebleu's tokenizers. Those with `mecab` need another package, the last four a download."""
+"""sacrebleu's tokenizers. Those with `mecab` need another package, and the last four need a download."""
 _BY_LANGUAGE: dict[str, Tokenization] = {
     # Chinese: the macrolanguage, Mandarin, Cantonese, Wu.
     **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue", "wuu"), "zh"),
     **dict.fromkeys(("ja", "jpn"), "ja-mecab"),
     **dict.fromkeys(("ko", "kor"), "ko-mecab"),
-    # No spaces between words, and no tokenizer of their own: Thai, Lao, Khmer, Burmese, Tibetan, Dzongkha.
+    # Languages without spaces between words that sacrebleu has no tokenizer for: Thai, Lao, Khmer, Burmese, Tibetan,
+    # Dzongkha.
     **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bur"), "char"),
     **dict.fromkeys(("bo", "bod", "tib", "dz", "dzo"), "char"),
 }
@@ -33,7 +34,7 @@ _EXTRAS = {"ja-mecab": "japanese", "ko-mecab": "korean"}
 
 
 class TranslationScores(NamedTuple):
-    """Corpus scores between 0 and 100, each with the sacrebleu signature that makes it comparable."""
+    """Corpus scores between 0 and 100. Scores with the same sacrebleu signature can be compared."""
 
     bleu: float
     chrf: float
@@ -51,10 +52,13 @@ def score_translations(
     """Score translations against one reference each.
 
     Args:
-        hypotheses: Detokenized translations, one a sentence.
+        hypotheses: Detokenized translations, one per sentence.
         references: The raw reference text in the same order.
-        tokenize: The tokenizer that BLEU applies to both sides; `none` for text that is already tokenized.
+        tokenize: The tokenizer that BLEU applies to both sides. `none` is for text that is already tokenized.
         lowercase: Whether case is ignored.
+
+    Raises:
+        UserError: The tokenizer cannot be loaded, there are no sentences, or the numbers of sentences differ.
     """
     bleu, chrf = _sacrebleu(tokenize, lowercase=lowercase), CHRF(lowercase=lowercase)
     _check_pairs(hypotheses, references)
@@ -68,10 +72,10 @@ def score_translations(
 
 
 class CorpusBLEU(Metric):
-    """sacrebleu's corpus BLEU, collected batch by batch and process by process.
+    """sacrebleu's corpus BLEU over several batches and processes.
 
-    The states are integers and are added up over processes, so the score has the same digits for any number
-    of batches and processes, as long as every sentence is given to exactly one of them.
+    The states are integers and are added up over processes. So the score has the same digits for any number of batches
+    and processes, if every sentence is given to exactly one of them.
 
     Args:
         tokenize: As in `score_translations`.
@@ -91,7 +95,7 @@ class CorpusBLEU(Metric):
         super().__init__()
         self.tokenize = tokenize
         self.bleu = _sacrebleu(tokenize, lowercase=lowercase)
-        # A tensor of its own for each state: `update` adds in place.
+        # Each state is a tensor of its own, because `update` adds in place.
         self.add_state("matches", torch.zeros(MAX_NGRAM_ORDER, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("totals", torch.zeros(MAX_NGRAM_ORDER, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("hypothesis_length", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -99,11 +103,11 @@ class CorpusBLEU(Metric):
 
     @property
     def label(self) -> str:
-        """The name to print, with what makes the score comparable."""
+        """The name to print. Scores with the same label can be compared."""
         return f"BLEU ({self.tokenize})"
 
     def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
-        """Count the n-grams of some sentences; of none at all if a process has no share of the corpus."""
+        """Count the n-grams of some sentences. There may be none."""
         _check_pairs(hypotheses, references)
         if not hypotheses:
             return
@@ -114,7 +118,7 @@ class CorpusBLEU(Metric):
         self.reference_length += counts.ref_len
 
     def compute(self) -> Tensor:
-        """Score everything so far. The result is on the CPU, because some accelerators have no float64."""
+        """Return the score of all sentences so far, on the CPU, because some accelerators have no float64."""
         score = BLEU.compute_bleu(
             self.matches.tolist(),
             self.totals.tolist(),
@@ -126,12 +130,15 @@ class CorpusBLEU(Metric):
 
 
 def compound_split_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU as the paper's authors measured it, but on 13a tokens where they had Moses tokens.
+    """Return BLEU approximately as the paper's authors measured it, with the tokenizer 13a instead of Moses.
 
     Both sides are tokenized and split at the hyphens inside words, which adds about 0.7 to the score of an
-    English-German system; then comes plain BLEU without smoothing, as in multi-bleu. The tokenizers differ
-    (13a keeps typographic quotes attached to words, Moses does not): call the result an approximation, and
-    compare it with published compound-split scores only.
+    English-German system. BLEU is then computed without smoothing, as in multi-bleu. The tokenizers differ: 13a keeps
+    typographic quotes attached to words, and Moses does not. So the result is an approximation. Compare it only with
+    published compound-split scores.
+
+    Raises:
+        UserError: There are no sentences, or the numbers of sentences differ.
     """
     _check_pairs(hypotheses, references)
     _check_not_empty(hypotheses)
@@ -143,21 +150,25 @@ def compound_split_bleu(hypotheses: Sequence[str], references: Sequence[str]) ->
 
 
 def _split_compounds(sentence: str) -> str:
-    # Matches do not overlap, neither here nor in the original: `a-b-c` is split at its first hyphen only.
+    # As in the original, matches do not overlap: `a-b-c` is split only at its first hyphen.
     return re.sub(r"(\S)-(\S)", r"\1 ##AT##-##AT## \2", sentence)
 
 
 def check_tokenization(name: str) -> Tokenization:
-    """The tokenizer of that name, if there is one and it can be loaded here."""
+    """Return the name of a tokenizer.
+
+    Raises:
+        UserError: There is no such tokenizer, or it cannot be loaded here.
+    """
     _sacrebleu(name, lowercase=False)
     return cast(Tokenization, name)
 
 
 def tokenization_of(language: str) -> Tokenization:
-    """The tokenizer that sacrebleu's BLEU needs for a language.
+    """Return the tokenizer that BLEU needs for a language.
 
-    13a cuts at spaces and punctuation. Without spaces a whole clause would be one token, and BLEU would be 0 until
-    whole sentences match.
+    13a splits at spaces and punctuation. In a language without spaces, a whole clause would be one token, and BLEU
+    would be 0 until whole clauses match.
 
     Args:
         language: Code of the target language, with or without a script or region: `zh`, `zh-CN`, `zho_Hans`.
@@ -167,11 +178,11 @@ def tokenization_of(language: str) -> Tokenization:
 
 def _sacrebleu(tokenize: str, *, lowercase: bool) -> BLEU:
     if tokenize not in get_args(Tokenization):
-        raise UserError(f"tokenize is {tokenize!r}; choose one of {', '.join(get_args(Tokenization))}")
+        raise UserError(f"tokenize is {tokenize!r}: choose one of {', '.join(get_args(Tokenization))}")
     try:
-        # `force` only silences a warning about text that looks tokenized, which `none` expects.
+        # `force` only silences a warning about text that is tokenized, as it should be with `none`.
         return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
-    except Exception as error:  # sacrebleu's own for a package, those of the network for a download
+    except Exception as error:  # of sacrebleu for a package, of the network for a download
         if extra := _EXTRAS.get(tokenize):
             reason = f"needs the extra {extra}: pip install -e '.[{extra}]'"
         else:
@@ -182,11 +193,11 @@ def _sacrebleu(tokenize: str, *, lowercase: bool) -> BLEU:
 def _check_pairs(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references):
         raise UserError(
-            f"{len(hypotheses)} translations cannot be scored against {len(references)} references; "
-            "give one translation for each reference, in the same order"
+            f"{len(hypotheses)} translations cannot be scored against {len(references)} references: "
+            "give one translation per reference"
         )
 
 
 def _check_not_empty(hypotheses: Sequence[str]) -> None:
     if not hypotheses:
-        raise UserError("there are no sentences to score; choose a corpus and a split with at least one pair")
+        raise UserError("there are no sentences to score: choose a corpus and a split with at least one pair")

@@ -4,6 +4,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 
@@ -37,6 +38,19 @@ def test_without_a_trainer_it_gives_the_batches_of_one_device(tmp_path: Path) ->
     assert sum(batch.num_target_tokens for batch in first_step) == first_step[0].step_target_tokens <= 450
     indices = [index for batch in data.val_dataloader() for index in batch.indices]
     assert sorted(indices) == list(range(NUM_SENTENCES))
+
+
+def test_every_trainer_accumulates_what_a_device_cannot_take_at_once(tmp_path: Path) -> None:
+    data = set_up(make_corpus(tmp_path / "corpus"), tokens_per_batch=450, max_tokens_per_device=150)
+    expected = data.plan.accumulation(max_tokens_per_device=150, world_size=1)
+    assert expected > 1
+    for _ in range(2):
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, val_check_interval=7)
+        data.trainer = trainer
+        for stage in ("fit", "validate"):
+            data.setup(stage)
+            assert (trainer.accumulate_grad_batches, trainer.val_check_interval) == (expected, 7 * expected)
+        assert max(batch.micro_batch for batch in islice(data.train_dataloader(), expected)) == expected - 1
 
 
 def tokens_of(store: TokenStore) -> list[list[int]]:

@@ -1,3 +1,5 @@
+"""Word alignments: read, written, and scored as the paper of the metric defines."""
+
 import random
 from pathlib import Path
 
@@ -21,9 +23,9 @@ def links(*pairs: tuple[int, int]) -> Links:
     return frozenset(pairs)
 
 
-def test_by_hand() -> None:
+def test_counts_and_scores_by_hand() -> None:
     gold = [GoldLinks(links((0, 0), (1, 2)), links((1, 1), (2, 1))), GoldLinks(links((0, 0)), NONE)]
-    # Of the first pair one sure, one possible and one wrong link, of the second pair nothing.
+    # The first pair has one sure, one possible and one wrong link. The second has none.
     predicted = [links((0, 0), (1, 1), (3, 3)), NONE]
     counts = count_links(predicted, gold)
     assert counts == LinkCounts(predicted=3, sure=3, predicted_sure=1, predicted_possible=2)
@@ -56,7 +58,7 @@ def test_nothing_to_score() -> None:
         _ = count_links([NONE], [GoldLinks(NONE, links((0, 0)))]).error_rate
 
 
-def test_reading(tmp_path: Path) -> None:
+def test_links_are_read(tmp_path: Path) -> None:
     file = tmp_path / "gold"
     file.write_bytes(b"0-0 2p1  1-0\r\n\n0p0 0-0 0-0\n")
     assert read_gold(file) == [
@@ -93,7 +95,7 @@ def test_gold_that_cannot_be_read(text: bytes, first_word: int, message: str, tm
         read_gold(tmp_path / "gold", first_word=first_word)
 
 
-def test_gold_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_gold(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^cannot read .*/nowhere: No such file"):
         read_gold(tmp_path / "nowhere")
 
@@ -110,7 +112,7 @@ def test_gold_of_another_text() -> None:
 
 
 def test_hansards(shared_data: Path) -> None:
-    """The counts that its publishers give, and what follows from them by hand."""
+    """The counts that its publishers give, and scores that follow from them."""
     folder = shared_data / "hansards_gold_alignments"
     english, french = ((folder / name).read_text(encoding="utf-8").split("\n")[:-1] for name in ("test.en", "test.fr"))
     gold = read_gold(folder / "test.talp", first_word=1)

@@ -1,4 +1,4 @@
-"""BLEU is sacrebleu's to the digit, however the sentences are split over batches and processes."""
+"""BLEU equals sacrebleu to the digit, however the sentences are split over batches and processes."""
 
 import pickle
 import tomllib
@@ -50,7 +50,7 @@ pairs = st.lists(st.tuples(words.map(" ".join), words.map(" ".join)), min_size=1
 
 @given(pairs=pairs, cut=st.integers(min_value=0, max_value=6))
 @settings(max_examples=200)
-def test_corpus_bleu_is_sacrebleus_to_the_digit(pairs: list[tuple[str, str]], cut: int) -> None:
+def test_corpus_bleu_equals_sacrebleu_to_the_digit(pairs: list[tuple[str, str]], cut: int) -> None:
     # Such short sentences often match in no 3- or 4-gram, have none at all, or are empty.
     hypotheses, references = [list(side) for side in zip(*pairs, strict=True)]
     metric = CorpusBLEU().half()
@@ -68,7 +68,7 @@ def test_no_match_and_no_words(hypothesis: str, reference: str) -> None:
     assert metric.compute().item() == sacrebleu.corpus_bleu([hypothesis], [[reference]]).score
 
 
-def test_options_reset_and_copies() -> None:
+def test_options_survive_copies_and_reset() -> None:
     metric = pickle.loads(pickle.dumps(CorpusBLEU(tokenize="none", lowercase=True)))
     metric.update(REFERENCES, REFERENCES)
     metric.reset()
@@ -77,11 +77,11 @@ def test_options_reset_and_copies() -> None:
     assert metric.clone().compute().item() == expected.score
 
 
-def _score_a_share(rank: int, world_size: int, folder: Path) -> None:
+def score_part(rank: int, world_size: int, folder: Path) -> None:
     rendezvous = f"file://{folder / 'rendezvous'}"
     distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
     metric = CorpusBLEU()
-    # Two processes share the sentences, a third has none.
+    # Two processes have the sentences, and a third has none.
     share = slice(rank, None, 2) if rank < 2 else slice(0)
     metric.update(HYPOTHESES[share], REFERENCES[share])
     torch.save(metric.compute(), folder / f"{rank}.pt")
@@ -90,7 +90,7 @@ def _score_a_share(rank: int, world_size: int, folder: Path) -> None:
 
 @pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_corpus_bleu_has_the_same_digits_on_several_processes(world_size: int, tmp_path: Path) -> None:
-    spawn(_score_a_share, args=(world_size, tmp_path), nprocs=world_size)
+    spawn(score_part, args=(world_size, tmp_path), nprocs=world_size)
     scores = [torch.load(tmp_path / f"{rank}.pt").item() for rank in range(world_size)]
     assert scores == [sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score] * world_size
 
@@ -129,7 +129,7 @@ THAI = ["พรุ่งนี้ฉันจะไปกรุงเทพ", "�
     ],
 )
 def test_nearly_right_sentences_without_spaces_have_a_score(target: str, texts: list[str]) -> None:
-    """One character is missing in each. With 13a they have next to nothing."""
+    """One character is missing in each. With 13a their score is near 0."""
     nearly = [text[:3] + text[4:] for text in texts]
     scores = score_translations(nearly, texts, tokenize=check_tokenization(tokenization_of(target)))
     assert f"tok:{tokenization_of(target)}" in scores.signature
@@ -148,7 +148,7 @@ def test_the_extra_that_a_tokenizer_needs_is_named(
     tokenize: Tokenization, module: str, extra: str, repo_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"sacrebleu.tokenizers.{module}.MeCab", None)
-    with pytest.raises(UserError, match=rf"tokenize {tokenize} needs the extra {extra}: .*\.\[{extra}\].* char$"):
+    with pytest.raises(UserError, match=rf"tokenize {tokenize} .*\.\[{extra}\].*\bchar\b"):
         check_tokenization(tokenize)
     extras = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert extra in extras["optional-dependencies"]
@@ -161,7 +161,7 @@ def test_a_tokenizer_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.download_file", refuse)
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.SACREBLEU_DIR", "/nowhere")
     for tokenize in ("flores101", "flores200", "spBLEU-1K"):
-        with pytest.raises(UserError, match=rf"tokenize {tokenize} cannot be loaded \(.*no network.*network once"):
+        with pytest.raises(UserError, match=rf"tokenize {tokenize} .*no network"):
             check_tokenization(tokenize)
 
 
@@ -171,7 +171,7 @@ def test_every_tokenizer_of_sacrebleu_can_be_named() -> None:
 
 @pytest.mark.parametrize("tokenize", ["13a", "none", "intl", "char", "zh"])
 @pytest.mark.parametrize("lowercase", [False, True])
-def test_scores_and_signatures_are_sacrebleus(tokenize: Tokenization, lowercase: bool) -> None:
+def test_scores_and_signatures_equal_sacrebleu(tokenize: Tokenization, lowercase: bool) -> None:
     scores = score_translations(HYPOTHESES, REFERENCES, tokenize=tokenize, lowercase=lowercase)
     bleu, chrf = sacrebleu.BLEU(tokenize=tokenize, lowercase=lowercase), sacrebleu.CHRF(lowercase=lowercase)
     assert scores.bleu == bleu.corpus_score(HYPOTHESES, [REFERENCES]).score
@@ -197,9 +197,9 @@ def test_compounds_are_split_on_both_sides_and_nothing_is_smoothed() -> None:
 @pytest.mark.parametrize(
     ("hypotheses", "references", "tokenize", "message"),
     [
-        (["a"], ["a", "b"], "13a", "1 translations cannot be scored against 2 references"),
-        ([], [], "13a", "no sentences to score"),
-        (["a"], ["a"], "moses", "choose one of 13a, none"),
+        (["a"], ["a", "b"], "13a", r"1 translations .* 2 references"),
+        ([], [], "13a", "no sentences"),
+        (["a"], ["a"], "moses", r"tokenize is 'moses': .* 13a, none"),
     ],
 )
 def test_mistakes_are_named(hypotheses: list[str], references: list[str], tokenize: Any, message: str) -> None:
@@ -208,5 +208,5 @@ def test_mistakes_are_named(hypotheses: list[str], references: list[str], tokeni
 
 
 def test_corpus_bleu_refuses_unpaired_sentences() -> None:
-    with pytest.raises(UserError, match="cannot be scored"):
+    with pytest.raises(UserError, match=r"1 translations .* 0 references"):
         CorpusBLEU().update(["a"], [])
