@@ -1,182 +1,170 @@
-"""Hypotheses of a beam search: ranked, finished, kept apart sentence by sentence; all sentences at a time.
+"""The beams of a search: the live and the finished hypotheses of all sentences at once.
 
-Legend: B sentences, K beams a sentence, N rows (B x K), V vocabulary, C candidates (2K), T pieces so far.
+A live hypothesis may continue. A finished one has ended with EOS.
+
+Legend: B batch, W beams, N rows (batch x beams), V vocabulary, C candidates, T target length.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
-
-class Hypothesis(NamedTuple):
-    """A translation in pieces, without EOS, and its score."""
-
-    tokens: list[int]
-    score: float
-
-
-class SpecialIds(NamedTuple):
-    """What search must know of the vocabulary."""
-
-    bos: int
-    eos: int
-    banned: tuple[int, ...]
-
-
-def length_penalty(length: Tensor | int, alpha: float) -> Tensor | float:
-    """((5 + length) / 6)^alpha, GNMT's equation 14; the paper's alpha is 0.6."""
-    return ((5.0 + length) / 6.0) ** alpha
+from lit_transformer.decoding.hypotheses import FILLER_SCORE, Hypothesis, Sequences
+from lit_transformer.decoding.scoring import Scorer, length_penalty, topk
+from lit_transformer.decoding.settings import SearchSettings
 
 
 @dataclass
 class Beams:
-    """The live and the finished hypotheses of the sentences that go on."""
+    """The hypotheses of the sentences that are still searched for, at most W live and W finished ones each."""
 
-    ids: SpecialIds
+    settings: SearchSettings
+    scorer: Scorer
     sentence_B: Tensor
-    """Which of the caller's sentences each one is."""
+    """The number of each sentence among those of the caller."""
     max_length_B: Tensor
+    max_penalty_B: Tensor
+    """The length penalty of the greatest length."""
     done_B: Tensor
-    score_BK: Tensor
-    """Sums of log-probabilities of the live hypotheses; minus infinity where there is none."""
-    tokens_BKT: Tensor
-    """The live hypotheses' pieces, BOS first."""
-    finished_score_BK: Tensor
-    """Penalised scores, best first; minus infinity where there is none."""
-    finished_tokens_BKT: Tensor
-    """The finished hypotheses' pieces, BOS first, filled up with EOS."""
+    """Whether the result of a sentence is certain."""
+    live: Sequences
+    """Best first."""
+    live_score_BW: Tensor
+    """Sums over the tokens of the live hypotheses. Minus infinity if there are fewer than W."""
+    finished: Sequences
+    """Best first, filled up with EOS of `FILLER_SCORE`."""
+    finished_score_BW: Tensor
+    """Sums over the tokens, divided by the length penalty. Minus infinity if there are fewer than W."""
 
     @classmethod
-    def start(cls, max_length_B: Tensor, beam_size: int, ids: SpecialIds) -> Self:
-        """One live hypothesis a sentence: nothing but BOS."""
-        sentences, device = len(max_length_B), max_length_B.device
-        nothing_BK = torch.full((sentences, beam_size), float("-inf"), dtype=torch.float32, device=device)
-        score_BK = nothing_BK.clone()
-        score_BK[:, 0] = 0.0
-        bos_BK1 = torch.full((sentences, beam_size, 1), ids.bos, device=device)
-        sentence_B = torch.arange(sentences, device=device)
-        done_B = torch.zeros(sentences, dtype=torch.bool, device=device)
-        return cls(ids, sentence_B, max_length_B, done_B, score_BK, bos_BK1, nothing_BK, bos_BK1)
+    def start(cls, scorer: Scorer, settings: SearchSettings, max_length_B: Tensor) -> Self:
+        """One live hypothesis per sentence: its first token."""
+        tokens_BW = scorer.start_B[:, None].expand(-1, settings.beam_size)
+        none_BW = torch.full_like(tokens_BW, float("-inf"), dtype=torch.float32)
+        live_score_BW = none_BW.clone()
+        live_score_BW[:, 0] = 0.0
+        return cls(
+            settings,
+            scorer,
+            sentence_B=torch.arange(len(max_length_B), device=max_length_B.device),
+            max_length_B=max_length_B,
+            max_penalty_B=length_penalty(max_length_B, settings.length_penalty),
+            done_B=torch.zeros_like(max_length_B, dtype=torch.bool),
+            live=Sequences.start(tokens_BW),
+            live_score_BW=live_score_BW,
+            finished=Sequences.start(tokens_BW),
+            finished_score_BW=none_BW,
+        )
 
     def last_token_N(self) -> Tensor:
-        """What every row said last."""
-        return self.tokens_BKT[:, :, -1].flatten()
+        """The last token of every live hypothesis."""
+        return self.live.tokens_BXT[:, :, -1].flatten()
 
-    def advance(self, logits_NV: Tensor, length: int, n_best: int, alpha: float) -> Tensor:
-        """Takes the step to hypotheses of `length` pieces; returns the row that each new row continues, N."""
-        beam_size = self.score_BK.shape[1]
-        log_prob_NV = log_probabilities(logits_NV, self.ids)
-        vocab_size = log_prob_NV.shape[1]
-        candidate_BKV = self.score_BK[:, :, None] + log_prob_NV.unflatten(0, self.score_BK.shape)
-        score_BC, flat_BC = topk(candidate_BKV.flatten(1), 2 * beam_size)
+    def advance(self, logits_NV: Tensor, length: int) -> Tensor:
+        """Extend the hypotheses to `length` tokens.
+
+        Args:
+            logits_NV: The model's logits of the next token.
+            length: Tokens that the extended hypotheses have after the first one.
+
+        Returns:
+            The old row that each new row continues, N.
+        """
+        beam_size = self.settings.beam_size
+        scores = self.scorer.score(logits_NV, length, self.sentence_B, lambda: self.live.tokens_BXT.flatten(0, 1))
+        # Candidates: every live hypothesis with every next token. The best 2 x W of a sentence are enough: at most W
+        # of them end in EOS, one per live hypothesis, so W others remain (fewer if the vocabulary is tiny).
+        candidate_BWV = self.live_score_BW[:, :, None] + scores.rank_NV.view(*self.live_score_BW.shape, -1)
+        vocab_size = candidate_BWV.shape[2]
+        score_BC, flat_BC = topk(candidate_BWV.flatten(1), 2 * beam_size)
         parent_BC = torch.div(flat_BC, vocab_size, rounding_mode="floor")
-        token_BC = flat_BC - parent_BC * vocab_size
-        ends_BC = token_BC == self.ids.eos
-        penalty = length_penalty(length, alpha)
-        ended_BK = (score_BC / penalty).masked_fill(~ends_BC, float("-inf"))[:, :beam_size]
-        self._finish(ended_BK, parent_BC[:, :beam_size])
-        # At most K candidates say EOS, one a beam, so K of the 2K live on (fewer where the vocabulary is tiny).
-        self.score_BK, rank_BK = score_BC.masked_fill(ends_BC, float("-inf")).topk(beam_size, dim=1)
-        parent_BK = parent_BC.gather(1, rank_BK)
-        token_BK1 = token_BC.gather(1, rank_BK)[:, :, None]
-        self.tokens_BKT = torch.cat([_take(self.tokens_BKT, parent_BK), token_BK1], dim=2)
-        self._stop(length, n_best, alpha)
-        first_row_B1 = torch.arange(len(parent_BK), device=parent_BK.device)[:, None] * beam_size
-        return (first_row_B1 + parent_BK).flatten()
+        token_BC = flat_BC % vocab_size
+        token_score_BC = scores.log_prob_NV.reshape(len(flat_BC), -1).gather(1, flat_BC)
+        # Finished: candidates that end in EOS, if they are among the best W. They need not wait for the others: the
+        # length penalty makes scores of different lengths comparable.
+        ends_BC = token_BC == self.scorer.eos
+        ended_score_BC = score_BC / length_penalty(length, self.settings.length_penalty)
+        ended_score_BC = ended_score_BC.masked_fill(~ends_BC, float("-inf"))
+        self._finish(ended_score_BC[:, :beam_size], parent_BC[:, :beam_size], token_score_BC[:, :beam_size])
+        # Live: the best W candidates that do not end.
+        self.live_score_BW, rank_BW = score_BC.masked_fill(ends_BC, float("-inf")).topk(beam_size, dim=1)
+        parent_BW = parent_BC.gather(1, rank_BW)
+        self.live = self.live.take(parent_BW).append(token_BC.gather(1, rank_BW), token_score_BC.gather(1, rank_BW))
+        self._stop()
+        first_row_B = torch.arange(0, parent_BW.numel(), beam_size, device=parent_BW.device)
+        return (first_row_B[:, None] + parent_BW).flatten()
 
-    def _finish(self, ended_BK: Tensor, parent_BK: Tensor) -> None:
-        """Merges the hypotheses that end now into the best finished ones."""
-        eos_BK1 = torch.full_like(parent_BK, self.ids.eos)[:, :, None]
-        ended_tokens_BKT = torch.cat([_take(self.tokens_BKT, parent_BK), eos_BK1], dim=2)
-        kept_tokens_BKT = torch.cat([self.finished_tokens_BKT, eos_BK1], dim=2)
-        score_BC = torch.cat([self.finished_score_BK, ended_BK], dim=1)
-        rank_BK = score_BC.topk(ended_BK.shape[1], dim=1).indices
-        # What is done keeps its order: unfinished hypotheses come last there, whatever their score.
-        place_K = torch.arange(rank_BK.shape[1], device=rank_BK.device)
-        rank_BK = torch.where(self.done_B[:, None], place_K, rank_BK)
-        self.finished_score_BK = score_BC.gather(1, rank_BK)
-        self.finished_tokens_BKT = _take(torch.cat([kept_tokens_BKT, ended_tokens_BKT], dim=1), rank_BK)
+    def _finish(self, ended_score_BW: Tensor, parent_BW: Tensor, eos_score_BW: Tensor) -> None:
+        """Keep the best W of the finished hypotheses and of those that end now."""
+        beam_size = self.settings.beam_size
+        score_BC = torch.cat([self.finished_score_BW, ended_score_BW], dim=1)
+        rank_BW = score_BC.topk(beam_size, dim=1).indices
+        # A sentence that is done keeps its order, in which unfinished hypotheses come last, whatever their score.
+        place_W = torch.arange(beam_size, device=rank_BW.device)
+        rank_BW = torch.where(self.done_B[:, None], place_W, rank_BW)
+        self.finished_score_BW = score_BC.gather(1, rank_BW)
+        # Those that end now are their parents, W places behind, and EOS.
+        place_BC = torch.cat([place_W.expand_as(parent_BW), parent_BW + beam_size], dim=1)
+        eos_score_BC = torch.cat([torch.full_like(eos_score_BW, FILLER_SCORE), eos_score_BW], dim=1)
+        self.finished = self.finished.join(self.live).take(place_BC.gather(1, rank_BW))
+        eos_BW = torch.full_like(rank_BW, self.scorer.eos)
+        self.finished = self.finished.append(eos_BW, eos_score_BC.gather(1, rank_BW))
 
-    def _stop(self, length: int, n_best: int, alpha: float) -> None:
-        """Marks the sentences whose result is certain; their live hypotheses go no further."""
-        bound_B = self.score_BK[:, 0] / length_penalty(self.max_length_B, alpha)
-        self.done_B = self.done_B | (self.finished_score_BK[:, n_best - 1] >= bound_B)
-        self.score_BK = self.score_BK.masked_fill(self.done_B[:, None], float("-inf"))
+    def _stop(self) -> None:
+        """Mark the sentences whose result is certain. Their live hypotheses end."""
+        # The best that a live hypothesis can reach: no further loss, and the largest penalty.
+        bound_B = self.live_score_BW[:, 0] / self.max_penalty_B
+        self._mark_done(self.finished_score_BW[:, self.settings.n_best - 1] >= bound_B)
 
-    def stop_at_limit(self, length: int, alpha: float) -> None:
-        """Sentences at their limit are done: the live hypotheses take the places that finished ones left empty."""
+    def stop_at_limit(self, length: int) -> None:
+        """End the sentences that reach their limit with `length` tokens.
+
+        Live hypotheses take the places that finished ones left empty.
+        """
         at_limit_B = (self.max_length_B <= length) & ~self.done_B
-        live_BK = (self.score_BK / length_penalty(length, alpha)).masked_fill(~at_limit_B[:, None], float("-inf"))
-        place_K = torch.arange(live_BK.shape[1], device=live_BK.device)
-        finished_B1 = (self.finished_score_BK > float("-inf")).sum(dim=1, keepdim=True)
-        rank_BK = torch.where(place_K < finished_B1, place_K, len(place_K) + place_K - finished_B1)
-        self.finished_score_BK = torch.cat([self.finished_score_BK, live_BK], dim=1).gather(1, rank_BK)
-        self.finished_tokens_BKT = _take(torch.cat([self.finished_tokens_BKT, self.tokens_BKT], dim=1), rank_BK)
-        self.done_B = self.done_B | at_limit_B
-        self.score_BK = self.score_BK.masked_fill(self.done_B[:, None], float("-inf"))
+        live_score_BW = self.live_score_BW / length_penalty(length, self.settings.length_penalty)
+        live_score_BW = live_score_BW.masked_fill(~at_limit_B[:, None], float("-inf"))
+        place_W = torch.arange(live_score_BW.shape[1], device=live_score_BW.device)
+        num_finished_B1 = (self.finished_score_BW > float("-inf")).sum(dim=1, keepdim=True)
+        rank_BW = torch.where(place_W < num_finished_B1, place_W, len(place_W) + place_W - num_finished_B1)
+        self.finished_score_BW = torch.cat([self.finished_score_BW, live_score_BW], dim=1).gather(1, rank_BW)
+        self.finished = self.finished.join(self.live).take(rank_BW)
+        self._mark_done(at_limit_B)
 
-    def collect(self, results: list[list[Hypothesis]], n_best: int) -> None:
-        """Writes down the hypotheses of the sentences that are done."""
-        done = self.done_B.nonzero()[:, 0]
-        finished = zip(
-            self.sentence_B[done].tolist(),
-            self.finished_score_BK[done, :n_best].tolist(),
-            self.finished_tokens_BKT[done, :n_best, 1:].tolist(),
+    def _mark_done(self, done_B: Tensor) -> None:
+        self.done_B = self.done_B | done_B
+        self.live_score_BW = self.live_score_BW.masked_fill(self.done_B[:, None], float("-inf"))
+
+    def collect(self, results: list[list[Hypothesis]]) -> None:
+        """Write the hypotheses of the sentences that are done into `results`."""
+        done_B = self.done_B.nonzero()[:, 0]
+        best = self.finished.keep(done_B)
+        rows = zip(
+            self.sentence_B[done_B].tolist(),
+            best.tokens_BXT[:, : self.settings.n_best, 1:].tolist(),
+            best.scores_BXT[:, : self.settings.n_best, 1:].tolist(),
+            self.finished_score_BW[done_B, : self.settings.n_best].tolist(),
             strict=True,
         )
-        for sentence, scores, rows in finished:
+        for sentence, *hypotheses in rows:
             results[sentence] = [
-                Hypothesis(until_eos(row, self.ids.eos), score)
-                for row, score in zip(rows, scores, strict=True)
+                Hypothesis.create(tokens, token_scores, score, eos=self.scorer.eos)
+                for tokens, token_scores, score in zip(*hypotheses, strict=True)
                 if score > float("-inf")
             ]
 
-    def keep(self, going_B: Tensor) -> Self:
-        """Only these sentences."""
-        return type(self)(
-            self.ids,
-            self.sentence_B[going_B],
-            self.max_length_B[going_B],
-            self.done_B[going_B],
-            self.score_BK[going_B],
-            self.tokens_BKT[going_B],
-            self.finished_score_BK[going_B],
-            self.finished_tokens_BKT[going_B],
+    def keep(self, sentence_B: Tensor) -> Self:
+        """The beams of these sentences."""
+        return replace(
+            self,
+            sentence_B=self.sentence_B[sentence_B],
+            max_length_B=self.max_length_B[sentence_B],
+            max_penalty_B=self.max_penalty_B[sentence_B],
+            done_B=self.done_B[sentence_B],
+            live=self.live.keep(sentence_B),
+            live_score_BW=self.live_score_BW[sentence_B],
+            finished=self.finished.keep(sentence_B),
+            finished_score_BW=self.finished_score_BW[sentence_B],
         )
-
-
-def log_probabilities(logits_NV: Tensor, ids: SpecialIds) -> Tensor:
-    """The model's own log-probabilities, at least in float32, minus infinity where a piece may not be chosen."""
-    log_prob_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(dim=-1)
-    for banned in ids.banned:  # not as a list, which would be copied to the device at every step
-        log_prob_NV[:, banned] = float("-inf")
-    return log_prob_NV
-
-
-def _take(tokens_BXT: Tensor, index_BK: Tensor) -> Tensor:
-    """The hypotheses at `index_BK` of every sentence."""
-    return tokens_BXT.gather(1, index_BK[:, :, None].expand(-1, -1, tokens_BXT.shape[2]))
-
-
-def topk(score_BX: Tensor, count: int, block: int = 256) -> tuple[Tensor, Tensor]:
-    """The `count` largest, best first, and their indices.
-
-    In two stages, since a maximum is cheaper than a ranking: the largest lie in the blocks with the largest maxima.
-    """
-    width = score_BX.shape[1]
-    if width < 4 * count * block:
-        return score_BX.topk(min(count, width), dim=1)
-    padded_BX = torch.nn.functional.pad(score_BX, (0, -width % block), value=float("-inf"))
-    blocks_BYX = padded_BX.unflatten(1, (-1, block))
-    best_BC = blocks_BYX.amax(dim=2).topk(count, dim=1).indices
-    inside_BCX = blocks_BYX.gather(1, best_BC[:, :, None].expand(-1, -1, block))
-    value_BC, place_BC = inside_BCX.flatten(1).topk(count, dim=1)
-    index_BC = best_BC.gather(1, place_BC // block) * block + place_BC % block
-    # The filling of the last block can come out only where nothing is left to choose; it must still be an index.
-    return value_BC, index_BC.clamp(max=width - 1)
-
-
-def until_eos(tokens: list[int], eos: int) -> list[int]:
-    return tokens[: tokens.index(eos)] if eos in tokens else tokens

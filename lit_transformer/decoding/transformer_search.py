@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.batching import batches_by_length
-from lit_transformer.decoding.beams import Hypothesis, SpecialIds
+from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.padding import memory_remedy, pad
+from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH, SearchSettings
 from lit_transformer.errors import UserError, enough_memory

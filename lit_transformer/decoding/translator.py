@@ -10,8 +10,8 @@ from lit_transformer.checkpoints.folder import write_model_folder
 from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, check_layers, compute_attention
-from lit_transformer.decoding.beams import Hypothesis
 from lit_transformer.decoding.devices import default_device, usable_device
+from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.decoding.transformer_search import search_all
 from lit_transformer.errors import UserError, enough_memory

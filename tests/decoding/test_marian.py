@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.decoding.beams import Hypothesis, SpecialIds
+from lit_transformer.decoding.hypotheses import Hypothesis
+from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.model.config import TransformerConfig

@@ -14,8 +14,8 @@ from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding import translator as translator_module
-from lit_transformer.decoding.beams import Hypothesis
 from lit_transformer.decoding.devices import allow_tf32
+from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -149,7 +149,7 @@ def test_pieces_that_end_a_line_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     # As SentencePiece lays them out: the 256 bytes follow the four special pieces.
     bytes_of_lines = [4 + byte for byte in lines.encode()]
     assert tokenizer.decode([bytes_of_lines]) == [lines]
-    monkeypatch.setattr(transformer_search, "search_batch", lambda *_, **__: [[Hypothesis(bytes_of_lines, -1.0)]])
+    monkeypatch.setattr(transformer_search, "search_batch", lambda *_, **__: [[Hypothesis(bytes_of_lines, -1.0, [])]])
     config = TransformerConfig(d_model=8, d_ff=8, num_heads=2, num_layers=1)
     translator = Translator(Transformer(config, vocab_size=266, pad_id=PAD_ID), tokenizer)
     [german] = translator.translate(["a b"])

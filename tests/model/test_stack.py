@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.decoding.beams import SpecialIds
+from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
