@@ -29,11 +29,6 @@ LETTERS = {
 PACKAGE = Path(__file__).resolve().parents[1] / "lit_transformer"
 MODULES = [path.relative_to(PACKAGE).as_posix() for path in sorted(PACKAGE.rglob("*.py"))]
 NOT_YET = {
-    "decoding/attention.py",
-    "decoding/batches.py",
-    "decoding/beams.py",
-    "decoding/search.py",
-    "decoding/translator.py",
     "runs/attention_curves.py",
     "runs/curves.py",
     "runs/forecast.py",

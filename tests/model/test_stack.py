@@ -186,6 +186,20 @@ def test_a_gpt_is_decoded_by_the_beam_search_of_the_transformer(positions: Posit
     assert [hypothesis.tokens for hypothesis in again] == [hypothesis.tokens for hypothesis in found]
 
 
+def test_a_prompt_is_a_prefix_of_the_search() -> None:
+    """The prompts differ in length, and the search completes both."""
+    gpt = trained_gpt(TransformerConfig(d_model=32, d_ff=32, num_heads=2, num_layers=2, dropout=0.0))
+    found = beam_search(
+        gpt.step,
+        DecoderState(beam_size=3),
+        settings=SearchSettings(beam_size=3),
+        max_length_B=torch.tensor([9, 9]),
+        ids=SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID)),
+        prefix=[[BOS_ID, 9, 5, 9], [BOS_ID, 4]],
+    )
+    assert [best.tokens for [best] in found] == [[9, 5, 9, 6, 9], [4, 5, 6, 7, 8]]
+
+
 class BERT(nn.Module):
     """A masked language model: one stack that attends both ways, and one embedding."""
 
