@@ -1,6 +1,7 @@
 """The LightningDataModule: corpus -> vocabulary -> tokens -> plan -> batches. It does not know the model."""
 
 import hashlib
+from contextlib import suppress
 from typing import Literal
 
 import lightning as L
@@ -148,11 +149,10 @@ class TranslationData(L.LightningDataModule):
             max_length_ratio=self.max_length_ratio,
             cache_dir=self.cache_dir,
         )
-        self.coverage = [
-            measure_coverage(text.load(), self.tokenizer, split=split)
-            for split, text in (("validation", self._valid), ("test", self._test_text()))
-            if text is not None
-        ]
+        splits = {"validation": self._valid}
+        with suppress(UserError):  # training needs no test set
+            splits["test"] = self._text("test")
+        self.coverage = [measure_coverage(text.load(), self.tokenizer, split=split) for split, text in splits.items()]
         self._late_check = LateCheck(self.tokens.path)
         self._is_set_up = False
 
@@ -241,13 +241,6 @@ class TranslationData(L.LightningDataModule):
 
     def _text(self, split: str) -> Text:
         return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
-
-    def _test_text(self) -> Text | None:
-        """Return the test set, or None if the corpus has none, because training needs none."""
-        try:
-            return self._text("test")
-        except UserError:
-            return None
 
     def _accumulation(self, world_size: int) -> int:
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""
