@@ -1,6 +1,6 @@
 """The attention weights of all heads, one sentence pair at a time, with the tokens that they belong to.
 
-Legend: B sentences, H heads, S source tokens with EOS, T target positions.
+Legend: B batch, S source length, T target length.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -41,11 +41,11 @@ class Attention:
     target_output: list[str]
     """T tokens, `</s>` last. It is missing if the translation was cut off at the last learned position."""
     encoder: Mapping[int, Weights]
-    """H x S x S for each chosen layer."""
+    """Heads x S x S for each chosen layer."""
     decoder: Mapping[int, Weights]
-    """H x T x T for each chosen layer. Position t attends to the input up to t."""
+    """Heads x T x T for each chosen layer. Position t attends to the input up to t."""
     cross: Mapping[int, Weights]
-    """H x T x S for each chosen layer."""
+    """Heads x T x S for each chosen layer."""
 
 
 def check_layers(layers: Collection[int] | None, config: TransformerConfig) -> None:

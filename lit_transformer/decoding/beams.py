@@ -2,7 +2,7 @@
 
 A live hypothesis may continue. A finished one has ended with EOS.
 
-Legend: B batch, W beams, N rows (batch x beams), V vocabulary, C candidates, T target length.
+Legend: B batch, W beams, N rows (batch x beams), V vocabulary, C candidates, T target length, X any size.
 """
 
 from dataclasses import dataclass, replace

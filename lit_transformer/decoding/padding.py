@@ -1,6 +1,6 @@
 """Token sequences as one padded batch.
 
-Legend: B sentences, S source tokens.
+Legend: B batch, S source length.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What a search ranks by: log-probabilities, forced tokens, adjustments, and the length penalty.
 
-Legend: B batch, W beams, N rows (batch x beams), T target length, V vocabulary, C candidates, X any size.
+Legend: B batch, N rows (batch x beams), T target length, V vocabulary, C candidates, X any size.
 """
 
 from collections.abc import Callable, Sequence

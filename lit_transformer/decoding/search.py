@@ -12,7 +12,7 @@ more than
 A sentence is done as soon as its `n_best` finished hypotheses score at least this much for its best live hypothesis:
 nothing that the search could still find would change the result.
 
-Legend: B batch, W beams, N rows (batch x beams), T target length, V vocabulary.
+Legend: B batch, N rows (batch x beams), T target length, V vocabulary, X any size.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ State = TypeVar("State", bound=SearchState)
 StepFunction = Callable[[Tensor, State], tuple[Tensor, State]]
 """(last token of every row N, state) -> (logits of the next token N x V, state)."""
 OnStep = Callable[[Tensor, Tensor], None]
-"""(numbers of the sentences that took the step B, their live hypotheses so far, best first, B x W x T)."""
+"""(numbers of the sentences that took the step B, their live hypotheses so far, best first, B x beams x T)."""
 
 # A GPU is asked only every so often whether sentences are done, because the host waits for the answer.
 STEPS_PER_CHECK = {"cpu": 1}
@@ -83,7 +83,7 @@ def beam_search(
             up in their place. It must not change its arguments. With more than one beam the values must not be
             positive, because the search would stop too early.
         on_step: Called after every step with the numbers of the sentences that took it, B, and the tokens of their live
-            hypotheses, best first, B x W x T.
+            hypotheses, best first, B x beams x T.
 
     Returns:
         At most `settings.n_best` hypotheses per sentence, best first. Their tokens leave out the first one.

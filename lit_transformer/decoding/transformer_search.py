@@ -1,6 +1,6 @@
 """Token ids in, hypotheses out: beam search with a Transformer, for one padded batch or for any number of sentences.
 
-Legend: B sentences, S source tokens with EOS.
+Legend: B batch, S source length.
 """
 
 import math
