@@ -1,5 +1,6 @@
-"""The cache: files that one process makes while others wait, that are written whole or not at all, and that carry a
-checksum.
+"""The cache of prepared data. One process makes a file while others wait, writes it whole or not at all, and seals it.
+
+The seal is a checksum beside the file. A file is used only if it agrees with its seal.
 """
 
 import os
@@ -91,7 +92,7 @@ def _writable(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def sealed_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to, as `whole_file` does, and write the checksum beside the finished file (the seal)."""
+    """Give a path to write to, as `whole_file` does, and seal the finished file."""
     with whole_file(path) as unfinished:
         yield unfinished
     version = version_of(path.stat())
@@ -99,7 +100,7 @@ def sealed_file(path: Path) -> Iterator[Path]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file exists and has the checksum that it was sealed with. If it is damaged, a note is printed."""
+    """Whether a file exists and agrees with its seal. If it is damaged, a note is printed."""
     try:
         version = version_of(path.stat())
         expected, sealed_version = _read_seal(path)

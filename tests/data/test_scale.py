@@ -29,7 +29,7 @@ def test_all_stages(repo_root: Path, tmp_path: Path) -> None:
     table = rows(repo_root, "--folder", str(tmp_path), "--pairs", "3001", "--vocab_size", "500")
     assert list(table)[2:] == ["text", "read", "vocabulary", "tokens", "start cold", "start warm", "plan"]
     assert table["read"][-1].startswith("3,001 pairs")
-    assert table["vocabulary"][-1] == "500 pieces"
+    assert table["vocabulary"][-1].startswith("500 ")
     assert "ready after" in table["start warm"][-1]
     for seconds, _, anonymous, resident, _ in list(table.values())[2:]:
         assert 0 <= float(seconds) < 100
