@@ -22,6 +22,7 @@ from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.runs import dispensable, saving
 from lit_transformer.runs.dispensable import Dispensable
+from lit_transformer.runs.run_folder import run_folder
 from tests.helpers.runs import arguments
 
 TEXT = ["The cat sleeps.", "A dog eats."]
@@ -166,7 +167,7 @@ def test_a_run_folder_that_is_removed(corpus: Path, tmp_path: Path, monkeypatch:
     removed = []
 
     def remove(self: saving.Checkpoints, trainer: Any, *_: object) -> None:
-        run = saving.run_folder(trainer)
+        run = run_folder(trainer)
         run.rename(tmp_path / "elsewhere")
         removed.append(run)
 

@@ -55,7 +55,7 @@ def test_there_are_as_few_batches_as_possible(pairs: list[tuple[int, int]], budg
     source_lengths, target_lengths = np.array(sorted(pairs)).T
     borders = batch_borders(source_lengths, target_lengths, np.ones(len(pairs), int), budget)
     groups, counts = np.unique(sorted(pairs), axis=0, return_counts=True)
-    assert batch_borders(*groups.T, counts, budget).tolist() == borders.tolist()
+    assert batch_borders(groups[:, 0], groups[:, 1], counts, budget).tolist() == borders.tolist()
     for begin, end in itertools.pairwise(borders[:-1]):
         with_next = slice(begin, end + 1)
         assert max(source_lengths[with_next].sum(), target_lengths[with_next].sum()) > budget
@@ -176,7 +176,8 @@ def test_the_largest_micro_batches_need_the_most_memory(
 @pytest.mark.parametrize("world_size", [8, 64, 512])
 def test_many_ranks_share_the_same_batches(world_size: int) -> None:
     """Each pair is on one rank, all ranks have equally many but for one, and more ranks accumulate less."""
-    plan = BatchPlan(*drawn_lengths(100_000), 25_000, seed=1)
+    source_lengths, target_lengths = drawn_lengths(100_000)
+    plan = BatchPlan(source_lengths, target_lengths, 25_000, seed=1)
     accumulation = plan.accumulation(max_tokens_per_device=2048, world_size=world_size)
     assert accumulation == -(-plan.accumulation(max_tokens_per_device=2048, world_size=1) // world_size)
     for step in range(0, plan.num_batches, 10):

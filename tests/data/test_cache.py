@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from filelock import FileLock
 
 from lit_transformer.data import cache
 from lit_transformer.data.cache import (
@@ -194,6 +195,6 @@ def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(*_: object, **__: object) -> None:
         raise OSError(ENOLCK, "No locks available")
 
-    monkeypatch.setattr(cache.FileLock, "acquire", fail)
+    monkeypatch.setattr(FileLock, "acquire", fail)
     with pytest.raises(UserError, match=r"cache .*: No locks available; .*cache_dir"):
         cached_file(tmp_path / "file", lambda unfinished: pytest.fail("written"))

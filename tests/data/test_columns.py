@@ -1,5 +1,7 @@
 """Both column layouts of the Hub give plain strings, which are validated when they are loaded."""
 
+from typing import Any
+
 import datasets
 import pytest
 from datasets import Dataset, Features, Translation, Value
@@ -7,7 +9,7 @@ from datasets import Dataset, Features, Translation, Value
 from lit_transformer.data.columns import language_columns
 from lit_transformer.errors import UserError
 
-ROWS = [{"de": "Hallo", "en": "Hello"}, {"de": None, "en": "Nothing"}, {"de": "Ja", "en": "Yes"}]
+ROWS: list[dict[str, Any]] = [{"de": "Hallo", "en": "Hello"}, {"de": None, "en": "Nothing"}, {"de": "Ja", "en": "Yes"}]
 STRUCT = Features({"translation": Translation(["de", "en"])})
 COLUMNS = Features({"id": Value("int64"), "en": Value("large_string"), "de": Value("string")})
 

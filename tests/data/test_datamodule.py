@@ -19,8 +19,8 @@ from tests.helpers.runs import fit
 
 
 def set_up(corpus: Path, **settings: Any) -> TranslationData:
-    settings = {"vocab_size": 100, "character_coverage": 1.0, "cache_dir": str(corpus.parent / "cache")} | settings
-    data = TranslationData(str(corpus), **settings)
+    defaults: dict[str, Any] = {"vocab_size": 100, "character_coverage": 1.0, "cache_dir": str(corpus.parent / "cache")}
+    data = TranslationData(str(corpus), **(defaults | settings))
     data.prepare_data()
     data.setup("fit")
     return data

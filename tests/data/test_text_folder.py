@@ -1,5 +1,6 @@
 """Folders of text files: lines are kept as they are, and the cache follows their content."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_large_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert first.fingerprint == expected
     assert first.load()["target"][:] == ["c", "d"] * 9
     with monkeypatch.context() as patch:
-        patch.setattr(text_folder.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+        patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("read again"))
         assert find(folder, tmp_path / "cache").fingerprint == expected
     (folder / "train.de").write_text("c\ne\n" * 9)
     assert find(folder, tmp_path / "cache").load()["target"][:] == ["c", "e"] * 9

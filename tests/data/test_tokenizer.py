@@ -206,7 +206,8 @@ def test_decode_stops_at_the_end_and_drops_control_ids(tokenizer: Tokenizer) -> 
     ids = tokenizer.encode(["Der Hund"])[0]
     sequences = [[BOS_ID, *ids, EOS_ID, *ids, PAD_ID], [*ids, PAD_ID, PAD_ID], [EOS_ID, *ids], [PAD_ID], []]
     assert tokenizer.decode(sequences) == ["Der Hund", "Der Hund", "", "", ""]
-    assert tokenizer.decode([]) == tokenizer.encode([]) == []
+    assert tokenizer.decode([]) == []
+    assert tokenizer.encode([]) == []
     with pytest.raises(IndexError):
         tokenizer.decode([[tokenizer.vocab_size]])
 

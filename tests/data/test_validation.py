@@ -43,9 +43,10 @@ def real(rows: torch.Tensor) -> list[list[int]]:
 def test_validation_batches_are_bounded_on_both_sides() -> None:
     """Whichever side is longer."""
     random = np.random.default_rng(1)
-    texts = [["a" * int(length) for length in random.integers(1, 60, 300)] for _ in range(2)]
-    texts[1][7], texts[0][11] = "b" * 938, "b" * 700
-    batches, num_cut = validation_batches(*texts, LETTERS, 500)
+    sources, targets = (["a" * int(length) for length in random.integers(1, 60, 300)] for _ in range(2))
+    targets[7], sources[11] = "b" * 938, "b" * 700
+    texts = sources, targets
+    batches, num_cut = validation_batches(sources, targets, LETTERS, 500)
     assert num_cut == 0
     assert sorted(index for batch in batches for index in batch.indices) == list(range(300))
     for batch in batches:

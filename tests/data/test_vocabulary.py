@@ -16,7 +16,7 @@ TEXT = Text("words", lambda: Dataset.from_dict({"source": WORDS, "target": WORDS
 
 
 def find(cache_dir: Path, text: Text = TEXT, **settings: Any) -> Tokenizer:
-    defaults = {"file": None, "vocab_size": 40, "character_coverage": 1.0}
+    defaults: dict[str, Any] = {"file": None, "vocab_size": 40, "character_coverage": 1.0}
     defaults |= {"normalization": "identity", "byte_fallback": None}
     return find_vocabulary(text, cache_dir=cache_dir, **(defaults | settings))
 

@@ -1,9 +1,11 @@
 """Search and model against an independent implementation of both: Marian of `transformers` with our weights."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import MarianConfig, MarianMTModel
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
@@ -52,7 +54,6 @@ def ours() -> Transformer:
 @pytest.fixture(scope="module")
 def marian(ours: Transformer) -> MarianMTModel:
     config = MarianConfig(
-        attn_implementation="eager",  # the one that is defined by a formula; the default changes
         vocab_size=V,
         d_model=CONFIG.d_model,
         encoder_layers=CONFIG.num_layers,
@@ -71,6 +72,7 @@ def marian(ours: Transformer) -> MarianMTModel:
         max_position_embeddings=MAX_LENGTH + 1,
     )
     theirs = MarianMTModel(config).eval().double()
+    theirs.set_attn_implementation("eager")  # the one that is defined by a formula; the default changes
     theirs.final_logits_bias.zero_()
     with torch.no_grad():
         theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
@@ -84,14 +86,14 @@ def marian(ours: Transformer) -> MarianMTModel:
     return theirs
 
 
-def copy_attention(theirs: nn.Module, projections: Tensor, output: Tensor) -> None:
+def copy_attention(theirs: Any, projections: Tensor, output: Tensor) -> None:
     parts = (theirs.q_proj, theirs.k_proj, theirs.v_proj, theirs.out_proj)
     for linear, weight in zip(parts, (*projections.chunk(3), output), strict=True):
         linear.weight.copy_(weight)
         linear.bias.zero_()
 
 
-def copy_layer(theirs: nn.Module, ours: Layer) -> None:
+def copy_layer(theirs: Any, ours: Layer) -> None:
     attention = ours.self_attention
     copy_attention(theirs.self_attn, attention.query_key_value.weight, attention.output.weight)
     theirs.self_attn_layer_norm.load_state_dict(ours.self_attention_norm.norm.state_dict())

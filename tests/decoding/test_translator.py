@@ -1,6 +1,7 @@
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece as spm
@@ -104,15 +105,16 @@ def test_long_work_is_announced(
     monkeypatch.setattr(transformer_search, "SECONDS_PER_NOTE", -1.0)
     searched = 0
 
-    def search(*_: object, **__: object) -> None:
+    def search(*args: Any, **options: Any) -> Any:
         nonlocal searched
         searched += 1
         assert capsys.readouterr().err.startswith("note: line 1 " if searched == 1 else "note: 2 of ")
         if searched == 2:
             raise KeyboardInterrupt
+        return original(*args, **options)
 
     original = transformer_search.search_batch
-    monkeypatch.setattr(transformer_search, "search_batch", lambda *a, **k: (search(), original(*a, **k))[1])
+    monkeypatch.setattr(transformer_search, "search_batch", search)
     with pytest.raises(KeyboardInterrupt):
         Translator(
             translator.transformer, translator.tokenizer, device=str(translator.device), batch_tokens=10

@@ -41,7 +41,12 @@ def test_a_start_reads_its_checkpoint_once(
 ) -> None:
     read: list[Path] = []
     load = torch.load
-    monkeypatch.setattr(torch, "load", lambda file, **options: read.append(file) or load(file, **options))
+
+    def note_and_load(file: Path, **options: Any) -> Any:
+        read.append(file)
+        return load(file, **options)
+
+    monkeypatch.setattr(torch, "load", note_and_load)
     fit(corpus, tmp_path, **SHORT | {"trainer__max_steps": 5}, ckpt_path=run.checkpoint(4))
     assert read == [run.checkpoint(4)]
 
@@ -138,7 +143,7 @@ def nodes() -> Iterator[Nodes]:
     nodes.close()
 
 
-OTHER_SETTINGS = {
+OTHER_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "learning rate": ({"model__learning_rate_scale": 0.5}, "model.learning_rate_scale 0.5, rank 0 has 0.7"),
     "steps": ({"trainer__max_steps": 6}, "trainer.max_steps 6, rank 0 has 4"),
     "interval": ({"trainer__val_check_interval": 2}, "trainer.val_check_interval 2, rank 0 has 4"),

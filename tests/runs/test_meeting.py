@@ -55,7 +55,12 @@ def test_data_is_prepared_before_the_ranks_meet(tmp_path: Path, monkeypatch: pyt
 
     def noted(module: Any, name: str) -> None:
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args, **options: order.append(name) or real(*args, **options))
+
+        def note_and_call(*args: Any, **options: Any) -> Any:
+            order.append(name)
+            return real(*args, **options)
+
+        monkeypatch.setattr(module, name, note_and_call)
 
     noted(datamodule, "tokenize_pairs")
     noted(launching, "start_processes")

@@ -62,7 +62,9 @@ def test_gradients_equal_differences(device: torch.device) -> None:
     if device.type == "mps":
         pytest.skip("differences need float64")
     states_ND, weight_VD, target_N = inputs()
-    assert torch.autograd.gradcheck(lambda *given: sums(*given, target_N).smoothed, (states_ND, weight_VD))
+    assert torch.autograd.gradcheck(
+        lambda states_ND, weight_VD: sums(states_ND, weight_VD, target_N).smoothed, (states_ND, weight_VD)
+    )
 
 
 def test_padding_counts_nothing() -> None:

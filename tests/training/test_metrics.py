@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.text import CHRFScore
 
 from lit_transformer import test as test_command
@@ -45,7 +45,7 @@ def test_a_metric_is_one_line(
 ) -> None:
     """It appears in what validation prints, in TensorBoard, and in the output of `test`."""
 
-    def with_chrf(metrics: dict[str, Metric], **options: Any) -> MetricCollection:
+    def with_chrf(metrics: dict[str, Any], **options: Any) -> MetricCollection:
         return MetricCollection(metrics | {"chrfpp": CHRFScore(n_word_order=2)}, **options)
 
     monkeypatch.setattr(metrics, "MetricCollection", with_chrf)

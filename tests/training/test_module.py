@@ -1,7 +1,7 @@
 """What an optimizer step promises beyond its gradients, which tests/test_fit.py compares between devices."""
 
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import pytest
@@ -92,8 +92,9 @@ def test_any_model_with_loss_sums_trains_and_validates() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("warmup_steps", 0), ("learning_rate_scale", 0.0)])
 def test_mistakes(name: str, value: float) -> None:
+    settings: dict[str, Any] = {"d_model": 8, "warmup_steps": 1, "learning_rate_scale": 1.0, "seed": 1}
     with pytest.raises(UserError, match=rf"{name} is {value}"):
-        LitModel(**{"d_model": 8, "warmup_steps": 1, "learning_rate_scale": 1.0, "seed": 1, name: value})
+        LitModel(**(settings | {name: value}))
 
 
 def batch(*, step: int = 0, micro_batch: int = 0) -> Batch:
@@ -147,7 +148,8 @@ def test_no_statistics_are_buffers() -> None:
 def test_float16_reports_and_clips_the_gradients_and_not_their_multiple(clip: float | None) -> None:
     """Adam's first moment after a step is a tenth of what it got."""
     taken = []
-    for plugins in ([], [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))]):
+    scaled: list[Any] = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))]
+    for plugins in ([], scaled):
         torch.manual_seed(0)
         module, divergence = LitTransformer(SMALL, vocab_size=VOCAB_SIZE, bleu_tokenize="none"), Divergence()
         trainer = L.Trainer(
@@ -162,7 +164,7 @@ def test_float16_reports_and_clips_the_gradients_and_not_their_multiple(clip: fl
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, DataLoader([batch()], batch_size=None))
+        trainer.fit(module, DataLoader(cast(Any, [batch()]), batch_size=None))
         [adam] = trainer.optimizers
         moments = [state["exp_avg"] for state in adam.state.values()]
         taken.append((float(divergence.gradient_norm), 10 * float(torch.nn.utils.get_total_norm(moments))))

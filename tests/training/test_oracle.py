@@ -1,6 +1,7 @@
 """The whole training path, through Lightning, equals a plain loop over parts that nobody here wrote."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +26,9 @@ class Oracle(nn.Module):
     def __init__(self, ours: Transformer) -> None:
         super().__init__()
         config = ours.config
-        sizes = {"dim_feedforward": config.d_ff, "dropout": 0.0, "batch_first": True, "dtype": torch.float64}
+        options: dict[str, Any] = {"dropout": 0.0, "batch_first": True, "dtype": torch.float64}
         self.transformer = nn.Transformer(
-            config.d_model, config.num_heads, config.num_layers, config.num_layers, **sizes
+            config.d_model, config.num_heads, config.num_layers, config.num_layers, config.d_ff, **options
         )
         # Post-norm has no norm after the last layer (figure 1).
         self.transformer.encoder.norm = self.transformer.decoder.norm = None
@@ -98,4 +99,4 @@ def test_fifty_steps_equal_a_plain_loop(tmp_path: Path) -> None:
     assert not torch.allclose(trained.embedding.weight, ours.embedding.weight, atol=0.01)
     expected = dict(oracle.named_parameters())
     for name, value in Oracle(trained).named_parameters():
-        torch.testing.assert_close(value, expected[name], rtol=0.0, atol=1e-9, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(value, expected[name], rtol=0.0, atol=1e-9)
