@@ -28,13 +28,6 @@ LETTERS = {
 """One letter has one meaning in the project."""
 PACKAGE = Path(__file__).resolve().parents[1] / "lit_transformer"
 MODULES = [path.relative_to(PACKAGE).as_posix() for path in sorted(PACKAGE.rglob("*.py"))]
-NOT_YET = {
-    "runs/attention_curves.py",
-    "runs/curves.py",
-    "runs/forecast.py",
-    "training/loss.py",
-    "training/translation.py",
-}
 
 
 def letters_used(path: Path) -> set[str]:
@@ -53,7 +46,7 @@ def legend(path: Path) -> dict[str, str]:
     return dict(entry.split(" ", maxsplit=1) for entry in " ".join(sentence.group(1).split()).split(", "))
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name not in NOT_YET])
+@pytest.mark.parametrize("module", MODULES)
 def test_the_legend_explains_the_letters_of_the_module_and_no_other(module: str) -> None:
     used = letters_used(PACKAGE / module)
     assert legend(PACKAGE / module) == {letter: LETTERS[letter] for letter in used}

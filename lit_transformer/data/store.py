@@ -1,6 +1,6 @@
 """The token store: tokenized sentences in a memory-mapped file, gathered into padded arrays by vectorized code alone.
 
-Legend: B batch, L length of the longest row.
+Legend: B batch, X any size.
 """
 
 from pathlib import Path
@@ -60,12 +60,12 @@ class TokenStore:
     def gather(self, rows: IntArray, side: Side) -> IntArray:
         """Return the given rows in this order, shape [B, L], padded at the end with `PAD_ID`."""
         length_B = self._lengths[side][rows]
-        position_L = np.arange(int(length_B.max(initial=0)))
+        position_X = np.arange(int(length_B.max(initial=0)))
         start_B = self._starts[side][rows]
         # A short row reads on into its neighbors, and the last rows would read past the file without "clip".
-        tokens_BL = self._tokens.take(start_B[:, None] + position_L, mode="clip").astype(np.int64)
-        tokens_BL[position_L >= length_B[:, None]] = PAD_ID
-        return tokens_BL
+        tokens_BX = self._tokens.take(start_B[:, None] + position_X, mode="clip").astype(np.int64)
+        tokens_BX[position_X >= length_B[:, None]] = PAD_ID
+        return tokens_BX
 
     def __reduce__(self) -> tuple[type["TokenStore"], tuple[Path]]:
         return TokenStore, (self._path,)

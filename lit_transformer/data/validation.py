@@ -1,7 +1,4 @@
-"""Validation batches: the whole validation set, sorted by length and shared among the ranks.
-
-Legend: B batch, S source length, T target length.
-"""
+"""Validation batches: the whole validation set, sorted by length and shared among the ranks."""
 
 import sys
 from collections.abc import Iterator, Sequence

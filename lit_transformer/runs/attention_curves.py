@@ -1,4 +1,7 @@
-"""What the model attends to as it learns: pictures and entropies of a few validation sentences, in TensorBoard."""
+"""What the model attends to as it learns: pictures and entropies of a few validation sentences, in TensorBoard.
+
+Legend: H heads, L query length, M key length.
+"""
 
 import logging
 from typing import TYPE_CHECKING

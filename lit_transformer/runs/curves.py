@@ -1,4 +1,7 @@
-"""Curves: loss, speed and validation scores, printed and drawn by the loggers."""
+"""Curves: loss, speed and validation scores, printed and drawn by the loggers.
+
+Legend: B batch, S source length, T target length.
+"""
 
 import math
 import time

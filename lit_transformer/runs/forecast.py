@@ -1,6 +1,8 @@
 """What a run will be before it is started: its size, its batches, its costs, and what would go wrong.
 
-Legend: tokens are pieces with the final EOS; a multiplication and an addition are two FLOPs.
+Tokens include the final EOS. A multiplication and an addition are two FLOPs.
+
+Legend: B batch, S source length.
 """
 
 import shutil

@@ -2,7 +2,7 @@
 
 It returns sums: who averages must know over what.
 
-Legend: N target positions (batch x length), R rows of a chunk, D d_model, V vocabulary.
+Legend: P target positions (batch x length), R rows of a chunk, D d_model, V vocabulary.
 """
 
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ class LossSums(NamedTuple):
 
 
 def smoothed_cross_entropy(
-    states_ND: Tensor, weight_VD: Tensor, target_N: Tensor, *, pad_id: int, epsilon: float
+    states_PD: Tensor, weight_VD: Tensor, target_P: Tensor, *, pad_id: int, epsilon: float
 ) -> LossSums:
     """Cross-entropy of softmax(states weight^T) against (1 - epsilon) onehot(target) + epsilon / V.
 
@@ -36,16 +36,16 @@ def smoothed_cross_entropy(
     `pad_id` count nothing. Softmax and loss are computed in float32 at least.
 
     Args:
-        states_ND: What the decoder says, before the projection to the vocabulary.
+        states_PD: What the decoder says, before the projection to the vocabulary.
         weight_VD: The projection: the embedding matrix.
-        target_N: The right pieces.
+        target_P: The right pieces.
         pad_id: The padding id.
         epsilon: Smoothing mass, 0.1 in the paper.
     """
     # Asked here: inside `forward` it is always off, while parameters need gradients under `no_grad` too.
     with_gradient = torch.is_grad_enabled()
     sums = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_ND, weight_VD, target_N, pad_id, epsilon, with_gradient
+        states_PD, weight_VD, target_P, pad_id, epsilon, with_gradient
     )
     return LossSums(*sums)
 
@@ -63,7 +63,7 @@ class _Projection(NamedTuple):
 class _Gradients(NamedTuple):
     """The gradients of the smoothed loss, in the dtype of sums."""
 
-    states_ND: Tensor
+    states_PD: Tensor
     weight_VD: Tensor
 
 
@@ -78,56 +78,56 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        states_ND: Tensor,
+        states_PD: Tensor,
         weight_VD: Tensor,
-        target_N: Tensor,
+        target_P: Tensor,
         pad_id: int,
         epsilon: float,
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        device = states_ND.device.type
-        wider = torch.promote_types(states_ND.dtype, weight_VD.dtype)
+        device = states_PD.device.type
+        wider = torch.promote_types(states_PD.dtype, weight_VD.dtype)
         product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else wider
         sum_dtype = torch.promote_types(wider, torch.float32)
         vocab_size = weight_VD.shape[0]
-        smoothed = torch.zeros((), dtype=sum_dtype, device=states_ND.device)
+        smoothed = torch.zeros((), dtype=sum_dtype, device=states_PD.device)
         nll = torch.zeros_like(smoothed)
         gradients = None
         if with_gradient and any(ctx.needs_input_grad):
             gradients = _Gradients(
-                torch.empty_like(states_ND, dtype=sum_dtype), torch.zeros_like(weight_VD, dtype=sum_dtype)
+                torch.empty_like(states_PD, dtype=sum_dtype), torch.zeros_like(weight_VD, dtype=sum_dtype)
             )
         rows = max(1, LOGITS_PER_CHUNK.get(device, LOGITS_PER_CHUNK_ELSEWHERE) // vocab_size)
         with torch.autocast(device, enabled=False):
             projection = _Projection(weight_VD, weight_VD.to(product_dtype), weight_VD.mean(dim=0, dtype=sum_dtype))
-            for begin in range(0, len(states_ND), rows):
+            for begin in range(0, len(states_PD), rows):
                 chunk = slice(begin, begin + rows)
-                sums = _chunk_sums(states_ND, projection, target_N, chunk, pad_id, epsilon, gradients)
+                sums = _chunk_sums(states_PD, projection, target_P, chunk, pad_id, epsilon, gradients)
                 smoothed += sums.smoothed
                 nll += sums.nll
             if gradients is not None:
-                real_ND = states_ND.to(sum_dtype) * (target_N != pad_id)[:, None]
+                real_PD = states_PD.to(sum_dtype) * (target_P != pad_id)[:, None]
                 grad_weight_VD = gradients.weight_VD
-                grad_weight_VD -= epsilon / vocab_size * real_ND.sum(dim=0)
-                grad_weight_VD.index_add_(0, target_N, real_ND, alpha=epsilon - 1)
+                grad_weight_VD -= epsilon / vocab_size * real_PD.sum(dim=0)
+                grad_weight_VD.index_add_(0, target_P, real_PD, alpha=epsilon - 1)
                 ctx.save_for_backward(*gradients)
-                ctx.dtypes = states_ND.dtype, weight_VD.dtype
+                ctx.dtypes = states_PD.dtype, weight_VD.dtype
         ctx.mark_non_differentiable(nll)
         return smoothed, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_smoothed: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        grad_states_ND, grad_weight_VD = (
+        grad_states_PD, grad_weight_VD = (
             (gradient * grad_smoothed).to(dtype) for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
-        return grad_states_ND, grad_weight_VD, None, None, None, None
+        return grad_states_PD, grad_weight_VD, None, None, None, None
 
 
 def _chunk_sums(
-    states_ND: Tensor,
+    states_PD: Tensor,
     projection: _Projection,
-    target_N: Tensor,
+    target_P: Tensor,
     chunk: slice,
     pad_id: int,
     epsilon: float,
@@ -139,7 +139,7 @@ def _chunk_sums(
     """
     weight_VD, factor_VD, mean_D = projection
     sum_dtype, product_dtype = mean_D.dtype, factor_VD.dtype
-    states_RD, target_R = states_ND[chunk], target_N[chunk]
+    states_RD, target_R = states_PD[chunk], target_P[chunk]
     real_R1 = (target_R != pad_id).to(sum_dtype)[:, None]
     logits_RV = F.linear(states_RD.to(product_dtype), factor_VD).to(sum_dtype)
     largest_R1 = logits_RV.amax(dim=1, keepdim=True)
@@ -158,6 +158,6 @@ def _chunk_sums(
         exp = exp_RV.to(product_dtype)
         scale_R1 = real_R1 / exp_sum_R1
         right_RD = (1 - epsilon) * weight_VD[target_R].to(sum_dtype) + epsilon * mean_D
-        gradients.states_ND[chunk] = (exp @ factor_VD) * scale_R1 - right_RD * real_R1
+        gradients.states_PD[chunk] = (exp @ factor_VD) * scale_R1 - right_RD * real_R1
         gradients.weight_VD.add_(exp.T @ (states_RD * scale_R1).to(product_dtype))
     return LossSums(smoothed, (nll_R1 * real_R1).sum())

@@ -1,6 +1,6 @@
 """Training a translator: the encoder-decoder loss, and validation by decoding. It knows neither corpora nor runs.
 
-Legend: B sentences, S source positions, T target positions, D d_model.
+Legend: B batch, S source length, T target length, D d_model.
 """
 
 from collections.abc import Iterable
