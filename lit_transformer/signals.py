@@ -84,7 +84,7 @@ class StopSignals:
                 if not (number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                     signal.signal(number, self._receive)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         first = not self.received
         self.received = number
         # A second one must not disturb how the first one ends the run.
@@ -124,11 +124,11 @@ class StopSignals:
                 signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
-def leave_signals_to_training(worker: int) -> None:
+def leave_signals_to_training(_worker: int) -> None:
     """Ignore stop signals in a data worker. Terminals and clusters signal all processes, and the last step needs data.
 
     Args:
-        worker: Number of the worker, which PyTorch's `DataLoader` gives.
+        _worker: Number of the worker. PyTorch's `DataLoader` passes it to every such function.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -69,7 +69,7 @@ def commands(page: str) -> list[list[str]]:
 @each_page
 def test_commands_have_the_options_that_are_named(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     for command, *args in commands(page):
-        known = options(command) if command in TRAINING else help_options(command, capsys)
+        known = training_options() if command in TRAINING else help_options(command, capsys)
         named = {arg.split("=")[0].removeprefix("--") for arg in args if arg.startswith("--")}
         assert named <= known, f"{command}: {named - known}"
         configs = {value for name, value in pairwise(args) if name == "--config"}
@@ -96,7 +96,7 @@ def settings() -> dict[str, Any]:
     return printed
 
 
-def options(command: str) -> set[str]:
+def training_options() -> set[str]:
     """The options of `fit` or `check`, from the settings and their sections."""
 
     def names(section: dict[str, Any], prefix: str) -> set[str]:

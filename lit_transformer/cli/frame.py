@@ -93,7 +93,7 @@ def _standard_streams(cannot_print: Callable[[OSError], None]) -> Iterator[None]
             stack.callback(_drop_unwritten, sys.stdout)
             stack.enter_context(redirect_stdout(_Guarded(sys.stdout, cannot_print)))
         stack.callback(_drop_unwritten, stderr)
-        stack.enter_context(redirect_stderr(_Guarded(stderr, lambda error: None)))
+        stack.enter_context(redirect_stderr(_Guarded(stderr, lambda _: None)))
         yield
 
 

@@ -196,7 +196,7 @@ def _is_large(version: Version) -> bool:
 
 
 @lru_cache(maxsize=64)
-def checksum(path: Path, version: Version) -> str:
+def checksum(path: Path, version: Version) -> str:  # noqa: ARG001 # a key of the cache
     """Compute the CRC-32 of a file, once per process for a file that was not changed."""
     crc = 0
     block = memoryview(bytearray(BLOCK_BYTES))

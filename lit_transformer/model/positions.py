@@ -22,11 +22,11 @@ class Positions(nn.Module):
     longest: int | None = None
     """The number of positions that there are. None if there is no limit."""
 
-    def embed(self, vectors_BLD: Tensor, position_BL: Tensor) -> Tensor:
+    def embed(self, vectors_BLD: Tensor, position_BL: Tensor) -> Tensor:  # noqa: ARG002 # for schemes
         """Embeddings with positions added."""
         return vectors_BLD
 
-    def rotate(self, heads_BHLK: Tensor, position_BL: Tensor) -> Tensor:
+    def rotate(self, heads_BHLK: Tensor, position_BL: Tensor) -> Tensor:  # noqa: ARG002 # for schemes
         """Queries or keys of self-attention, rotated by their positions."""
         return heads_BHLK
 

@@ -108,7 +108,7 @@ def test_what_is_in_a_folder(good: Path) -> None:
     assert good.stat().st_mode == (good.parent / "new").stat().st_mode
 
 
-def test_half_precision_is_read(folder: Path, good: Path) -> None:
+def test_half_precision_is_read(folder: Path) -> None:
     half = {name: value.half() for name, value in load_file(folder / WEIGHTS_FILE).items()}
     save_file(half, folder / WEIGHTS_FILE)
     read = Translator.load(folder).transformer.state_dict()
@@ -152,7 +152,7 @@ def test_nothing_is_replaced(good: Path, tmp_path: Path) -> None:
 def test_what_fails_leaves_nothing(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     translator = Translator.load(good)
 
-    def full(descriptor: int) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -196,7 +196,7 @@ def test_a_name_of_the_hub(offline_hub: Path, good: Path) -> None:
 def test_only_our_files_are_asked_for(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, list[str]]] = []
 
-    def snapshot_download(name: str, *, allow_patterns: list[str], revision: str | None = None) -> str:
+    def snapshot_download(name: str, *, allow_patterns: list[str], **_: object) -> str:
         asked.append((name, allow_patterns))
         return str(good)
 

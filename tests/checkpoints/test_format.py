@@ -205,7 +205,7 @@ def test_whole_but_not_to_be_used(tmp_path: Path, content: dict[str, Any], accid
 def test_a_full_disk_leaves_the_former_file(
     tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(descriptor: int) -> None:
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "x.ckpt"

@@ -166,7 +166,7 @@ def test_a_run_folder_that_is_removed(corpus: Path, tmp_path: Path, monkeypatch:
     """Somebody tidies up while the run goes on: its last step is saved all the same."""
     removed = []
 
-    def remove(self: saving.Checkpoints, trainer: Any, *_: object) -> None:
+    def remove(_: saving.Checkpoints, trainer: Any, *__: object) -> None:
         run = run_folder(trainer)
         run.rename(tmp_path / "elsewhere")
         removed.append(run)

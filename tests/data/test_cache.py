@@ -127,9 +127,7 @@ def test_a_file_that_is_whole_or_gone_raises_nothing(sealed: Path) -> None:
     check.start()  # as a second `fit` of the same datamodule does
 
 
-def test_one_process_makes_a_file_while_the_others_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_one_process_makes_a_file_while_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks on a shared disk start together."""
     monkeypatch.setattr(cache, "SILENT_SECONDS", 0.1)
     path, waiting = tmp_path / "file", Event()

@@ -19,7 +19,7 @@ def find(corpus: str, split: str = "train") -> Text:
 def test_a_hub_that_cannot_be_reached_is_named_with_the_ways_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """`load_dataset`, which would retry for minutes, is not called."""
 
-    def unreachable(*arguments: object, **options: object) -> None:
+    def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(HfApi, "dataset_info", unreachable)

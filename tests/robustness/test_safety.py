@@ -190,7 +190,7 @@ def test_nothing_is_written_into_a_data_set(home: Path, worker: Worker) -> None:
     assert files(home, "cache", "run", "runs") == former
 
 
-def test_a_data_set_names_no_files_elsewhere(home: Path, worker: Worker) -> None:
+def test_a_data_set_names_no_files_elsewhere(home: Path) -> None:
     """Its text would be learnt, and the user would hand it on with the model."""
     private = home / "private"
     Dataset.from_dict(TABLE).to_csv(home / "copy" / "test.csv")

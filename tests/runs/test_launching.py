@@ -163,7 +163,8 @@ def test_a_rank_with_another_setting_is_refused(name: str, nodes: Nodes, corpus:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_node_that_does_not_see_the_run_is_refused(nodes: Nodes, corpus: Path, run: Run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("run")
+def test_a_node_that_does_not_see_the_run_is_refused(nodes: Nodes, corpus: Path, tmp_path: Path) -> None:
     """Rank 0 decides what is resumed, and a rank without the file does not start afresh."""
     changes = {**TWO_NODES, "trainer__max_steps": 6, "data__cache_dir": tmp_path / "cache", "ckpt_path": "auto"}
     args = arguments(corpus, Path("runs"), **changes)
