@@ -51,6 +51,16 @@ def own_names(path: Path) -> Iterator[str]:
             yield node.attr
 
 
+def test_tests_use_none_of_ours(repo_root: Path) -> None:
+    own = {name for path in (repo_root / "lit_transformer").rglob("*.py") for name in own_names(path)}
+    for path in (repo_root / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lit_transformer"):
+                assert not [alias.name for alias in node.names if alias.name.startswith("_")], path
+        theirs = own - set(own_names(path))
+        assert not [name for name in private_names(path) if name in theirs and not name.startswith("_repr_")], path
+
+
 def test_each_has_one_module_that_uses_it(repo_root: Path) -> None:
     package = repo_root / "lit_transformer"
     paths = sorted(package.rglob("*.py"))

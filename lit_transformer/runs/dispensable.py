@@ -18,7 +18,8 @@ class Dispensable(ContextDecorator):
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._noted = False
+        self.noted = False
+        """Whether a failure was noted on stderr, which is done once."""
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +50,8 @@ class Dispensable(ContextDecorator):
 
     def lose(self, error: OSError) -> None:
         """Note the error, unless there was one before."""
-        if not self._noted:
-            self._noted = True
+        if not self.noted:
+            self.noted = True
             print_note(f"cannot write {self._what}: {error.strerror or error}. Training goes on.")
 
 

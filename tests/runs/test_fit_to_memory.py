@@ -20,6 +20,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs import ranks
 from lit_transformer.runs.fit_to_memory import FitToMemory, Trial, fewest
+from lit_transformer.training import translation
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import fit
@@ -47,8 +48,13 @@ def memory_limit(further_bytes: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def trial() -> Trial:
+def module() -> LitTransformer:
     config = TransformerConfig(d_model=16, d_ff=D_FF, num_heads=2, num_layers=1, dropout=0.0)
+    return LitTransformer(config, vocab_size=50)
+
+
+@pytest.fixture
+def trial(module: LitTransformer) -> Trial:
     lengths = np.full(PAIRS, LENGTH)
     row = np.full((1, LENGTH), EOS_ID)
 
@@ -56,7 +62,7 @@ def trial() -> Trial:
         return make_batch(row.repeat(len(rows), axis=0), row.repeat(len(rows), axis=0))
 
     data: Any = SimpleNamespace(plan=BatchPlan(lengths, lengths, PAIRS * LENGTH, 1), batch=batch)
-    return Trial(LitTransformer(config, vocab_size=50), data, torch.device("cpu"), Precision(), world_size=1)
+    return Trial(module, data, torch.device("cpu"), Precision(), world_size=1)
 
 
 @given(st.integers(1, 100), st.integers(0, 120))
@@ -71,7 +77,7 @@ def test_fewest(most: int, least: int) -> None:
     assert len(asked) == len(set(asked)) <= 15
 
 
-def test_the_limit_of_memory_is_found(trial: Trial) -> None:
+def test_the_limit_of_memory_is_found(trial: Trial, module: LitTransformer) -> None:
     assert trial.fits(1)
     with memory_limit(2 * HIDDEN_BYTES):
         assert not trial.fits(1)
@@ -81,7 +87,6 @@ def test_the_limit_of_memory_is_found(trial: Trial) -> None:
         # Not one less: the system may have found a little room meanwhile.
         assert not trial.fits(found // 2)
     assert trial.fits(1)
-    module = trial._module
     assert all(weight.grad is None for weight in module.parameters())
 
 
@@ -160,21 +165,30 @@ def test_what_does_not_fit_on_one_rank_ends_the_others(
 
 
 @pytest.mark.parametrize(
-    ("where", "remedy"), [("loss_sums", "max_tokens_per_device"), ("_translate", "validation_batch_tokens")]
+    ("owner", "name", "remedy"),
+    [
+        (LitTransformer, "loss_sums", "max_tokens_per_device"),
+        (translation, "search_batch", "validation_batch_tokens"),
+    ],
 )
 def test_later_it_is_said_too(
-    where: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    owner: Any,
+    name: str,
+    remedy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Memory that others take away in the middle of a run; the trial before it and the first step went well."""
-    real = getattr(LitTransformer, where)
+    real = getattr(owner, name)
     calls = iter(range(100))
 
-    def fails_at_last(module: LitTransformer, batch: Any) -> Any:
-        if where == "_translate" or next(calls) > 3:
+    def fails_at_last(*args: Any, **options: Any) -> Any:
+        if name == "search_batch" or next(calls) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return real(module, batch)
+        return real(*args, **options)
 
-    monkeypatch.setattr(LitTransformer, where, fails_at_last)
+    monkeypatch.setattr(owner, name, fails_at_last)
     with pytest.raises(SystemExit) as status:
         fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", trainer__max_steps=4, trainer__val_check_interval=4)
     assert status.value.code == 2
