@@ -1,4 +1,4 @@
-"""What every test gets: one thread, seeds, caches of its own, and the paths of the checkout."""
+"""Fixtures of all tests: one thread, seeds, separate caches, and the paths of the checkout."""
 
 import os
 import random
@@ -71,9 +71,9 @@ def device_name(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture
 def device(device_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """The device of `--device`: what a test makes without naming another one is there.
+    """The device of `--device`. Tensors that name no device are created there.
 
-    Apple's GPUs have no float64: there, such tests compute in float32 and compare with room for it.
+    Apple's GPUs have no float64. There, tests compute in float32 and compare with larger tolerances.
     """
     device = torch.device(device_name)
     if device.type == "cpu":
@@ -109,7 +109,7 @@ def shared_data(repo_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy corpus of `make_corpus`, with a cache beside it; a test that changes a corpus makes one of its own."""
+    """The corpus of `make_corpus`, with a cache beside it. Tests do not change it."""
     # Here, because `pytest_configure` sets the environment that `datasets` reads when it is imported.
     from tests.helpers.corpora import make_corpus
 
@@ -118,24 +118,26 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """Runs verbs in a process of its own."""
+    """A process that runs commands."""
     worker = Worker(tmp_path_factory.mktemp("worker"))
     yield worker
     worker.close()
 
 
 BY_HEART = 0.8
-"""The least probability of a whole translation that is known by heart: all others together have less than the rest, so
-that neither rounding nor the settings of the search decide what is found."""
+"""Probability from which a translation counts as known by heart.
+
+All other translations together are then less probable, so that neither rounding nor search settings decide the result.
+"""
 MAX_UPDATES = 2000
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as training leaves it, of a model that knows a few demo sentences by heart.
+    """A run folder as training leaves it. The model knows 31 demo sentences by heart.
 
-    It is trained until it does, because no number of updates suffices on every processor: the steps of the checkpoints
-    are names. The first one is little trained. In float64 all processors learn nearly the same.
+    It is trained until it does, because no number of updates suffices on every processor. The steps in the names of the
+    checkpoints are not numbers of updates. The first checkpoint is little trained.
     """
     # Here, because `pytest_configure` sets the environment that these read when they are imported.
     from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID

@@ -1,4 +1,4 @@
-"""The verb `align` as a user runs it: links on stdout, figures on stderr."""
+"""The command `align` as a user runs it: links on stdout, figures on stderr."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The verb `attention` as a user runs it."""
+"""The command `attention` as a user runs it."""
 
 import json
 import re

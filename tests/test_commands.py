@@ -1,4 +1,4 @@
-"""The verbs `test`, `translate` and `average` as a user runs them: bytes in, bytes out, exit statuses."""
+"""The commands `test`, `translate` and `average` as a user runs them: bytes in, bytes out, exit statuses."""
 
 import errno
 import io
@@ -27,8 +27,8 @@ ENGLISH = [pair.english for pair in KNOWN]
 GERMAN = [pair.german for pair in KNOWN]
 
 
-def command(verb: str, *args: object) -> list[str]:
-    return [sys.executable, "-m", f"lit_transformer.{verb}", *map(str, args)]
+def command(name: str, *args: object) -> list[str]:
+    return [sys.executable, "-m", f"lit_transformer.{name}", *map(str, args)]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> "Stdin":
 
 
 class Stdin:
-    """Bytes for a verb that is called in this process."""
+    """Bytes for a command that is called in this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
@@ -49,7 +49,7 @@ class Stdin:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Known sentences, an empty line and some that the model has never seen."""
-    folder = tmp_path_factory.mktemp("verbs") / "corpus"
+    folder = tmp_path_factory.mktemp("commands") / "corpus"
     folder.mkdir()
     unknown = demo_pairs("test")[:5]
     for split, pairs in (("test", [*KNOWN[:7], *unknown]), ("valid", KNOWN[7:12])):
@@ -269,10 +269,10 @@ def test_help_and_mistakes_answer_at_once(repo_root: Path) -> None:
     script = (
         "import sys, contextlib, io\n"
         "from lit_transformer import align, average, test, translate\n"
-        "for verb in (align, average, test, translate):\n"
+        "for module in (align, average, test, translate):\n"
         "    for args in (['--help'], ['--misspelt', '1'], []):\n"
         "        try:\n"
-        "            with contextlib.redirect_stdout(io.StringIO()) as out: verb.main(args)\n"
+        "            with contextlib.redirect_stdout(io.StringIO()) as out: module.main(args)\n"
         "        except SystemExit as exit: print(exit.code, 'lit_transformer' in out.getvalue())\n"
         "print(*sys.modules)\n"
     )

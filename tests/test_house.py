@@ -1,4 +1,4 @@
-"""The files around the code agree with each other and with what the README promises."""
+"""The files around the code agree with each other and with the documentation."""
 
 import ast
 import re
@@ -93,7 +93,7 @@ def test_tests_mirror_the_package(repo_root: Path) -> None:
 
 
 def test_only_commands_spell_option_names(repo_root: Path) -> None:
-    """Libraries name the argument. Whole commands in backticks and lists of arguments are for other programs."""
+    """Other modules name the argument. Whole commands in backticks and lists of arguments are allowed."""
     package = repo_root / "lit_transformer"
     commands = {path for path in package.glob("*.py") if path.stem not in ("batch", "errors", "files")}
     modules = {path for path in package.rglob("*.py") if package / "cli" not in path.parents} - commands
@@ -141,7 +141,7 @@ def stand_in(folder: Path, name: str, script: str) -> None:
 def test_ci_takes_the_newest_python_that_works(
     interpreter: str | None, chosen: str | None, repo_root: Path, tmp_path: Path
 ) -> None:
-    """Some of the path's names are pyenv's shims, which stand for nothing."""
+    """Some names in PATH are pyenv's shims, which run no Python."""
     for name in ("python3.14", "python3.11", "python3", "python"):
         stand_in(tmp_path, name, "exit 127")
     for name in ("python3.13", "python3.12"):

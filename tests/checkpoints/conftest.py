@@ -1,4 +1,4 @@
-"""What tests of checkpoints share: one good checkpoint and its content."""
+"""Fixtures of the tests of checkpoints: one good checkpoint and its content."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def file(tiny_run: Path) -> Path:
-    """A checkpoint that is not changed."""
+    """A good checkpoint. Tests do not change it."""
     from lit_transformer.checkpoints.names import step_path
 
     return step_path(tiny_run / "checkpoints", 120)
@@ -16,7 +16,7 @@ def file(tiny_run: Path) -> Path:
 
 @pytest.fixture
 def content(file: Path) -> dict[str, Any]:
-    """What the file holds, to be changed and saved elsewhere."""
+    """A fresh copy of its content."""
     from lit_transformer.checkpoints.format import read_checkpoint
 
     return read_checkpoint(file)

@@ -1,4 +1,4 @@
-"""Every architecture is trained, saved, resumed, averaged and translated with, as commands do it."""
+"""Every architecture can be trained, saved, resumed, averaged and translated with."""
 
 import re
 import shutil

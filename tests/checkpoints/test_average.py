@@ -46,7 +46,7 @@ def test_the_mean_is_that_of_float64(tiny_run: Path) -> None:
 
 
 def test_an_average_of_former_versions(tmp_path: Path, file: Path, content: dict[str, Any]) -> None:
-    """They wrote a checkpoint without a training state."""
+    """They were checkpoints without a training state."""
     path = tmp_path / "average-1.ckpt"
     save_checkpoint({name: content[name] for name in ("state_dict", "lit_transformer")}, path)
     assert same_model(load_checkpoint(path), load_checkpoint(file))

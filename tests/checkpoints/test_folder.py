@@ -1,4 +1,4 @@
-"""Model folders: what is written is read again to the bit, and everything else is refused with one line."""
+"""Model folders are read bit for bit as they were written. Everything else is refused with one line."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SENTENCES = ["The cat that sleeps is black.", "A dog eats.", ""]
 
 @pytest.fixture(scope="module")
 def good(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder that is not changed."""
+    """A good model folder. Tests do not change it."""
     folder = tmp_path_factory.mktemp("folder") / "model"
     Translator.load(tiny_run).save_pretrained(folder)
     return folder
@@ -45,7 +45,7 @@ def folder(good: Path, tmp_path: Path) -> Path:
 
 
 def refused(folder: Path) -> str:
-    """The one line that says what is wrong with a folder, and which."""
+    """The error, one line that names the folder."""
     with pytest.raises(UserError) as error:
         load_checkpoint(folder)
     message = str(error.value)
@@ -173,7 +173,7 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put_into(hub: Path, name: str, folder: Path) -> None:
-    """As the Hub's own library keeps what it downloads: links to files that are named by their content."""
+    """Lay out a folder as Hugging Face's cache does: as links to files that are named by their hash."""
     commit = "0123456789" * 4
     cached = hub / f"models--{name.replace('/', '--')}"
     (cached / "refs").mkdir(parents=True)

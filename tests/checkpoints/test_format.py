@@ -1,4 +1,4 @@
-"""What may lie where a checkpoint is looked for: the right thing, half of it, something else."""
+"""The checkpoint format: writing, reading, and files that are damaged or something else."""
 
 import errno
 import json
@@ -58,7 +58,7 @@ def test_truncated(tmp_path: Path, file: Path) -> None:
 
 
 def test_flipped_bits(tmp_path: Path, file: Path) -> None:
-    """A bit that matters is found out; one that does not (a date, a flag of the archive) changes nothing."""
+    """A flipped bit is either detected, or without effect (a date or a flag of the archive)."""
     data, path = file.read_bytes(), tmp_path / "flipped.ckpt"
     whole = load_checkpoint(file)
     generator = random.Random(1)
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_the_former_file(
 
 
 def test_a_file_that_may_not_grow(tmp_path: Path, file: Path, repo_root: Path) -> None:
-    """The disk refuses in the middle of torch's writing, where torch raises what it likes."""
+    """The disk is full in the middle of torch's writing, where torch raises errors of its own."""
     path = tmp_path / "x.ckpt"
     path.write_bytes(b"former")
     script = (

@@ -1,4 +1,4 @@
-"""The names of checkpoints tell their kind and step."""
+"""Names of checkpoints."""
 
 from pathlib import Path
 

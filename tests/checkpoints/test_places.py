@@ -23,7 +23,7 @@ from lit_transformer.errors import UserError
 
 
 def write_run(folder: Path, file: Path, *steps: int, best: int | None = None, time: int = 1_000_000) -> Path:
-    """A run's checkpoints, each the same model, written a second after each other."""
+    """Write the checkpoints of a run, all with the same content, one second apart."""
     (folder / "checkpoints").mkdir(parents=True)
     paths = [step_path(folder / "checkpoints", step) for step in steps]
     if best is not None:
@@ -102,7 +102,7 @@ def test_resuming_takes_the_newest_run_and_there_the_highest_step(tmp_path: Path
 
 @pytest.mark.parametrize("linked", ["logs", "logs/version_0/checkpoints"])
 def test_links_to_folders_are_followed(tmp_path: Path, file: Path, linked: str) -> None:
-    """A larger disk holds the runs, or the checkpoints of one; a link that leads back does no harm."""
+    """Runs, or the checkpoints of a run, may be on another disk. A link may lead back."""
     root, disk = tmp_path / "runs", tmp_path / "disk"
     folder = write_run(root / "logs" / "version_0", file, 10, 20) / "checkpoints"
     (root / linked).rename(disk)

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 DEVICE = torch.device("lazy")
-"""A type of device that torch knows, and that no build of it has a use for here."""
+"""A type of device that torch knows by name and does not use."""
 
 
 class OnDevice(torch.Tensor):
-    """A tensor on `DEVICE`; what is in it lies on the host."""
+    """A tensor on `DEVICE` whose data is in the host's memory."""
 
     host: torch.Tensor
 
@@ -55,7 +55,7 @@ def _made_on_the_host(make: Callable[..., torch.Tensor]) -> Callable[..., torch.
 
 
 class Accelerator(TorchDispatchMode):
-    """Within it, `DEVICE` is there. It counts copies from the host, for which a GPU's queue has to wait."""
+    """A context in which `DEVICE` exists. It counts copies from the host, because a GPU's queue waits for them."""
 
     def __init__(self) -> None:
         super().__init__()

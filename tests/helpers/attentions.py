@@ -1,4 +1,4 @@
-"""Attention made of random numbers, for tests of what is done with it."""
+"""Random attention weights for tests of figures and numbers."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -32,7 +32,7 @@ HOSTILE = [
     "`${window.pwned = 1}`",
     "$script $data",
 ]
-"""Pieces that break out of where they are put, if they can."""
+"""Tokens that would be executed by a page that does not escape them."""
 
 
 def random_attention(
@@ -58,12 +58,12 @@ def random_attention(
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """Height x width x RGB, by way of a PNG."""
+    """A figure's pixels, height x width x RGB, drawn as PNG."""
     file = BytesIO()
     figure.savefig(file, format="png")
     return np.asarray(Image.open(file).convert("RGB")).astype(int)
 
 
 def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
-    """Equal but for shades by rounding, and for tick marks that reach a pixel into the maps."""
+    """Whether pixels are equal, except for rounding and for tick marks that reach one pixel into the maps."""
     return first.shape == second.shape and float((np.abs(first.astype(int) - second) > 2).mean()) < 1e-3

@@ -1,4 +1,4 @@
-"""Whether two trained models are the same."""
+"""Comparison of trained models."""
 
 import torch
 
@@ -7,7 +7,7 @@ from lit_transformer.checkpoints.trained_model import TrainedModel
 
 
 def same_model(mine: TrainedModel | Translator, other: TrainedModel | Translator) -> bool:
-    """Whether weights are equal bit for bit, and all else is equal."""
+    """Whether the weights are equal bit for bit and everything else is equal."""
     weights, others = mine.transformer.state_dict(), other.transformer.state_dict()
     return (
         weights.keys() == others.keys()

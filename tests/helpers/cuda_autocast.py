@@ -1,4 +1,4 @@
-"""CUDA's autocast on CPUs, whose own autocast casts other operations.
+"""CUDA's autocast on CPUs. Their own autocast casts other operations.
 
 The lists are those of PyTorch's documentation ("CUDA Ops that can autocast to float16" and "to float32"). Layer norm,
 softmax and sums give float32 there, and the dtype of their input here.

@@ -51,7 +51,7 @@ def use_cpu(state: Any, *_: Any) -> Any:
 
 
 def stay(self: Any, **_: bool) -> None:
-    """No copy to the CPU: what is there already would be freed with its original."""
+    """Keep weights where they are. A copy to the CPU would be the original, which is freed."""
     self.offload_to_cpu = self.rank0_only = False
 
 

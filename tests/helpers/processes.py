@@ -1,4 +1,4 @@
-"""Processes that are forked from the test's own, so that they need not import anything."""
+"""Processes that are forked from the test's process, so that they need not import anything."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ LIMIT_SECONDS = 60
 
 
 def fork(function: Callable[[], int]) -> int:
-    """Run a function in another process, whose exit status is what it returns."""
+    """Run a function in a forked process. What it returns is the exit status. Returns the process id."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which this process does not need
         child = os.fork()
@@ -27,7 +27,7 @@ def fork(function: Callable[[], int]) -> int:
 
 
 def status_of(child: int) -> int:
-    """The exit status of a process; one that does not end is killed."""
+    """Wait for a process and return its exit status. A process that does not end is killed."""
     for _ in range(100 * LIMIT_SECONDS):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -39,7 +39,7 @@ def status_of(child: int) -> int:
 
 
 def wait_for_file(path: Path, text: str = "") -> None:
-    """Until there is a file that has this text."""
+    """Wait until there is a file that contains this text."""
     for _ in range(100 * LIMIT_SECONDS):
         if path.exists() and text in path.read_text():
             return

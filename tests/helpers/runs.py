@@ -1,4 +1,4 @@
-"""A small run for tests of training: its recipe and corpus, how it is started, what it leaves."""
+"""A small training run: its recipe, how it is started and what it writes."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ RECIPE = {
     "attention.sentences": 0,  # pictures take longer than these runs' validation
 }
 SHORT = {"trainer__max_steps": 4, "trainer__val_check_interval": 4, "checkpoints__every_n_steps": 4}
-"""Changes that make the run as short as it can be, with a validation and a checkpoint at its end."""
+"""Changes that make the run four steps long, with one validation and one checkpoint at the end."""
 
 
 class Run(NamedTuple):
@@ -64,7 +64,7 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def arguments(corpus: Path, root: Path, **changes: Any) -> list[str]:
-    """The recipe on a corpus as command-line arguments; `__` in a keyword stands for a dot."""
+    """The recipe on a corpus as command-line arguments. `__` in a keyword stands for a dot."""
     settings = RECIPE | {
         "data.corpus": corpus,
         "data.cache_dir": corpus.parent / "cache",
@@ -87,7 +87,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def own_lines(stderr: str) -> list[str]:
-    """What this project says there. Libraries warn of what a machine has or lacks, each in its own words."""
+    """The lines that this project writes to stderr. Warnings of libraries depend on the machine."""
     assert "Traceback" not in stderr, stderr
     return [line for line in stderr.splitlines() if line.startswith(("error: ", "note: "))]
 

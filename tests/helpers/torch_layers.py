@@ -1,4 +1,4 @@
-"""Copies our weights into PyTorch's own layers, which tests take as an oracle."""
+"""Copies our weights into PyTorch's own layers, with which tests compare."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lit_transformer.model.layers import Layer
 
 @torch.no_grad()
 def copy_layer(theirs: Any, ours: Layer) -> None:
-    """Into an encoder layer, or into a decoder layer if there is cross-attention."""
+    """Copy a layer into an encoder layer, or into a decoder layer if it has cross-attention."""
     attention = ours.self_attention
     _copy_attention(theirs.self_attn, [attention.query_key_value.weight], attention.output.weight)
     norms = [ours.self_attention_norm, ours.feed_forward_norm]

@@ -1,5 +1,6 @@
-"""A process that runs one verb after the other: a crash, a hang or endless memory is seen from outside, and inside it
-every attempt to unpickle is.
+"""A process that runs commands one after another.
+
+The tests see a crash, a hang and endless memory from outside. Inside, an audit hook records every attempt to unpickle.
 """
 
 import faulthandler
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 200
-"""After so long a verb hangs; the tests share their machine with others."""
+"""Time after which a command counts as hanging. The machine may be busy."""
 MEMORY = 2**32
 UNPICKLED: list[str] = []
 
@@ -27,7 +28,7 @@ class Outcome(NamedTuple):
     err: str
 
     def check(self) -> str:
-        """Assert that the verb did its work, or left one line for its user, unpickling nothing; returns that line."""
+        """Assert that the command succeeded or printed one line of error, and unpickled nothing. Returns that line."""
         assert self.unpickled == []
         lines = self.err.splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
@@ -39,21 +40,21 @@ class Outcome(NamedTuple):
 
 
 class Worker:
-    """Runs verbs; after a crash or a hang it is another process."""
+    """Runs commands in a process. After a crash or a hang it starts another one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._out, self._err = folder, folder / "out", folder / "err"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, verb: object, *args: object, stdin: bytes = b"", train: bool = True) -> Outcome:
-        """The outcome of a verb; without `train`, `fit` stops where training would begin."""
+    def run(self, command: object, *args: object, stdin: bytes = b"", train: bool = True) -> Outcome:
+        """Run a command. Without `train`, `fit` stops before the first step."""
         if self._process is None:
             self._start()
         process = self._process
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        request = {"verb": str(verb), "args": [str(arg) for arg in args], "stdin": stdin.hex(), "train": train}
+        request = {"command": str(command), "args": [str(arg) for arg in args], "stdin": stdin.hex(), "train": train}
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
         ready, _, _ = select.select([process.stdout], [], [], SECONDS)
@@ -64,13 +65,13 @@ class Worker:
             return Outcome(status, unpickled, out=self._out.read_bytes(), err=err)
         self.close()
         raise AssertionError(
-            f"{verb} {args}: "
+            f"{command} {args}: "
             + (f"died with {process.returncode}: {self._err.read_text('utf-8', 'replace')}" if ready else "hangs")
         )
 
     @property
     def pid(self) -> int:
-        """Of the process that runs the next verb, as long as that ends well."""
+        """The process that will run the next command."""
         if self._process is None:
             self._start()
         assert self._process is not None
@@ -129,7 +130,7 @@ def _status(request: dict[str, Any]) -> object:
         pipe.write(bytes.fromhex(request["stdin"]))  # less than a pipe holds
     with os.fdopen(reading, encoding="utf-8") as sys.stdin:
         try:
-            importlib.import_module(f"lit_transformer.{request['verb']}").main(request["args"])
+            importlib.import_module(f"lit_transformer.{request['command']}").main(request["args"])
         except SystemExit as end:
             return end.code
         except BaseException:

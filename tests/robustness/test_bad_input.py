@@ -1,4 +1,4 @@
-"""What users get wrong: one line on stderr that names the file, line or argument and the remedy, and exit status 2."""
+"""Mistakes of users end in exit status 2 and one line that names the file, line or argument, and the remedy."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ from lit_transformer.data.tokenizer import Tokenizer
 from tests.helpers.runs import own_lines
 from tests.helpers.tiny import ENGLISH, GERMAN, TINY_CORPUS, TINY_RECIPE
 
-VERBS = {
+COMMANDS = {
     "fit": fit.main,
     "test": test.main,
     "translate": translate.main,
@@ -62,7 +62,7 @@ CONFIGS: dict[str, bytes] = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
-    """A folder of everything that can be given to a verb; `PLACE` in the arguments below stands for it."""
+    """A folder with good and bad inputs. `PLACE` in the arguments below stands for it."""
     place = tmp_path_factory.mktemp("bad")
     for name, files in CORPORA.items():
         (place / name).mkdir()
@@ -85,29 +85,29 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
     return place
 
 
-def arguments(verb: str, place: Path, line: str) -> list[str]:
+def arguments(command: str, place: Path, line: str) -> list[str]:
     given = [word.replace("PLACE", str(place)) for word in line.split()]
-    if verb == "fit":
+    if command == "fit":
         base = [f"--config={place / 'recipe.yaml'}", "--trainer.logger=False", f"--data.corpus={place / 'good'}"]
         base += [f"--data.cache_dir={place / 'cache'}", f"--trainer.default_root_dir={place / 'runs'}"]
         return base + given
-    if verb == "average":
+    if command == "average":
         return given if "--run" in given else [f"--run={place / 'run'}", *given]
     base = [] if "--checkpoint" in given else [f"--checkpoint={place / 'run'}"]
-    if verb == "test":
+    if command == "test":
         base += [f"--cache_dir={place / 'cache'}", f"--output={place / 'out'}"]
         base += [] if "--corpus" in given else [f"--corpus={place / 'good'}"]
-    if verb == "attention":
+    if command == "attention":
         base += ["--text=A cat.", f"--output={place / 'map.json'}"]
-    if verb == "align" and "--demo" not in given:
+    if command == "align" and "--demo" not in given:
         base += [f"--source={place / 'good' / 'test.en'}", f"--target={place / 'good' / 'test.de'}"]
     return base + given
 
 
-def complaint(verb: str, args: list[str], capfd: pytest.CaptureFixture[str]) -> str:
-    """The one line that the verb leaves on stderr, the last one there, with status 2."""
+def complaint(command: str, args: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """Run a command that exits with status 2. Returns its error, the last line on stderr."""
     with pytest.raises(SystemExit) as end:
-        VERBS[verb](args)
+        COMMANDS[command](args)
     error = capfd.readouterr().err
     assert end.value.code == 2
     assert error.endswith("\n")
@@ -245,7 +245,7 @@ def test_a_launcher_that_is_missing(
 
 
 def test_names_that_are_not_utf8(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The bytes of a file's name that are no UTF-8 come to Python as half a surrogate pair."""
+    """Python represents bytes of a file name that are not UTF-8 as lone surrogates."""
     for option in ("data.cache_dir", "trainer.default_root_dir"):
         folder = tmp_path / "M\udcfcller"
         with pytest.raises(SystemExit, match="2"):
@@ -274,14 +274,14 @@ SEARCH = {
 }
 
 
-@pytest.mark.parametrize("verb", ["test", "translate"])
+@pytest.mark.parametrize("command", ["test", "translate"])
 @pytest.mark.parametrize("line", SEARCH)
 def test_search_and_checkpoint(
-    verb: str, line: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, line: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Known before the first line is read: stdin has none."""
+    """The mistake is reported before stdin is read."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    assert re.search(SEARCH[line], complaint(verb, arguments(verb, place, line), capfd))
+    assert re.search(SEARCH[line], complaint(command, arguments(command, place, line), capfd))
 
 
 OTHERS = {
@@ -340,38 +340,38 @@ OTHERS = {
 
 @pytest.mark.parametrize("line", OTHERS)
 def test_other_mistakes(line: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    verb, _, rest = line.partition(" ")
-    assert re.search(OTHERS[line], complaint(verb, arguments(verb, place, rest), capfd))
+    command, _, rest = line.partition(" ")
+    assert re.search(OTHERS[line], complaint(command, arguments(command, place, rest), capfd))
     assert not (place / "out").exists()
 
 
-@pytest.mark.parametrize("verb", ["test", "translate"])
+@pytest.mark.parametrize("command", ["test", "translate"])
 def test_closed_standard_streams(
-    verb: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`<&-` in a shell makes `sys.stdin` None; `test` does not need it."""
+    """`<&-` in a shell makes `sys.stdin` None. `test` does not need it."""
     monkeypatch.setattr(sys, "stdin", None)
-    line = "--split dev" if verb == "test" else ""
-    message = complaint(verb, arguments(verb, place, line), capfd)
-    assert ("stdin" in message) == (verb == "translate")
+    line = "--split dev" if command == "test" else ""
+    message = complaint(command, arguments(command, place, line), capfd)
+    assert ("stdin" in message) == (command == "translate")
 
 
-@pytest.mark.parametrize("verb", ["fit", "test"])
+@pytest.mark.parametrize("command", ["fit", "test"])
 def test_a_hub_that_cannot_be_reached(
-    verb: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(HfApi, "dataset_info", unreachable)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
-    option = "--data.corpus" if verb == "fit" else "--corpus"
-    message = complaint(verb, arguments(verb, place, f"{option} wmt/wmt14:de-en"), capfd)
+    option = "--data.corpus" if command == "fit" else "--corpus"
+    message = complaint(command, arguments(command, place, f"{option} wmt/wmt14:de-en"), capfd)
     assert re.search(r"corpus wmt/wmt14 .*`demo`.*SPLIT\.LANG", message)
 
 
 def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """It says so with the step and its sentences, and saves nothing that is broken."""
+    """The error names the step and its sentences, and no checkpoint has broken weights."""
     line = "--model.learning_rate_scale 1e30 --trainer.max_steps 3 --trainer.val_check_interval 3"
     with pytest.raises(SystemExit) as end:
         fit.main(arguments("fit", place, f"{line} --trainer.default_root_dir {tmp_path}"))
@@ -392,7 +392,7 @@ def test_weights_that_have_diverged(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Translating with them is a mistake."""
+    """Translating with such weights is refused."""
     content = read_checkpoint(find_checkpoint(place / "run"))
     for weight in content[WEIGHTS_ENTRY].values():
         weight.fill_(value)
@@ -437,23 +437,23 @@ LAST = {
 }
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("command", COMMANDS)
 @given(data=st.data())
 @settings(max_examples=25)
-def test_any_command_line(verb: str, place: Path, data: st.DataObject) -> None:
-    words = st.one_of(st.sampled_from(OPTIONS[verb]), st.sampled_from(JUNK))
-    pairs = st.tuples(st.sampled_from(OPTIONS[verb]), st.sampled_from(JUNK)).map(list)
+def test_any_command_line(command: str, place: Path, data: st.DataObject) -> None:
+    words = st.one_of(st.sampled_from(OPTIONS[command]), st.sampled_from(JUNK))
+    pairs = st.tuples(st.sampled_from(OPTIONS[command]), st.sampled_from(JUNK)).map(list)
     line = data.draw(st.lists(st.one_of(pairs, words.map(lambda word: [word])), max_size=3))
-    args = arguments(verb, place, "") + [word for part in line for word in part] + LAST[verb]
-    status, error = outcome(VERBS[verb], args)
+    args = arguments(command, place, "") + [word for part in line for word in part] + LAST[command]
+    status, error = outcome(COMMANDS[command], args)
     lines = own_lines(error)
-    assert status == (2 if lines or verb in ("test", "average", "attention", "align") else 0), (args, error)
+    assert status == (2 if lines or command in ("test", "average", "attention", "align") else 0), (args, error)
     assert len(lines) == (1 if status == 2 else 0), (args, error)
     assert lines == error.splitlines()[-1:] or status == 0
 
 
 def outcome(main: Callable[[list[str]], None], args: list[str]) -> tuple[object, str]:
-    """Exit status and stderr of a verb that has no stdin and does not train."""
+    """Run a command without stdin and without training. Returns its exit status and stderr."""
     error = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(error):
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))

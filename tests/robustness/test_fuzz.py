@@ -1,4 +1,4 @@
-"""Hostile input at random, to whole verbs in a process of their own: they do their work, or leave one line of error.
+"""Random hostile input to whole commands, which run in another process. They succeed or print one line of error.
 
 Never another exception, a crash, a hang, memory without end, or a file that was there before and is not now.
 """
@@ -27,7 +27,7 @@ from tests.helpers.tiny import TINY_CORPUS, TINY_RECIPE, write_tiny_corpus
 from tests.helpers.worker import Worker
 
 MANY = 20
-"""So many times the examples of an ordinary run are tried by `pytest -m slow`."""
+"""`pytest -m slow` tries this many times the examples of an ordinary run."""
 ENGLISH, GERMAN = TINY_CORPUS["train.en"], TINY_CORPUS["train.de"]
 
 
@@ -36,17 +36,17 @@ LEFT_OUT = ("devices", "num_nodes")
 
 
 class Place(NamedTuple):
-    """What hostile things are made from, and where they are tried."""
+    """Where commands run, and the good input that is damaged."""
 
     worker: Worker
     folder: Path
     model: dict[str, bytes]
     """The files of a model folder that translates."""
     settings: list[str]
-    """Everything that `fit` can be told."""
+    """The settings of `fit`."""
 
     def fit(self, *args: object) -> list[object]:
-        """The recipe as arguments, over which others win."""
+        """The recipe as arguments, followed by others that override it."""
         places = {"data.corpus": "corpus", "data.cache_dir": "cache", "trainer.default_root_dir": "runs"}
         return [
             f"--config={self.folder / 'recipe.yaml'}",
@@ -57,7 +57,7 @@ class Place(NamedTuple):
 
     @contextmanager
     def files(self, files: dict[str, bytes]) -> Iterator[Path]:
-        """A folder of these files, which must be there and the same afterwards."""
+        """A folder with these files. Afterwards they must be unchanged."""
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             write(Path(name), files)
             yield Path(name)
@@ -86,7 +86,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, worker: Worker, tiny_run: Pa
 
 
 def fuzz(examples: int, **strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A test of `body(place, ...)` with few examples, and with many for those who have the time."""
+    """A test of `body(place, ...)` with few examples, and a slow one with many."""
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
         many = pytest.param(MANY * examples, marks=pytest.mark.slow)
@@ -118,11 +118,11 @@ CUTS = st.lists(
     min_size=1,
     max_size=3,
 )
-"""What `damaged` does: how, where in parts of the whole, and with which bytes."""
+"""Arguments of `damaged`: the kind of damage, its place as fractions of the length, and new bytes."""
 
 
 def damaged(data: bytes, cuts: list[tuple[str, float, float, bytes]]) -> bytes:
-    """Bytes written over, put in between, left out, doubled."""
+    """Bytes of which some are overwritten, inserted, removed or doubled."""
     for way, *places, new in cuts:
         begin, end = sorted(int(place * len(data)) for place in places)
         data = {
@@ -142,13 +142,13 @@ NEW_NAMES = st.sampled_from([*WORDS, 5])
 
 
 def changes(values: list[Any]) -> st.SearchStrategy[Any]:
-    """What `spoilt` does: where, one choice a level, how, and with which name and value."""
+    """Arguments of `spoilt`: the place, one choice per level, the kind of change, and the new name and value."""
     where = st.lists(st.integers(0, 99), min_size=1, max_size=9)
     return st.tuples(where, st.sampled_from(["change", "remove", "add"]), NEW_NAMES, st.sampled_from(values))
 
 
 def spoilt(content: dict[Any, Any], change: tuple[list[int], str, Any, Any]) -> dict[Any, Any]:
-    """Plain data in which something, at any depth, is something else, is missing or is new; changed in place."""
+    """Change, remove or add a value at any depth of plain data, in place."""
     choices, way, name, value = change
     part: Any = content
     for choice in choices:
@@ -289,7 +289,7 @@ def test_copies_of_hub_data_sets(place: Place, files: dict[str, bytes]) -> None:
 
 @st.composite
 def model_folders(draw: st.DrawFn) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
-    """What a stranger may do to a model folder: to its bytes, or to what its configuration says."""
+    """Changes to a model folder: to the bytes of a file, or to values of the configuration."""
     name = draw(st.sampled_from([CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE]))
     cuts, change = draw(CUTS), draw(changes(PLAIN))
     says = name == CONFIG_FILE and draw(st.booleans())
@@ -335,7 +335,7 @@ VALUES = st.one_of(
     st.sampled_from(["x" * 300, "/nowhere/x", "x\n", "\x1b[31m", "auto", "last", "demo", "demo:9", "cpu", "[1"]),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5),
 )
-"""Without U+0000: no command line can hold it."""
+"""Without U+0000, which no command line can contain."""
 SEARCH = ["checkpoint", "beam_size", "length_penalty", "batch_tokens", "device"]
 OPTIONS = {
     "test": [*SEARCH, "corpus", "split", "source", "target", "tokenize", "lowercase", "output", "cache_dir", "json"],
@@ -344,35 +344,35 @@ OPTIONS = {
 }
 
 
-def options(place: Place, verb: str) -> list[str]:
-    """Everything that a verb can be told."""
-    if verb in OPTIONS:
-        return OPTIONS[verb]
-    return place.settings if verb == "fit" else [*place.settings, "tokens_per_second"]
+def options(place: Place, command: str) -> list[str]:
+    """The options of a command."""
+    if command in OPTIONS:
+        return OPTIONS[command]
+    return place.settings if command == "fit" else [*place.settings, "tokens_per_second"]
 
 
-def arguments(place: Place, verb: str) -> list[object]:
-    """With which a verb does its work."""
-    if verb in ("fit", "check"):
+def arguments(place: Place, command: str) -> list[object]:
+    """Arguments with which a command succeeds."""
+    if command in ("fit", "check"):
         return place.fit()
-    if verb == "average":
+    if command == "average":
         return ["--run", place.folder / "trained", "--last=1"]
     scoring = scored(place, place.folder / "corpus")
-    return scoring if verb == "test" else scoring[:4]
+    return scoring if command == "test" else scoring[:4]
 
 
 @fuzz(
     80,
-    verb=st.sampled_from(["fit", "check", "test", "translate", "average"]),
+    command=st.sampled_from(["fit", "check", "test", "translate", "average"]),
     line=st.lists(st.tuples(st.integers(0, 999), st.booleans(), VALUES), min_size=1, max_size=3),
 )
-def test_command_lines(place: Place, verb: str, line: list[tuple[int, bool, str]]) -> None:
-    args = arguments(place, verb)
+def test_command_lines(place: Place, command: str, line: list[tuple[int, bool, str]]) -> None:
+    args = arguments(place, command)
     for number, joined, value in line:
-        names = options(place, verb)
+        names = options(place, command)
         option = f"--{names[number % len(names)]}"
         args += [f"{option}={value}"] if joined else [option, value]
-    place.worker.run(verb, *args, stdin=b"a\n", train=False).check()
+    place.worker.run(command, *args, stdin=b"a\n", train=False).check()
 
 
 YAML = st.one_of(

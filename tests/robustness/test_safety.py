@@ -1,4 +1,4 @@
-"""What strangers may send: no file of theirs runs code, and none makes a verb write where it was not told to."""
+"""Files from others run no code and make no command write elsewhere."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Payload:
 
 @pytest.fixture
 def home(tmp_path: Path, tiny_run: Path) -> Path:
-    """A user's folder: a corpus, a recipe, a run with the best of names, and what is nobody's business."""
+    """A user's folder: a corpus, a recipe, a run, and private files."""
     write_tiny_corpus(tmp_path / "corpus")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(TINY_RECIPE))
     shutil.copytree(tiny_run / "checkpoints", tmp_path / "run" / "checkpoints")
@@ -47,10 +47,10 @@ def home(tmp_path: Path, tiny_run: Path) -> Path:
     return tmp_path
 
 
-def fit(home: Path, *args: object, verb: str = "fit") -> list[object]:
-    """The recipe as a command; what it writes goes to `cache` and `runs`."""
+def fit(home: Path, *args: object, command: str = "fit") -> list[object]:
+    """Training as a command that writes to `cache` and `runs`."""
     places = [f"--data.cache_dir={home / 'cache'}", f"--trainer.default_root_dir={home / 'runs'}"]
-    return [verb, f"--config={home / 'recipe.yaml'}", f"--data.corpus={home / 'corpus'}", *places, *args]
+    return [command, f"--config={home / 'recipe.yaml'}", f"--data.corpus={home / 'corpus'}", *places, *args]
 
 
 def score(home: Path, *args: object) -> list[object]:
@@ -59,7 +59,7 @@ def score(home: Path, *args: object) -> list[object]:
 
 
 def files(folder: Path, *left_out: str) -> dict[str, bytes | str | None]:
-    """Everything in a folder but in some folders of it: links are where they lead to, and pipes are not read."""
+    """The content of every file in a folder except in some subfolders, and the targets of links."""
     paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in left_out]
     return {
         path.relative_to(folder).as_posix(): str(path.readlink())
@@ -84,7 +84,7 @@ def pickled(payload: object, path: Path) -> None:
 
 @pytest.mark.parametrize("write", [pickled, saved])
 def test_no_pickle_is_ever_run(home: Path, worker: Worker, write: Callable[[object, Path], None]) -> None:
-    """A payload in the place of every file that a verb reads, and under names that something might take up."""
+    """A payload in place of every file that a command reads, and under names that a library might load."""
     canary = home / "canary"
     payload = Payload(canary)
     hostile = home / "hostile"
@@ -115,15 +115,15 @@ def test_no_pickle_is_ever_run(home: Path, worker: Worker, write: Callable[[obje
         score(home, "--checkpoint", hostile / "runs"),
     ]
     for folder in [path for path in hostile.iterdir() if path.is_dir() and path.name != "runs"]:
-        lines += [fit(home, f"--data.corpus={folder}", verb=verb) for verb in ("fit", "check")]
+        lines += [fit(home, f"--data.corpus={folder}", command=command) for command in ("fit", "check")]
         lines.append(score(home, "--corpus", folder))
     lines.append(fit(home, f"--trainer.default_root_dir={hostile / 'runs'}", "--ckpt_path=auto"))
     statuses = []
-    for verb, *args in lines:
-        done = worker.run(str(verb), *args)
+    for command, *args in lines:
+        done = worker.run(str(command), *args)
         done.check()
         statuses.append(done.status)
-        assert not canary.exists(), (verb, args)
+        assert not canary.exists(), (command, args)
     assert statuses.count(0) == 4  # the good corpus beside the payloads, and `auto`, which starts afresh
     # The payload is sharp.
     pickle.loads(pickle.dumps(payload))
@@ -153,7 +153,7 @@ def test_a_file_of_settings_is_plain_yaml(home: Path, worker: Worker) -> None:
 
 @pytest.mark.parametrize("name", ["pandas", "json", "csv", "text"])
 def test_a_folder_may_have_the_name_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """`datasets` would take the name for its own, and read the files beside the folder; `pandas` has read pickles."""
+    """`datasets` would take such a name as the name of a loader and read files beside the folder."""
     monkeypatch.chdir(tmp_path)
     Dataset.from_dict({"en": ["inside"], "de": ["innen"]}).to_csv(tmp_path / name / "train.csv")
     (tmp_path / "train.csv").write_text("en,de\nbeside,neben\n")
@@ -179,7 +179,7 @@ def test_a_language_names_no_folder(home: Path, worker: Worker) -> None:
 
 
 def test_nothing_is_written_into_a_data_set(home: Path, worker: Worker) -> None:
-    """Rows that are no text have to be made anew, and `datasets` likes to put such things beside the data."""
+    """Rows that are not text are converted, and `datasets` would store them beside the data."""
     table = Dataset.from_dict({"en": [None, *TABLE["en"][1:]], "de": TABLE["de"]})
     DatasetDict(train=table, validation=table, test=table).save_to_disk(home / "saved")
     table.to_parquet(home / "copy" / "test.parquet")
@@ -191,7 +191,7 @@ def test_nothing_is_written_into_a_data_set(home: Path, worker: Worker) -> None:
 
 
 def test_a_data_set_names_no_files_elsewhere(home: Path) -> None:
-    """Its text would be learnt, and the user would hand it on with the model."""
+    """Private text would be learned and published with the model."""
     private = home / "private"
     Dataset.from_dict(TABLE).to_csv(home / "copy" / "test.csv")
     for path in ("../private/test.csv", f"{private}/test.csv", "https://localhost:9/test.csv"):
@@ -229,7 +229,7 @@ def test_a_data_set_names_no_files_elsewhere(home: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_pipes_and_devices(home: Path, worker: Worker, name: str, problem: str, kind: str) -> None:
-    """Reading them would never end."""
+    """Reading a pipe or a device would never end."""
     write_tiny_corpus(home / "text")
     Dataset.from_dict(TABLE).to_csv(home / "copy" / "test.csv")
     DatasetDict(test=Dataset.from_dict(TABLE)).save_to_disk(home / "saved")
@@ -257,7 +257,7 @@ def test_a_pipe_for_a_vocabulary(home: Path, worker: Worker) -> None:
     ids=["long", "backwards", "not UTF-8"],
 )
 def test_tables_that_lie(home: Path, worker: Worker, kind: str, true: bytes, lie: bytes) -> None:
-    """Arrow believes where a text begins and ends and that it is UTF-8, and would read past the end of the file."""
+    """Arrow trusts the offsets of texts and would read past the end of the file."""
     path = home / "copy" / kind
     path.parent.mkdir(parents=True)
     table = pa.table({"en": ["cats!", "dogs!"], "de": ["a", "b"]})
@@ -286,7 +286,7 @@ def test_messages_do_not_control_the_terminal(home: Path, worker: Worker) -> Non
 
 
 def test_moments_of_other_weights(home: Path, worker: Worker) -> None:
-    """Adam would write past the end of moments that are smaller than their weights."""
+    """Adam would write past the end of moments that are smaller than the weights."""
     assert worker.run(*fit(home)).check() == ""
     path = regular_checkpoints(home / "runs/lightning_logs/version_0/checkpoints")[-1]
 

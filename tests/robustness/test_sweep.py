@@ -1,4 +1,4 @@
-"""Every option of every command with values that it does not expect: one line of error, or none; never a hang."""
+"""Every option of every command with unexpected values: the command succeeds or prints one line of error."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ TINY = {
 
 
 def complaints(worker: Worker, command: str, base: list[str], options: list[str]) -> list[str]:
-    """What goes wrong, option by option and value by value, and each only once."""
+    """The failures, for each option and value."""
     wrong = []
     for option in options:
         for value in VALUES:
