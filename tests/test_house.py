@@ -86,10 +86,37 @@ def test_nothing_lies_about(repo_root: Path) -> None:
     assert git_files(repo_root, "--cached", "--ignored", "--exclude-standard") == []
 
 
+IDEAS = {
+    "checkpoints/test_architectures.py": "every architecture goes through training, saving, averaging and translating",
+    "data/test_scale.py": "the benchmark of preparing data runs",
+    "decoding/test_marian.py": "search finds what that of `transformers` finds with the same weights",
+    "robustness/test_bad_input.py": "mistakes of users",
+    "robustness/test_fuzz.py": "random input",
+    "robustness/test_safety.py": "files from others",
+    "robustness/test_sweep.py": "every option with unexpected values",
+    "runs/test_meeting.py": "how several processes start, and what is said if one of them is missing or dies",
+    "test_commands.py": "`test`, `translate` and `average` as a user runs them",
+    "test_docs.py": "the documentation tells what is there",
+    "test_house.py": "the files around the code",
+    "test_main.py": "the list of commands",
+    "test_notebooks.py": "notebooks run",
+    "test_private_names.py": "private names of other projects",
+    "test_shape_legends.py": "names with shapes",
+    "training/test_accelerator.py": "training and translating on a device that is not the host",
+    "training/test_half_precision.py": "weights in half precision",
+    "training/test_oracle.py": "fifty steps equal those of a plain loop over PyTorch's own parts",
+    "training/test_precision.py": "a step under CUDA's autocast",
+}
+"""Tests of more than one module."""
+
+
 def test_tests_mirror_the_package(repo_root: Path) -> None:
-    rooms = {path.parent.name for path in (repo_root / "lit_transformer").glob("*/__init__.py")}
-    tested = {path.parent.name for path in (repo_root / "tests").glob("*/test_*.py")}
-    assert tested == rooms | {"robustness"}
+    package, tests = repo_root / "lit_transformer", repo_root / "tests"
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    files = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
+    without_module = {path.as_posix() for path in files if (path.parent / path.name[5:]).as_posix() not in modules}
+    assert without_module <= IDEAS.keys()
+    assert {path.parent.name for path in package.glob("*/__init__.py")} <= {path.parts[0] for path in files}
 
 
 def test_only_commands_spell_option_names(repo_root: Path) -> None:
