@@ -97,9 +97,10 @@ class Search:
     change: Change | None = None
 
     def find(self, on_step: Callable[[Tensor, Tensor], None] | None = None) -> list[list[Hypothesis]]:
+        rows: list[tuple[int, ...]] = [() for _ in range(len(self.limits) * self.settings.beam_size)]
         return beam_search(
             self.model.step,
-            TokensSoFar(list(self.limits), [()] * len(self.limits) * self.settings.beam_size),
+            TokensSoFar(list(self.limits), rows),
             settings=self.settings,
             max_length_B=torch.tensor(list(self.limits.values())),
             ids=IDS,
@@ -366,7 +367,7 @@ def test_sampling_is_an_adjustment_of_greedy_search() -> None:
     """The maximum of log-probabilities with Gumbel noise is a sample (Gumbel 1954), here at a temperature of 1.7."""
     temperature, generator = 1.7, torch.Generator(torch.get_default_device()).manual_seed(3)
 
-    def sample(tokens_NT: Tensor, log_prob_NV: Tensor) -> Tensor:
+    def sample(_: Tensor, log_prob_NV: Tensor) -> Tensor:
         uniform_NV = torch.rand(log_prob_NV.shape, generator=generator, dtype=log_prob_NV.dtype)
         return log_prob_NV / temperature - (-uniform_NV.log()).log()
 
