@@ -1,1 +1,1 @@
-"""What people look at: words, alignments and pictures made of attention weights."""
+"""Attention weights for people: words, alignments, figures and a page."""

@@ -1,9 +1,13 @@
-"""Which words of two sentences belong together, read off the cross-attention of a model that translates.
+"""Word alignments from the cross-attention of a translation model.
 
-Every target word is linked to the source word with the most weight. Its row can be taken at either of two moments, for
-position t of the decoder reads one piece and says the next: where the model looks to *say* the word, or where it looks
-once it has *read* it, one position later. In deep models the second can align better, in a lower layer (Garg et al.
-2019; Chen et al. 2020, "Accurate Word Alignment Induction from Neural Machine Translation"); `count_by_head` tells.
+Every target word is linked to the source word with the most weight. There are two rows to take the weights from,
+because position t of the decoder reads token t - 1 and predicts token t:
+
+- *said*: the row at which the model predicts the word.
+- *read*: the row at which the model reads the word, one position later.
+
+In deep models *read* can align better, in a lower layer (Garg et al. 2019; Chen et al. 2020, "Accurate Word Alignment
+Induction from Neural Machine Translation"). `count_by_head` shows which is better for a model.
 
 Legend: H heads, T target length, S source length.
 """
@@ -22,15 +26,15 @@ from lit_transformer.evaluation.alignment_error import GoldLinks, LinkCounts, Li
 When = Literal["said", "read"]
 MOMENTS: tuple[When, ...] = get_args(When)
 PAIRS_AT_A_TIME = 100
-"""Enough to find sentences of like length; the maps of so many are in memory."""
+"""Enough to find sentences of similar length. The maps of this many pairs are in memory."""
 
 
 class CrossHead(NamedTuple):
-    """Where alignments are read off; layers and heads count from 0."""
+    """The row of a cross-attention map that an alignment is taken from. Layers and heads count from 0."""
 
     layer: int
     head: int | None
-    """None: the mean of all heads."""
+    """None is the mean of all heads."""
     when: When
 
 
@@ -40,7 +44,7 @@ class WordMaps(NamedTuple):
     layer: int
     when: When
     weights_HTS: Weights
-    """The last map is the mean of the others. `</s>` and its weight are left out."""
+    """One map per head, then their mean. `</s>` and its weight are left out."""
 
 
 def word_maps(
@@ -49,12 +53,15 @@ def word_maps(
     """The maps of every layer that `attention` has.
 
     Args:
-        attention: Of the sentence pair.
-        when: Whether the row of a target word is where it is said or where it is read.
-        source_words: The pieces of every source word.
-        target_words: The pieces of every target word, counted in the target without BOS.
+        attention: The weights of the sentence pair.
+        when: Whether a target word has the row at which it is said or at which it is read.
+        source_words: The tokens of every source word.
+        target_words: The tokens of every target word, counted in the target without BOS.
+
+    Returns:
+        One `WordMaps` per layer.
     """
-    # Position t says piece t and reads piece t - 1.
+    # Position t predicts token t and reads token t - 1.
     later = MOMENTS.index(when)
     rows = [range(span.start + later, span.stop + later) for span in target_words]
     return [
@@ -64,9 +71,9 @@ def word_maps(
 
 
 def links(weights_TS: Weights) -> Links:
-    """The source word with the most weight for each target word; none for a word without pieces.
+    """Link each target word to the source word with the most weight. A word without tokens has no link.
 
-    There is no threshold, and `</s>` is no way to stay without a link: neither made fewer errors on the demo corpus.
+    There is no threshold, and no word is linked to `</s>`: neither lowered the error rate on the demo corpus.
     """
     if weights_TS.shape[1] == 0:
         return frozenset()
@@ -80,13 +87,19 @@ def align(
     targets: Sequence[str],
     at: CrossHead,
 ) -> Iterator[Links]:
-    """The links of every sentence pair, in order; words are what `str.split` gives, counted from 0.
+    """Align the words of sentence pairs.
 
     Args:
         translator: A model of this translation direction.
         sources: One sentence each.
         targets: Their translations.
-        at: The layer and head to look at.
+        at: The layer, head and row to take the weights from.
+
+    Yields:
+        The links of every sentence pair, in order. Words are those of `str.split`, counted from 0.
+
+    Raises:
+        UserError: If there is no such layer or head, or the vocabulary does not follow the words.
     """
     num_heads = translator.transformer.config.num_heads
     if at.head is not None and not 0 <= at.head < num_heads:
@@ -104,15 +117,18 @@ def count_by_head(
     layers: Collection[int] | None = None,
     moments: Sequence[When] = MOMENTS,
 ) -> dict[CrossHead, LinkCounts]:
-    """How well each head, and each layer's mean of heads, aligns a corpus with gold links.
+    """Count how well each head, and the mean of each layer's heads, aligns a corpus with gold links.
 
     Args:
         translator: As for `align`.
         sources: As for `align`.
         targets: As for `align`.
         gold: The right links of every pair.
-        layers: The layers to try, from 0; all when left out.
-        moments: Whether to look where words are said, where they are read, or both.
+        layers: The layers to try, counted from 0. By default all.
+        moments: The rows to try: those at which words are said, at which they are read, or both.
+
+    Returns:
+        The counts that the error rate is computed from, for each head.
     """
     counts: dict[CrossHead, LinkCounts] = {}
     all_maps = _all_word_maps(translator, sources, targets, layers, moments)
@@ -126,7 +142,7 @@ def count_by_head(
 
 
 def best_head(counts: Mapping[CrossHead, LinkCounts]) -> CrossHead:
-    """Where the alignment error rate is lowest."""
+    """The head with the lowest alignment error rate."""
     return min(counts, key=lambda at: counts[at].error_rate)
 
 
@@ -137,7 +153,7 @@ def _all_word_maps(
     layers: Collection[int] | None,
     moments: Sequence[When],
 ) -> Iterator[list[WordMaps]]:
-    """The word maps of every sentence pair, one list a pair."""
+    """The word maps of every sentence pair, one list per pair."""
     # SentencePiece and Python differ in what is white space.
     source_texts, target_texts = ([" ".join(text.split()) for text in texts] for texts in (sources, targets))
     for first in range(0, len(source_texts), PAIRS_AT_A_TIME):

@@ -1,4 +1,4 @@
-"""How widely a head looks: the entropy of its attention weights.
+"""How widely a head attends: the entropy of its attention weights.
 
 Legend: H heads, L query length, M key length.
 """
@@ -13,19 +13,20 @@ Entropies = NDArray[np.float64]
 
 
 def head_entropy(weights_HLM: Weights) -> Entropies:
-    """Entropy of each head in nats, the mean of its rows: 0 where it looks at one key, ln(M) where evenly at all M.
+    """Entropy of each head in nats, the mean over its rows.
 
-    Rows that may look at fewer keys can have less: compare kinds and lengths by `normalized_head_entropy`.
+    It is 0 if each query attends to one key, and ln(M) if each attends evenly to all M. A query that may attend to
+    fewer keys cannot reach ln(M), so use `normalized_head_entropy` to compare kinds and lengths.
     """
     return _row_entropy(weights_HLM).mean(axis=1)
 
 
 def normalized_head_entropy(weights_HLM: Weights, kind: Kind) -> Entropies:
-    """Entropy of each head as a share of the largest possible: 0 is one key, 1 is evenly all keys that are allowed.
+    """Entropy of each head as a share of the largest possible, the mean over its rows.
 
-    Each row is divided by the logarithm of the keys that it may look at, before the mean is taken: all M of them, and
-    in the decoder's self-attention t + 1 at position t. Rows with one key have no choice and are left out; a head with
-    no other rows has 0.
+    It is 0 if each query attends to one key, and 1 if each attends evenly to all keys that it may attend to. The
+    largest entropy of a row is the logarithm of the number of these keys: M, but t + 1 at position t of the decoder's
+    self-attention. Rows with one key are left out, because they have no choice. A head without other rows has 0.
     """
     _, num_queries, num_keys = weights_HLM.shape
     allowed_L = np.arange(1, num_queries + 1) if kind == "decoder" else np.full(num_queries, num_keys)

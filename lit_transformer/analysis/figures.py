@@ -1,7 +1,7 @@
-"""Attention as pictures: matplotlib figures that stand for themselves, without pyplot and its list of open windows.
+"""Attention as matplotlib figures, made without pyplot and its global list of open figures.
 
-Weights are drawn from 0 to 1 in all maps, so that pictures of different heads, layers and runs can be compared. The
-keys that a decoder position may not look at stay white.
+All maps have the same color scale from 0 to 1, so that figures of different heads, layers and runs can be compared.
+Keys that a decoder position may not attend to stay white.
 
 Legend: H heads, L query length, M key length.
 """
@@ -29,9 +29,9 @@ from lit_transformer.decoding.attention import Attention
 Map = NDArray[np.floating]
 
 COLORS = "viridis"
-"""Perceptually uniform, also for most people who see colours otherwise."""
+"""Perceptually uniform, also with most forms of color blindness."""
 LARGEST_INCHES = 24.0
-"""No side of the maps grows beyond this, whatever the sentence: at 100 dots an inch a picture has 6 megapixels."""
+"""The largest side of the maps, however long the sentence is. At 100 dots per inch, a figure has 6 megapixels."""
 CELL_INCHES = 0.28
 GRID_INCHES = 1.7
 """The smallest side of a map in a grid."""
@@ -51,14 +51,14 @@ FONTS = (
     "Noto Sans Devanagari",
     "Arial Unicode MS",
 )
-"""Those of them that are installed draw the labels."""
+"""The labels are drawn with those that are installed."""
 MISSING = "\u25a1"
 LONE_BEGIN = "\u2423"
-"""A piece that is nothing but a word's beginning: a dot alone would be taken for a full stop."""
+"""A token that is nothing but the beginning of a word. A dot alone would be taken for a full stop."""
 
 
 class Picture(Figure):
-    """A figure that a notebook shows, too: of matplotlib's own it shows only those that pyplot knows."""
+    """A figure that notebooks show although pyplot does not know it."""
 
     def _repr_png_(self) -> bytes:
         file = BytesIO()
@@ -67,13 +67,13 @@ class Picture(Figure):
 
 
 class LiveHeadGrid:
-    """The picture of `head_grid` while a model learns: of the same sentences, so only the weights are drawn again.
+    """The figure of `head_grid` for the same sentence again and again, while a model learns.
 
-    Layout and labels take matplotlib many times as long as the maps.
+    Only the weights are drawn again, because layout and labels take matplotlib far longer than the maps.
 
     Args:
-        attention: Has the pieces and the layers of all that is drawn later.
-        kind: Which maps.
+        attention: Has the tokens and layers of everything that is drawn later.
+        kind: The kind of maps.
     """
 
     def __init__(self, attention: Attention, kind: Kind) -> None:
@@ -87,7 +87,7 @@ class LiveHeadGrid:
         self._rest = self._canvas.copy_from_bbox(figure.bbox)
 
     def pixels(self, attention: Attention) -> NDArray[np.uint8]:
-        """Height x width x RGB, as TensorBoard's `add_image(..., dataformats="HWC")` takes it."""
+        """The figure as height x width x RGB, which TensorBoard's `add_image(..., dataformats="HWC")` takes."""
         self._canvas.restore_region(self._rest)
         self._image.set_data(_mosaic(_heads(attention, self._kind)))
         self._axes.draw_artist(self._image)
@@ -95,26 +95,26 @@ class LiveHeadGrid:
 
 
 def weight_map(weights_LM: Map, queries: Sequence[str], keys: Sequence[str], *, title: str) -> Figure:
-    """One large map: a row for each query, a column for each key.
+    """One large map with a row per query and a column per key.
 
     Args:
-        weights_LM: From 0 to 1; nan stays white.
-        queries: L pieces.
-        keys: M pieces.
-        title: Stands above.
+        weights_LM: From 0 to 1. NaN stays white.
+        queries: L tokens.
+        keys: M tokens.
+        title: The title of the figure.
     """
     return _grid([[weights_LM]], queries, keys, title=title, cell_inches=CELL_INCHES)
 
 
 def head_map(attention: Attention, kind: Kind, *, layer: int, head: int) -> Figure:
-    """One head, large; layers and heads count from 0 here, from 1 in the title."""
+    """One head, large. Layers and heads count from 0 here, and from 1 in the title."""
     weights_LM = _allowed(head_of(attention, kind, layer, head), kind)
     _, queries, keys = maps_of(attention, kind)
     return weight_map(weights_LM, queries, keys, title=f"{kind}, layer {layer + 1}, head {head + 1}")
 
 
 def head_grid(attention: Attention, kind: Kind) -> Figure:
-    """All heads of a kind: a row for each layer, a column for each head."""
+    """All heads of a kind, with a row per layer and a column per head."""
     layers, queries, keys = maps_of(attention, kind)
     maps = _heads(attention, kind)
     return _grid(
@@ -136,14 +136,14 @@ def layer_means(attention: Attention, kind: Kind) -> Figure:
 
 
 def rollout_map(attention: Attention, kind: Kind) -> Figure:
-    """Attention rollout: shares of the columns' pieces in the rows' positions after the last layer."""
+    """Attention rollout: the share of each column's token in each row's position after the last layer."""
     weights_LM = _allowed(rollout(attention).of(kind), kind)
     _, queries, keys = maps_of(attention, kind)
     return weight_map(weights_LM, queries, keys, title=f"{kind}, rollout over {len(attention.encoder)} layers")
 
 
 def entropy_map(attention: Attention) -> Figure:
-    """Normalized entropy of every head, a map for each kind: 0 looks at one key, 1 evenly at all."""
+    """The normalized entropy of every head, one map per kind. 0 is attention to one key, 1 evenly to all."""
     num_layers, num_heads = len(attention.encoder), len(next(iter(attention.encoder.values())))
     cell = min(0.55, LARGEST_INCHES / (3 * num_heads), LARGEST_INCHES / num_layers)
     figure = Picture(figsize=(3 * num_heads * cell + 2.5, num_layers * cell + 1.2), layout="compressed")
@@ -165,8 +165,8 @@ def entropy_map(attention: Attention) -> Figure:
 
 
 def save(figure: Figure, path: Path, *, format: str) -> None:
-    """Write a figure as `png`, `svg` or `pdf`; the same weights give the same bytes."""
-    # Ids in SVG are random without a salt, and both formats would hold the time.
+    """Write a figure as `png`, `svg` or `pdf`. The same weights give the same bytes."""
+    # Without a salt, ids in SVG are random. SVG and PDF would also contain the date.
     undated = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[format]
     with mpl.rc_context({"svg.hashsalt": "lit_transformer"}):
         figure.savefig(path, format=format, metadata=undated)
@@ -182,7 +182,7 @@ def _grid(
     columns: Sequence[str] = (),
     cell_inches: float = 0.0,
 ) -> Figure:
-    """Maps of one shape as one picture: matplotlib takes longer for 48 axes than a training run should wait."""
+    """Maps of one shape as one image, because matplotlib is too slow for one pair of axes per map."""
     num_queries, num_keys = maps[0][0].shape
     mosaic = _mosaic(maps)
     cells_high, cells_wide = mosaic.shape
@@ -198,12 +198,12 @@ def _grid(
     fonts: dict[str, Any] = {"fontfamily": _installed(), "fontsize": size, "parse_math": False}
     axes.set_yticks(
         [row * (num_queries + 1) + place for row in range(len(maps)) for place in range(0, num_queries, step)],
-        [_label(piece) for piece in queries[::step]] * len(maps),
+        [_label(token) for token in queries[::step]] * len(maps),
         **fonts,
     )
     axes.set_xticks(
         [column * (num_keys + 1) + place for column in range(len(maps[0])) for place in range(0, num_keys, step)],
-        [_label(piece) for piece in keys[::step]] * len(maps[0]),
+        [_label(token) for token in keys[::step]] * len(maps[0]),
         rotation=90,
         **fonts,
     )
@@ -219,13 +219,13 @@ def _grid(
 
 
 def _heads(attention: Attention, kind: Kind) -> list[list[Map]]:
-    """The maps of all heads, a list for each layer."""
+    """The maps of all heads, one list per layer."""
     layers = maps_of(attention, kind).layers.values()
     return [[_allowed(weights_LM, kind) for weights_LM in weights_HLM] for weights_HLM in layers]
 
 
 def _mosaic(maps: Sequence[Sequence[Map]]) -> Map:
-    """Maps of one shape as one, with an empty cell between neighbours."""
+    """Maps of one shape as one map, with an empty cell between neighbors."""
     num_queries, num_keys = maps[0][0].shape
     mosaic = np.full((len(maps) * (num_queries + 1) - 1, len(maps[0]) * (num_keys + 1) - 1), np.nan)
     for row, layer in enumerate(maps):
@@ -240,21 +240,21 @@ def _draw(axes: Axes, values: Map) -> AxesImage:
 
 
 def _allowed(weights_LM: Map, kind: Kind) -> Map:
-    """The weights with nan where a decoder position may not look."""
+    """The weights, with NaN for keys that a decoder position may not attend to."""
     if kind != "decoder":
         return weights_LM
     return np.where(np.tri(len(weights_LM), dtype=bool), weights_LM, np.nan)
 
 
 def _legible(cell_inches: float) -> tuple[float, int]:
-    """Font size for labels one cell apart, and every how many cells there is one."""
+    """The font size of labels, and the number of cells from one label to the next."""
     points = 72 * cell_inches * 0.9
     return float(np.clip(points, SMALLEST_FONT, LARGEST_FONT)), max(1, int(np.ceil(SMALLEST_FONT / points)))
 
 
-def _label(piece: str) -> str:
-    """A piece as it is drawn: a dot where a word begins, a box for what no font has or what has no picture."""
-    text = LONE_BEGIN if piece == WORD_BEGIN else piece.replace(WORD_BEGIN, "\u00b7")
+def _label(token: str) -> str:
+    """A token as it is drawn: a dot where a word begins, and a box for a character that no font can draw."""
+    text = LONE_BEGIN if token == WORD_BEGIN else token.replace(WORD_BEGIN, "\u00b7")
     text = text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "\u2026"
     known = _characters()
     return "".join(mark if mark.isprintable() and ord(mark) in known else MISSING for mark in text)
@@ -268,5 +268,5 @@ def _installed() -> list[str]:
 
 @cache
 def _characters() -> frozenset[int]:
-    """What the installed fonts can draw: for other characters matplotlib would warn whenever a figure is drawn."""
+    """The characters that the installed fonts can draw. For others, matplotlib warns whenever it draws a figure."""
     return frozenset().union(*(get_font(findfont(name)).get_charmap() for name in _installed()))

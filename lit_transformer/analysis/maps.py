@@ -1,6 +1,6 @@
-"""The three kinds of attention maps, and what stands at their rows and columns.
+"""The three kinds of attention maps, and the tokens of their rows and columns.
 
-People count layers and heads from 1: so do titles, the page and the verb. Python counts from 0, as `Attention` does.
+Layers and heads count from 0 in Python, and from 1 wherever people read them: titles, the page, options and messages.
 
 Legend: H heads, L query length, M key length.
 """
@@ -16,11 +16,11 @@ from lit_transformer.errors import UserError
 Kind = Literal["encoder", "decoder", "cross"]
 KINDS: tuple[Kind, ...] = ("encoder", "decoder", "cross")
 WORD_BEGIN = "\u2581"
-"""SentencePiece's mark in a piece with which a word begins."""
+"""SentencePiece's mark in a token that begins a word."""
 
 
 class Maps(NamedTuple):
-    """The maps of one kind: H x L x M weights for each layer, L queries that look and M keys that they look at."""
+    """The maps of one kind: H x L x M weights for each layer, and the tokens of the L queries and M keys."""
 
     layers: Mapping[int, Weights]
     queries: list[str]
@@ -28,12 +28,16 @@ class Maps(NamedTuple):
 
 
 def maps_of(attention: Attention, kind: Kind) -> Maps:
-    """The maps of one kind with their pieces.
+    """The maps of one kind with their tokens.
 
-    A row of the cross attention stands for what the decoder says there, a row of its self-attention for what it reads.
+    A row of the cross-attention is named by the token that the decoder predicts there, a row of the decoder's
+    self-attention by the token that it reads there.
+
+    Raises:
+        UserError: If `attention` has no layers.
     """
     if not attention.encoder:
-        raise UserError("there are no maps: ask for the attention of at least one layer")
+        raise UserError("there are no attention maps: choose at least one layer")
     if kind == "encoder":
         return Maps(attention.encoder, attention.source, attention.source)
     if kind == "decoder":
@@ -42,7 +46,7 @@ def maps_of(attention: Attention, kind: Kind) -> Maps:
 
 
 def layer_of(attention: Attention, kind: Kind, layer: int) -> Weights:
-    """H x L x M weights of one layer, which counts from 0."""
+    """The weights of one layer, H x L x M. Raises UserError if there is no such layer."""
     layers = maps_of(attention, kind).layers
     if layer not in layers:
         raise UserError(f"there is no layer {layer + 1}: the maps are of layer {_listed(layers)}, counted from 1")
@@ -50,7 +54,7 @@ def layer_of(attention: Attention, kind: Kind, layer: int) -> Weights:
 
 
 def head_of(attention: Attention, kind: Kind, layer: int, head: int) -> Weights:
-    """L x M weights of one head; layers and heads count from 0."""
+    """The weights of one head, L x M. Raises UserError if there is no such layer or head."""
     heads = layer_of(attention, kind, layer)
     if not 0 <= head < len(heads):
         raise UserError(f"there is no head {head + 1}: layer {layer + 1} has {len(heads)}, counted from 1")
@@ -58,10 +62,13 @@ def head_of(attention: Attention, kind: Kind, layer: int, head: int) -> Weights:
 
 
 def as_json(attention: Attention, *, digits: int) -> dict[str, dict[str, Any]]:
-    """The maps of every kind as JSON can hold them.
+    """The maps of every kind as lists and dictionaries for JSON.
 
-    `encoder`, `decoder` and `cross` each have `queries` and `keys`, the L and M pieces, `layers`, the layers' numbers
-    counted from 1, and `weights`: a list for each of these layers, of a list for each head, of L rows of M numbers.
+    Each of `encoder`, `decoder` and `cross` has:
+
+    - `queries` and `keys`: the L and the M tokens;
+    - `layers`: the numbers of the layers, counted from 1;
+    - `weights`: for each of these layers, a list of heads, each a list of L rows of M numbers.
     """
     return {
         kind: {

@@ -3,7 +3,7 @@
   const WORD_BEGIN = "\u2581";
   const CONTROL = /[\p{Cc}\p{Zl}\p{Zp}]/gu;
   const SVG = "http://www.w3.org/2000/svg";
-  // Of lines that hardly show there are so many that they slow the page down.
+  // Fainter lines are not drawn: there are many, they hardly show, and they slow the page down.
   const FAINTEST = 0.02;
   const NAMED = 5;
   const MEAN = "mean";
@@ -13,16 +13,16 @@
   const [sentence, kind, layer, head] = ["sentence", "kind", "layer", "head"].map(get);
   let shown; // the chosen map: {queries, keys, weights}
   let pinned = null; // {side, index} of the token that was clicked
-  let active = null; // the same of the token that is pointed at, has the focus or is pinned
+  let active = null; // {side, index} of the token that is pointed at, has the focus or is pinned
 
-  // Text comes in as text only, here and everywhere: nothing of it is ever read as HTML.
+  // Text is inserted as text everywhere. None of it is ever parsed as HTML.
   const element = (name, text = "", properties = {}) => {
     const made = Object.assign(document.createElement(name), properties);
     made.textContent = text;
     return made;
   };
   const option = (value, text) => element("option", text, { value });
-  const plain = (pieces) => pieces.join("").replaceAll(WORD_BEGIN, " ").trim();
+  const plain = (tokens) => tokens.join("").replaceAll(WORD_BEGIN, " ").trim();
   const maps = () => sentences[sentence.value][kind.value];
 
   const mean = (heads) =>
@@ -34,25 +34,25 @@
     return { queries: maps().queries, keys: maps().keys, weights: chosen };
   };
 
-  // The weights that belong to a token: what a query looks at, or which queries look at a key.
+  // The weights of a token: of the keys that a query attends to, or of the queries that attend to a key.
   const weightsOf = ({ side, index }) =>
     side === "queries" ? shown.weights[index] : shown.weights.map((row) => row[index]);
 
-  const label = (piece) => {
+  const label = (token) => {
     const parts = document.createDocumentFragment();
-    if (piece === WORD_BEGIN) {
+    if (token === WORD_BEGIN) {
       // A dot alone would be taken for a full stop.
       parts.append("\u2423");
       return parts;
     }
-    const begins = piece.startsWith(WORD_BEGIN);
+    const begins = token.startsWith(WORD_BEGIN);
     if (begins) parts.append(element("span", "\u00b7", { className: "mark" }));
-    parts.append(element("bdi", (begins ? piece.slice(1) : piece).replace(CONTROL, "\u25a1")));
+    parts.append(element("bdi", (begins ? token.slice(1) : token).replace(CONTROL, "\u25a1")));
     return parts;
   };
 
-  const quoted = (piece) => {
-    const parts = label(piece);
+  const quoted = (token) => {
+    const parts = label(token);
     parts.prepend("\u201c");
     parts.append("\u201d");
     return parts;
@@ -60,10 +60,10 @@
 
   const fill = (side) => {
     get(side).replaceChildren(
-      ...shown[side].map((piece, index) => {
+      ...shown[side].map((token, index) => {
         const item = element("li");
         const button = element("button", "", { type: "button" });
-        button.append(label(piece));
+        button.append(label(token));
         button.setAttribute("aria-pressed", "false");
         const here = { side, index };
         button.addEventListener("pointerenter", () => point(here));
@@ -123,13 +123,13 @@
     const where = `${kind.value}, layer ${layer.selectedOptions[0].text}, ${head.selectedOptions[0].text}`;
     const line = [`${where}: `];
     if (active === null) {
-      line.push("point at a token to see where it looks and how much, or what looks at it; click to keep it.");
+      line.push("point at a token to see what it attends to, or what attends to it. Click to keep it selected.");
     } else {
-      const looks = active.side === "queries";
-      const others = shown[looks ? "keys" : "queries"];
+      const attends = active.side === "queries";
+      const others = shown[attends ? "keys" : "queries"];
       const ranked = weightsOf(active).map((weight, index) => [weight, index]);
       ranked.sort(([one], [other]) => other - one);
-      line.push(quoted(shown[active.side][active.index]), looks ? " looks at " : " is looked at by ");
+      line.push(quoted(shown[active.side][active.index]), attends ? " attends to " : " is attended to by ");
       ranked.slice(0, NAMED).forEach(([weight, index], place) => {
         line.push(place ? ", " : "", quoted(others[index]), ` ${weight.toFixed(3)}`);
       });
@@ -169,7 +169,7 @@
     get("overview").replaceChildren(...cells);
   };
 
-  // Another layer or head of the same pieces: what is pinned stays.
+  // Another layer or head has the same tokens: the pinned one stays.
   const choose = () => {
     shown = selected();
     for (const button of get("overview").querySelectorAll("button")) {
@@ -179,7 +179,7 @@
     point(pinned);
   };
 
-  // Another sentence or kind: other pieces.
+  // Another sentence or kind has other tokens.
   const restart = () => {
     shown = selected();
     pinned = null;

@@ -1,7 +1,7 @@
-"""Attention as one HTML page to point and click in: it asks for nothing from outside, in a notebook as in a file.
+"""Attention as one interactive HTML page, for a file or a notebook.
 
-The text of a page is data: it stands in a block of JSON that no text can end, and becomes text again, never HTML. The
-page forbids its browser every request and every script but its own.
+The page loads nothing from elsewhere: its Content-Security-Policy forbids every request, and every script but its own.
+Sentences are data. They are escaped inside a block of JSON, and the script inserts them as text, never as HTML.
 """
 
 import base64
@@ -18,16 +18,19 @@ from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
 
 DIGITS = 4
-"""Of a weight; a page shows three of them."""
+"""Digits of a weight in the data. The page shows three of them."""
 _ESCAPED = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&"})
-"""What HTML reads; `json.dumps` has escaped all that is not ASCII."""
+"""The characters that have a meaning in HTML. `json.dumps` escapes everything that is not ASCII."""
 
 
 class Page:
-    """A page of one or more sentences; as the last value of a notebook's cell it shows itself.
+    """A page of one or more sentences. A notebook shows it if it is the last value of a cell.
 
     Args:
-        attentions: Each sentence's attention, with the same layers.
+        attentions: The attention weights of each sentence, all with the same layers.
+
+    Raises:
+        UserError: If there is no sentence.
     """
 
     def __init__(self, attentions: Sequence[Attention]) -> None:
@@ -47,7 +50,7 @@ class Page:
         self._layers = len(attentions[0].cross)
 
     def _repr_html_(self) -> str:
-        # A frame of its own, so that several pages share a notebook, and a sandbox that keeps it from the notebook.
+        # In a frame, so that a notebook can have several pages. The sandbox keeps the page from the notebook.
         height = min(300 + 27 * self._tokens + 52 * self._layers, 900)
         return (
             f'<iframe srcdoc="{html.escape(self.html)}" sandbox="allow-scripts" title="Attention" '

@@ -1,4 +1,4 @@
-"""From SentencePiece's pieces to words: which pieces make a word, and attention between words.
+"""From tokens to words: the tokens of each word, and attention between words.
 
 Legend: H heads, L query length, M key length.
 """
@@ -17,53 +17,59 @@ from lit_transformer.errors import UserError
 _BYTES = re.compile("(?:<0x[0-9A-F]{2}>)+")
 
 
-def word_spans(pieces: Sequence[str]) -> list[range]:
-    """The pieces of every word, in order and without gaps; `<s>` and `</s>` are words of their own."""
+def word_spans(tokens: Sequence[str]) -> list[range]:
+    """The tokens of every word, in order and without gaps. `<s>` and `</s>` are words of their own."""
     begins = [
         index
-        for index, piece in enumerate(pieces)
-        if index == 0 or piece.startswith(WORD_BEGIN) or piece == EOS or pieces[index - 1] == BOS
+        for index, token in enumerate(tokens)
+        if index == 0 or token.startswith(WORD_BEGIN) or token == EOS or tokens[index - 1] == BOS
     ]
-    return [range(begin, end) for begin, end in pairwise([*begins, len(pieces)])]
+    return [range(begin, end) for begin, end in pairwise([*begins, len(tokens)])]
 
 
-def word_text(pieces: Sequence[str]) -> str:
-    """The pieces of a word as text; an unknown piece stays `<unk>`, pieces for single bytes become characters."""
-    text = "".join(pieces).replace(WORD_BEGIN, " ").strip()
+def word_text(tokens: Sequence[str]) -> str:
+    """The tokens of a word as text. An unknown token stays `<unk>`. Tokens for single bytes become characters."""
+    text = "".join(tokens).replace(WORD_BEGIN, " ").strip()
     return _BYTES.sub(lambda run: bytes.fromhex(re.sub("<0x|>", "", run.group())).decode("utf-8", "replace"), text)
 
 
-def text_spans(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[range]:
-    """The pieces of every word of a text, where words are what `text.split()` gives.
+def text_spans(text: str, tokens: Sequence[str], tokenizer: Tokenizer) -> list[range]:
+    """The tokens of every word of a text. The words are those of `text.split()`.
 
-    Some vocabularies normalize text before they cut it, so that one word can become two or none at all: then it has the
-    pieces of both, or an empty span.
+    Some vocabularies normalize text before they split it into tokens. A word can then become two words or none. It has
+    the tokens of both, or an empty span.
 
     Args:
         text: One sentence.
-        pieces: Its pieces, without EOS, which must be those of " ".join(text.split()).
-        tokenizer: What cut them.
+        tokens: Its tokens without EOS. They must be those of `" ".join(text.split())`.
+        tokenizer: The vocabulary that they come from.
 
     Raises:
-        UserError: Where the pieces do not follow the words, as with a vocabulary whose pieces span several.
+        UserError: If the tokens do not follow the words, as in a vocabulary with tokens of several words.
     """
     alone = [tokenizer.tokens(ids) for ids in tokenizer.encode(text.split())]
     begins = accumulate((len(word_spans(word)) for word in alone), initial=0)
     # The begin of every marked word, and at last the end of the text.
-    marks = [*(span.start for span in word_spans(pieces)), len(pieces)]
+    marks = [*(span.start for span in word_spans(tokens)), len(tokens)]
     spans = [range(marks[begin], marks[end]) if end < len(marks) else range(0) for begin, end in pairwise(begins)]
-    whole = ["".join(pieces[index] for index in span) for span in spans]
-    if whole != ["".join(word) for word in alone] or sum(map(len, spans)) != len(pieces):
+    whole = ["".join(tokens[index] for index in span) for span in spans]
+    if whole != ["".join(word) for word in alone] or sum(map(len, spans)) != len(tokens):
         raise UserError(
-            f"the vocabulary does not cut {text!r} at its spaces: words need one whose pieces end at the ends of words"
+            f"the vocabulary does not split {text!r} at its spaces: words need a vocabulary whose tokens end where "
+            "words end"
         )
     return spans
 
 
 def merge(weights_HLM: Weights, rows: Sequence[range], columns: Sequence[range]) -> Weights:
-    """Weights between pieces to weights between words: columns are summed and rows averaged, so that sums stay 1.
+    """Turn weights between tokens into weights between words.
 
-    Words without pieces have zeros.
+    Columns are summed and rows are averaged, so that rows still sum to 1. Words without tokens have zeros.
+
+    Args:
+        weights_HLM: Weights between tokens.
+        rows: The tokens of every word of the rows.
+        columns: The tokens of every word of the columns.
     """
     column_sums = _indicator(columns, weights_HLM.shape[2]).T
     row_sums = _indicator(rows, weights_HLM.shape[1])
@@ -73,20 +79,21 @@ def merge(weights_HLM: Weights, rows: Sequence[range], columns: Sequence[range])
 
 
 def in_words(attention: Attention) -> Attention:
-    """The same between words.
+    """The same attention between words.
 
-    Rows of `cross` are words that are said, rows of `decoder` words that are read, so that they still look back only.
+    Rows of `cross` are the words that the decoder predicts. Rows of `decoder` are the words that it reads, so that they
+    still attend to earlier words only.
     """
-    source, read, said = (
-        word_spans(pieces) for pieces in (attention.source, attention.target_input, attention.target_output)
+    source, read, predicted = (
+        word_spans(tokens) for tokens in (attention.source, attention.target_input, attention.target_output)
     )
     return Attention(
         source=_texts(attention.source, source),
         target_input=_texts(attention.target_input, read),
-        target_output=_texts(attention.target_output, said),
+        target_output=_texts(attention.target_output, predicted),
         encoder=_merge_all(attention.encoder, source, source),
         decoder=_merge_all(attention.decoder, read, read),
-        cross=_merge_all(attention.cross, said, source),
+        cross=_merge_all(attention.cross, predicted, source),
     )
 
 
@@ -94,13 +101,13 @@ def _merge_all(maps: Mapping[int, Weights], rows: Sequence[range], columns: Sequ
     return {layer: merge(weights, rows, columns) for layer, weights in maps.items()}
 
 
-def _texts(pieces: Sequence[str], spans: Sequence[range]) -> list[str]:
-    return [word_text([pieces[index] for index in span]) for span in spans]
+def _texts(tokens: Sequence[str], spans: Sequence[range]) -> list[str]:
+    return [word_text([tokens[index] for index in span]) for span in spans]
 
 
-def _indicator(spans: Sequence[range], num_pieces: int) -> Weights:
-    """1 where a piece belongs to a word, words x pieces."""
-    indicator = np.zeros((len(spans), num_pieces), np.float32)
+def _indicator(spans: Sequence[range], num_tokens: int) -> Weights:
+    """1 if a token belongs to a word, else 0: words x tokens."""
+    indicator = np.zeros((len(spans), num_tokens), np.float32)
     for word, span in enumerate(spans):
         indicator[word, span.start : span.stop] = 1.0
     return indicator

@@ -25,9 +25,9 @@ def translator(tiny_run: Path) -> Translator:
 
 
 def one_to_one() -> Attention:
-    """`a bc`, two pieces the second word, and `wx y z`, of two heads.
+    """`a bc`, the second word of two tokens, and `wx y z`, of two heads.
 
-    Head 0 looks at the right word (1, 0, 0) when a word is said, head 1 one position later, when it has been read.
+    Head 0 attends to the right word (1, 0, 0) in the row that predicts a word, head 1 in the row that reads it.
     """
     right = {"a": [1.0, 0.0, 0.0, 0.0], "bc": [0.0, 0.4, 0.5, 0.1], "</s>": [0.0, 0.0, 0.0, 1.0]}
     said = ["bc", "bc", "a", "a", "</s>"]
@@ -44,7 +44,7 @@ def one_to_one() -> Attention:
 
 
 @pytest.mark.parametrize(("when", "layer", "head"), [("said", 3, 0), ("said", 5, 1), ("read", 3, 1), ("read", 5, 0)])
-def test_the_row_of_a_word_is_where_it_is_said_or_where_it_is_read(when: When, layer: int, head: int) -> None:
+def test_the_row_of_a_word_predicts_it_or_reads_it(when: When, layer: int, head: int) -> None:
     source, target = [range(1), range(1, 3)], [range(2), range(2, 3), range(3, 4)]
     maps = {maps.layer: maps for maps in word_maps(one_to_one(), when, source, target)}
     assert list(maps) == [3, 5]
@@ -55,7 +55,7 @@ def test_the_row_of_a_word_is_where_it_is_said_or_where_it_is_read(when: When, l
     np.testing.assert_allclose(mean, (right + wrong) / 2, rtol=1e-6)
 
 
-def test_words_without_pieces_have_no_links() -> None:
+def test_words_without_tokens_have_no_links() -> None:
     maps = word_maps(one_to_one(), "said", [range(1), range(1, 1), range(1, 3)], [range(2), range(2, 2)])
     assert links(maps[0].weights_HTS[0]) == {(2, 0)}
     assert links(np.zeros((3, 0), np.float32)) == links(np.zeros((0, 3), np.float32)) == frozenset()

@@ -23,7 +23,7 @@ def test_one_key_has_none_and_all_keys_have_most() -> None:
     assert not np.signbit(head_entropy(one[None])).any()
 
 
-def test_a_decoder_row_is_measured_by_what_it_may_look_at() -> None:
+def test_a_decoder_row_is_measured_by_what_it_may_attend_to() -> None:
     causal = np.tri(7, dtype=np.float32)
     causal /= causal.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(normalized_head_entropy(causal[None], "decoder"), [1.0], rtol=1e-6)

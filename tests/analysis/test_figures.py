@@ -49,11 +49,11 @@ def test_one_head(attention: Attention) -> None:
     figure = figures.head_map(attention, "cross", layer=1, head=2)
     np.testing.assert_array_equal(drawn(figure), attention.cross[1][2])
     assert figure.axes[0].get_title() == "cross, layer 2, head 3"
-    # Rows are what is said, not what was read.
+    # Rows are the tokens that are predicted, not those that are read.
     assert labels(figure) == (TARGET_LABELS, SOURCE_LABELS)
 
 
-def test_what_a_decoder_position_may_not_look_at_is_white(attention: Attention) -> None:
+def test_what_a_decoder_position_may_not_attend_to_is_white(attention: Attention) -> None:
     figure = figures.head_map(attention, "decoder", layer=0, head=1)
     weights = drawn(figure)
     np.testing.assert_array_equal(np.isnan(weights), np.triu(np.ones((5, 5), dtype=bool), k=1))
@@ -133,16 +133,16 @@ def test_any_text_is_drawn_as_it_is_written(tmp_path: Path, format: str) -> None
 
 
 def test_pictures_of_long_sentences_stay_small() -> None:
-    words = [f"\u2581piece{number}" for number in range(230)]
+    words = [f"\u2581token{number}" for number in range(230)]
     attention = random_attention(words, words, num_layers=1, num_heads=2)
     for figure in (figures.head_map(attention, "cross", layer=0, head=0), figures.head_grid(attention, "decoder")):
         assert num_pixels(figure) < 8_000_000
     very_long = np.zeros((1000, 900), dtype=np.float32)
-    pieces = ["piece"] * 1000
-    figure = figures.weight_map(very_long, pieces, pieces[:900], title="long")
+    tokens = ["token"] * 1000
+    figure = figures.weight_map(very_long, tokens, tokens[:900], title="long")
     assert num_pixels(figure) < 8_000_000
     rows, columns = labels(figure)
-    # As many labels as can be read, each at its own piece.
+    # As many labels as can be read, each at its own token.
     assert 100 < len(rows) <= 500
     assert len(columns) < len(rows)
     assert figure.axes[0].get_yticks()[1] == round(1000 / len(rows))

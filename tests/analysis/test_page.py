@@ -144,7 +144,7 @@ class Shown:
         return [float(line.get_attribute("stroke-opacity") or "nan") for line in lines]
 
     def network(self, event: str) -> list[dict[str, Any]]:
-        """What the browser has said of its requests since the last call."""
+        """What the browser has logged about its requests since the last call."""
         entries = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
         return [entry["params"] for entry in entries if entry["method"] == f"Network.{event}"]
 
@@ -201,12 +201,12 @@ def test_pointing_at_a_token_shows_its_weights(shown: Shown, attention: Attentio
     best = int(mean[1].argmax())
     key = SOURCE[best].replace("\u2581", "·")
     assert shown.summary().startswith(
-        f"cross, layer 2, mean of the heads: “·Katze” looks at “{key}” {mean[1][best]:.3f}"
+        f"cross, layer 2, mean of the heads: “·Katze” attends to “{key}” {mean[1][best]:.3f}"
     )
     # Keys are asked the other way round.
     shown.hover(shown.tokens("keys")[4])
     np.testing.assert_allclose(shown.numbers("queries"), mean[:, 4], atol=6e-4)
-    assert "“.” is looked at by " in shown.summary()
+    assert "“.” is attended to by " in shown.summary()
     shown.leave()
     assert shown.numbers("queries") == shown.numbers("keys") == []
 
@@ -259,8 +259,8 @@ def test_text_does_nothing(shown: Shown, attention: Attention, hostile: Attentio
     for kind in ("encoder: source to source", "cross: target to source"):
         shown.choose("kind", kind)
         shown.browser.execute_script("for (const token of document.querySelectorAll('li button')) token.focus()")
-        assert "is looked at by" in shown.summary()
-    expected = [piece.replace("\u2581", "·") for piece in HOSTILE]
+        assert "is attended to by" in shown.summary()
+    expected = [token.replace("\u2581", "·") for token in HOSTILE]
     expected[HOSTILE.index("\u2581")] = "␣"
     expected[HOSTILE.index("\n\r\u2028\x00")] = "□□□□"
     assert shown.texts("keys") == expected

@@ -13,7 +13,7 @@ from tests.helpers.attentions import random_attention
 
 
 def encoder_paths(layers: list[np.ndarray], end: int, begin: int) -> float:
-    """Over all ways from `end` down to `begin`: half of each step stays, half goes where the mean head looks."""
+    """Over all ways from `end` down to `begin`: half of each step stays, half goes to what the mean head attends to."""
     total = 0.0
     for between in product(range(len(layers[0][0])), repeat=len(layers) - 1):
         way = [end, *between, begin]
@@ -33,7 +33,7 @@ def test_the_encoder_sums_over_paths() -> None:
 
 
 def test_the_decoder_is_one_more_network_whose_sources_are_fixed() -> None:
-    """The encoder's rule on S + T positions: in every sub-layer the sources look at themselves only."""
+    """The encoder's rule on S + T positions: in every sub-layer the sources attend to themselves only."""
     attention = random_attention(num_layers=3)
     num_source, num_target = len(attention.source), len(attention.target_input)
     memory = rollout(attention).encoder_SS
@@ -41,11 +41,11 @@ def test_the_decoder_is_one_more_network_whose_sources_are_fixed() -> None:
         [[memory, np.zeros((num_source, num_target))], [np.zeros((num_target, num_source)), np.eye(num_target)]]
     )
     for layer in range(3):
-        for looked_at, maps in ((num_source, attention.decoder), (0, attention.cross)):
+        for attended, maps in ((num_source, attention.decoder), (0, attention.cross)):
             step = np.eye(num_source + num_target)
             weights = maps[layer].mean(axis=0)
             step[num_source:, num_source:] *= 0.5
-            step[num_source:, looked_at : looked_at + weights.shape[1]] += 0.5 * weights
+            step[num_source:, attended : attended + weights.shape[1]] += 0.5 * weights
             state = step @ state
     shares = rollout(attention)
     np.testing.assert_allclose(shares.cross_TS, state[num_source:, :num_source], rtol=1e-5, atol=1e-7)

@@ -44,41 +44,41 @@ def tokenizer() -> Tokenizer:
     return trained()
 
 
-def pieces_of(tokenizer: Tokenizer, text: str) -> list[str]:
+def tokens_of(tokenizer: Tokenizer, text: str) -> list[str]:
     [ids] = tokenizer.encode([" ".join(text.split())])
     return tokenizer.tokens(ids)
 
 
-def texts(pieces: list[str], spans: list[range]) -> list[str]:
-    return [word_text([pieces[index] for index in span]) for span in spans]
+def texts(tokens: list[str], spans: list[range]) -> list[str]:
+    return [word_text([tokens[index] for index in span]) for span in spans]
 
 
-def test_words_of_pieces() -> None:
-    pieces = ["<s>", "▁The", "▁c", "at", ".", "▁", "<unk>", "s", "</s>"]
-    spans = word_spans(pieces)
+def test_words_of_tokens() -> None:
+    tokens = ["<s>", "▁The", "▁c", "at", ".", "▁", "<unk>", "s", "</s>"]
+    spans = word_spans(tokens)
     assert spans == [range(1), range(1, 2), range(2, 5), range(5, 8), range(8, 9)]
-    assert texts(pieces, spans) == ["<s>", "The", "cat.", "<unk>s", "</s>"]
+    assert texts(tokens, spans) == ["<s>", "The", "cat.", "<unk>s", "</s>"]
     assert word_spans(["<s>", "no", "▁mark", "</s>"]) == [range(1), range(1, 2), range(2, 3), range(3, 4)]
     assert word_spans(["</s>"]) == [range(1)]
     assert word_spans([]) == []
 
 
-def test_pieces_for_single_bytes() -> None:
+def test_tokens_for_single_bytes() -> None:
     tokenizer = learn(byte_fallback=True, vocab_size=320)
     text = "The ☃é dog"
-    pieces = pieces_of(tokenizer, text)
-    assert "<0xE2>" in pieces
-    assert texts(pieces, word_spans(pieces)) == text.split()
-    assert texts(pieces, text_spans(text, pieces, tokenizer)) == text.split()
+    tokens = tokens_of(tokenizer, text)
+    assert "<0xE2>" in tokens
+    assert texts(tokens, word_spans(tokens)) == text.split()
+    assert texts(tokens, text_spans(text, tokens, tokenizer)) == text.split()
     # Half a character.
     assert word_text(["▁a", "<0xE2>", "<0x98>", "b"]) == "a\ufffdb"
 
 
 @given(st.lists(st.text("Thecatdog.,", min_size=1, max_size=7), max_size=7))
 def test_words_join_to_the_text(tokenizer: Tokenizer, words: list[str]) -> None:
-    pieces = pieces_of(tokenizer, " ".join(words))
-    assert texts(pieces, word_spans(pieces)) == words
-    assert texts(pieces, text_spans(" ".join(words), pieces, tokenizer)) == words
+    tokens = tokens_of(tokenizer, " ".join(words))
+    assert texts(tokens, word_spans(tokens)) == words
+    assert texts(tokens, text_spans(" ".join(words), tokens, tokenizer)) == words
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_words_join_to_the_text(tokenizer: Tokenizer, words: list[str]) -> None:
 )
 @given(text=st.text(max_size=19))
 @settings(max_examples=200)
-def test_every_word_of_any_text_has_its_pieces(settings_of_vocabulary: dict[str, Any], text: str) -> None:
+def test_every_word_of_any_text_has_its_tokens(settings_of_vocabulary: dict[str, Any], text: str) -> None:
     tokenizer = trained(**settings_of_vocabulary)
-    pieces = pieces_of(tokenizer, text)
-    spans = text_spans(text, pieces, tokenizer)
+    tokens = tokens_of(tokenizer, text)
+    spans = text_spans(text, tokens, tokenizer)
     assert len(spans) == len(text.split())
-    assert [index for span in spans for index in span] == list(range(len(pieces)))
+    assert [index for span in spans for index in span] == list(range(len(tokens)))
 
 
 @pytest.mark.parametrize(
@@ -111,33 +111,33 @@ def test_every_word_of_any_text_has_its_pieces(settings_of_vocabulary: dict[str,
 def test_words_that_normalisation_changes(text: str, expected: list[int]) -> None:
     """How many marked words each word of the text has become with the rule of old checkpoints."""
     tokenizer = trained(normalization="nmt_nfkc")
-    pieces = pieces_of(tokenizer, text)
-    spans = text_spans(text, pieces, tokenizer)
-    assert [len(word_spans([pieces[index] for index in span])) for span in spans] == expected
+    tokens = tokens_of(tokenizer, text)
+    spans = text_spans(text, tokens, tokenizer)
+    assert [len(word_spans([tokens[index] for index in span])) for span in spans] == expected
 
 
 def test_words_of_the_demo_corpus_and_of_tokenized_text(tokenizer: Tokenizer, shared_data: Path) -> None:
     folder = shared_data / "hansards_gold_alignments"
     lines = [(folder / name).read_text(encoding="utf-8").split("\n")[:-1] for name in ("test.en", "test.fr")]
     for text in [*(pair.german for pair in PAIRS), *lines[0], *lines[1]]:
-        pieces = pieces_of(tokenizer, text)
-        assert len(text_spans(text, pieces, tokenizer)) == len(text.split())
+        tokens = tokens_of(tokenizer, text)
+        assert len(text_spans(text, tokens, tokenizer)) == len(text.split())
 
 
 @pytest.mark.parametrize(
     "options", [{"split_by_whitespace": False, "vocab_size": 300}, {"treat_whitespace_as_suffix": True}]
 )
-def test_a_vocabulary_whose_pieces_are_not_parts_of_words(options: dict[str, object]) -> None:
+def test_a_vocabulary_whose_tokens_are_not_parts_of_words(options: dict[str, object]) -> None:
     tokenizer = learn(**options)
     text = " ".join(ENGLISH)
-    with pytest.raises(UserError, match=r"does not cut '.*' at its spaces"):
-        text_spans(text, pieces_of(tokenizer, text), tokenizer)
+    with pytest.raises(UserError, match=r"vocabulary .*'The dog did not .* spaces"):
+        text_spans(text, tokens_of(tokenizer, text), tokenizer)
 
 
-def test_pieces_of_another_text(tokenizer: Tokenizer) -> None:
+def test_tokens_of_another_text(tokenizer: Tokenizer) -> None:
     for other in ("The dog", "The cat sleeps", "The", ""):
-        with pytest.raises(UserError, match="does not cut 'The cat'"):
-            text_spans("The cat", pieces_of(tokenizer, other), tokenizer)
+        with pytest.raises(UserError, match="'The cat'"):
+            text_spans("The cat", tokens_of(tokenizer, other), tokenizer)
 
 
 def test_columns_are_summed_and_rows_averaged() -> None:
@@ -152,7 +152,7 @@ def test_columns_are_summed_and_rows_averaged() -> None:
     np.testing.assert_allclose(merged.sum(axis=-1), [[1, 0, 1]] * H, rtol=1e-6)
 
 
-def test_attention_and_page_of_pieces_for_single_bytes() -> None:
+def test_attention_and_page_of_tokens_for_single_bytes() -> None:
     tokenizer = trained(vocab_size=336, byte_fallback=True)
     config = TransformerConfig(d_model=8, d_ff=16, num_heads=2, num_layers=1)
     translator = Translator(Transformer(config, vocab_size=336, pad_id=PAD_ID), tokenizer)
@@ -182,7 +182,7 @@ def test_attention_between_words(tiny_run: Path) -> None:
             assert maps[0].shape == size
             np.testing.assert_allclose(maps[0].sum(axis=-1), 1.0, rtol=1e-5)
         assert not np.triu(words.decoder[0], 1).any()
-        # The first word is said by the rows of its pieces; `<s>` is read by the first of them.
+        # The first word is said by the rows of its tokens. `<s>` is read by the first of them.
         spans = word_spans(attention.target_output)
         expected = attention.cross[0][:, list(spans[0]), -1].mean(axis=1)
         np.testing.assert_allclose(words.cross[0][:, 0, -1], expected, rtol=1e-5)

@@ -67,7 +67,7 @@ def check_same(mine: Attention, theirs: Attention, atol: float = 1e-6) -> None:
 
 
 @every_variant
-def test_every_map_with_its_pieces(norm: Norm, scheme: PositionScheme, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_every_map_with_its_tokens(norm: Norm, scheme: PositionScheme, tokenizer: Tokenizer, tmp_path: Path) -> None:
     """From a checkpoint file of any architecture."""
     model = untrained(tokenizer, norm=norm, positions=scheme).transformer
     entry = model_entry(model, tokenizer, source="en", target="de", step=3)
@@ -99,17 +99,17 @@ class Seen(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """The decoder's state together with what each row has said."""
+    """The decoder's state together with what each row has read."""
 
     state: DecoderState
-    said: list[tuple[int, ...]]
+    read: list[tuple[int, ...]]
 
     def reorder(self, row_N: Tensor) -> Self:
-        return type(self)(self.state.reorder(row_N), [self.said[row] for row in row_N.tolist()])
+        return type(self)(self.state.reorder(row_N), [self.read[row] for row in row_N.tolist()])
 
     def keep(self, sentence_B: Tensor) -> Self:
         assert sentence_B.tolist() == [0], "there is one sentence"
-        return type(self)(self.state.keep(sentence_B), self.said)
+        return type(self)(self.state.keep(sentence_B), self.read)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
@@ -125,14 +125,14 @@ def test_maps_are_what_the_steps_of_beam_search_computed(
         in_self, in_cross = transformer.decoder.self_attentions, transformer.decoder.cross_attentions
         with record_weights([*in_self, *in_cross]) as weights:
             logits_NV, state = transformer.step(token_N, watched.state)
-        said = [(*before, int(token)) for before, token in zip(watched.said, token_N, strict=True)]
-        for row, pieces in enumerate(said):
+        read = [(*before, int(token)) for before, token in zip(watched.read, token_N, strict=True)]
+        for row, tokens in enumerate(read):
             # The beams are queries of one sentence in cross-attention and rows in self-attention.
-            seen[pieces] = Seen(
+            seen[tokens] = Seen(
                 [weights[attention][row, :, 0] for attention in in_self],
                 [weights[attention][0, :, row] for attention in in_cross],
             )
-        return logits_NV, Watched(state, said)
+        return logits_NV, Watched(state, read)
 
     [source] = tokenizer.encode([STRANGE[0]])
     with torch.inference_mode():
@@ -170,7 +170,7 @@ def test_a_batch_is_as_each_sentence_alone(norm: Norm, scheme: PositionScheme, t
             check_same(mine, theirs)
 
 
-def test_the_batch_does_not_change_the_translation_looked_at(translator: Translator) -> None:
+def test_the_batch_does_not_change_the_translation_that_is_recorded(translator: Translator) -> None:
     texts = [*STRANGE, "", KNOWN[0].english]
     for mine, text in zip(translator.attentions(texts), texts, strict=True):
         check_same(mine, translator.attention(text), atol=1e-5)
@@ -197,7 +197,7 @@ def test_chosen_layers_are_those_of_all_and_nothing_else_is_kept(tokenizer: Toke
             assert weights.base is None, "a view keeps the maps of the whole batch in memory"
 
 
-def test_learned_positions_limit_what_can_be_looked_at(tokenizer: Tokenizer) -> None:
+def test_learned_positions_limit_what_can_be_recorded(tokenizer: Tokenizer) -> None:
     translator = untrained(tokenizer, positions="learned", max_positions=11)
     [*_, word] = (ids[:10] for ids in tokenizer.encode([STRANGE[0]]))
     text = tokenizer.decode([word])[0]

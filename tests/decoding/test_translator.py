@@ -54,7 +54,7 @@ def test_the_batch_does_not_change_a_translation(translator: Translator, beam_si
     assert repeated == alone + alone[::-1]
 
 
-def test_text_without_pieces_gives_nothing(translator: Translator) -> None:
+def test_text_without_tokens_gives_nothing(translator: Translator) -> None:
     nothing = ["", " ", "\t \u3000", "\n", "\u2028\u0085", "\u200b", "\ufeff"]
     assert translator.translate([*nothing, KNOWN[3].english]) == [""] * len(nothing) + [KNOWN[3].german]
     assert translator.candidates([""], SearchSettings(n_best=3)) == [[("", 0.0)]]
@@ -131,8 +131,8 @@ def test_learned_positions_limit_the_parts_and_the_output() -> None:
     assert len(translator.translate([pair.english for pair in KNOWN[:5]], SearchSettings(beam_size=2))) == 5
 
 
-def test_pieces_that_end_a_line_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vocabulary with pieces for single bytes can spell every character, line ends among them."""
+def test_tokens_that_end_a_line_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary with tokens for single bytes can spell every character, line ends among them."""
     model = io.BytesIO()
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(["a b c"] * 9),
@@ -148,7 +148,7 @@ def test_pieces_that_end_a_line_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     tokenizer = Tokenizer(model.getvalue())
     lines = "x\ny\r\nz\u2028\u0085\x0b\x0c\x1cw"
-    # As SentencePiece lays them out: the 256 bytes follow the four special pieces.
+    # As SentencePiece lays them out: the 256 bytes follow the four special tokens.
     bytes_of_lines = [4 + byte for byte in lines.encode()]
     assert tokenizer.decode([bytes_of_lines]) == [lines]
     monkeypatch.setattr(transformer_search, "search_batch", lambda *_, **__: [[Hypothesis(bytes_of_lines, -1.0, [])]])
