@@ -14,13 +14,13 @@ def usable_device(name: str) -> torch.device:
     """The device of this name.
 
     Raises:
-        UserError: It is not there, or it cannot compute.
+        UserError: If it does not exist, or cannot compute.
     """
     try:
         device = torch.device(name)
         # Some kinds of device have a name and cannot compute.
         torch.ones(1, device=device).item()
-    # torch raises the last two if it was built without that kind of device.
+    # torch raises the last two if it was built without this kind of device.
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise UserError(f"device {name!r} cannot be used here: {reason}; give cpu, or a GPU that is there") from error

@@ -15,7 +15,7 @@ from lit_transformer.errors import UserError
 Adjust = Callable[[Tensor, Tensor], Tensor]
 """(tokens so far N x T, log-probabilities of the next token N x V) -> what the search ranks by instead, N x V."""
 FREE = -1
-"""Stands in a prefix where no token is forced."""
+"""Fills a prefix up to the length of the longest one: there, no token is forced."""
 
 
 class SpecialIds(NamedTuple):
@@ -40,7 +40,7 @@ class TokenScores(NamedTuple):
 class Scorer:
     """Scores the next token of every hypothesis.
 
-    A forced token is the only choice, even if it is banned, and `adjust` does not change its score.
+    A forced token is the only choice, even if it is banned. `adjust` does not change its score.
     """
 
     eos: int
@@ -49,13 +49,13 @@ class Scorer:
     start_B: Tensor
     """The first token of each sentence."""
     forced_BT: Tensor | None
-    """The prefix of each sentence, then `FREE`. None if only the first token is given."""
+    """The prefix of each sentence, then `FREE`. None if a prefix is only the first token."""
 
     @classmethod
     def create(
         cls, ids: SpecialIds, prefix: Sequence[Sequence[int]] | None, adjust: Adjust | None, max_length_B: Tensor
     ) -> Self:
-        """The scorer of a search; its arguments are those of `beam_search`."""
+        """The scorer of a search, from arguments of `beam_search`."""
         banned_X = torch.tensor(ids.banned, dtype=torch.int64, device=max_length_B.device)
         if prefix is None:
             return cls(ids.eos, banned_X, adjust, torch.full_like(max_length_B, ids.bos), None)

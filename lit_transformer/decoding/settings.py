@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from lit_transformer.errors import UserError
 
 BATCH_TOKENS = 2048
-"""Padded source tokens that go through the model at a time; it changes no result."""
+"""Padded source tokens per batch. It changes speed and memory, not the translations."""
 MAX_BEAM_SIZE = 10_000
+"""A larger value is refused before it fills the memory."""
 MAX_LENGTH_PENALTY = 10.0
-"""From 17 on, the penalty of the longest outputs overflows float32."""
+"""From 17 on, the length penalty of the longest outputs overflows float32."""
 MAX_EXTRA_LENGTH = 50
 """An output has at most this many tokens more than its input (section 6.1)."""
 
@@ -36,6 +37,6 @@ class SearchSettings:
             raise UserError(f"beam_size is {self.beam_size}: it must be {bound}")
         if not 1 <= self.n_best <= self.beam_size:
             raise UserError(f"n_best is {self.n_best}: it must be at least 1 and at most beam_size, {self.beam_size}")
-        # With a negative penalty no bound would tell that a search may stop.
+        # With a negative alpha, longer hypotheses could gain without bound, and no search could stop early.
         if not 0.0 <= self.length_penalty <= MAX_LENGTH_PENALTY:
             raise UserError(f"length_penalty is {self.length_penalty}: it must be from 0 to {MAX_LENGTH_PENALTY:g}")
