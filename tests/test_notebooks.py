@@ -23,7 +23,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 def test_they_are_numbered_and_in_the_readme(repo_root: Path) -> None:
     assert [path.name[:2] for path in NOTEBOOKS] == [f"{number}_" for number in range(1, len(NOTEBOOKS) + 1)]
-    assert len(NOTEBOOKS) == 4
+    assert len(NOTEBOOKS) == 5
     readme = (repo_root / "README.md").read_text(encoding="utf-8")
     for path in NOTEBOOKS:
         assert f"notebooks/{path.name}" in readme
