@@ -55,7 +55,11 @@ class Source(NamedTuple):
 
     def take(self, sentence_B: Tensor) -> Self:
         """The source of these sentences."""
-        keys_values = {attention: one.take(sentence_B) for attention, one in self.keys_values.items()}
+        # By an index, which keeps the order of the axes in memory: in another order, sums round differently.
+        keys_values = {
+            attention: KeysValues(one.key_BHMK[sentence_B], one.value_BHMK[sentence_B])
+            for attention, one in self.keys_values.items()
+        }
         return type(self)(keys_values, self.mask.take(sentence_B))
 
 
