@@ -1,19 +1,13 @@
-"""`python -m lit_transformer.align`: link the words of sentence pairs by cross-attention, `i-j i-j ...` a pair."""
+"""`python -m lit_transformer.align`: extract word alignments from cross-attention, one line per sentence pair."""
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lit_transformer.cli.commands import run_command
-from lit_transformer.cli.options import add_model_options
+from lit_transformer.cli.options import add_model_options, check_number, load_translator
 from lit_transformer.errors import UserError
-
-if TYPE_CHECKING:
-    from lit_transformer.analysis.alignment import CrossHead
-    from lit_transformer.evaluation.alignment_error import GoldLinks, LinkCounts
-    from lit_transformer.model.config import TransformerConfig
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -22,84 +16,56 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     add_model_options(parser)
     parser.add_argument("--source", help="file of sentences in the checkpoint's source language, plain or .gz")
     parser.add_argument("--target", help="file of their translations, line by line")
-    parser.add_argument("--demo", metavar="SPLIT", help="in place of files: the demo corpus with gold alignments")
-    parser.add_argument("--layer", type=int, help="decoder layer, counted from 1; the best by gold links when left out")
-    parser.add_argument("--head", type=int, help="head of this layer, counted from 1; the mean of all when left out")
-    parser.add_argument(
-        "--when", choices=("said", "read"), help="look where a target word is said (default) or was read"
-    )
-    parser.add_argument("--gold", help="file of the right links, i-j or ipj (possible): report the error rate")
-    parser.add_argument(
-        "--gold_first", type=int, choices=(0, 1), default=0, help="its first word: 1 in .talp (default %(default)s)"
-    )
+    parser.add_argument("--demo", metavar="SPLIT", help="align a split of the demo corpus, which has gold links")
+    parser.add_argument("--layer", type=int, help="decoder layer from 1 on; by default, the best one by gold links")
+    parser.add_argument("--head", type=int, help="head of --layer from 1 on; by default, the mean of all heads")
+    when = "take the attention where a target word is said or where it is read; default: said, or the better one"
+    parser.add_argument("--when", choices=("said", "read"), help=when)
+    parser.add_argument("--gold", help="file of gold links, written i-j (sure) or ipj (possible), for the error rate")
+    first = "number of the first word in --gold: 1 in .talp files; default: %(default)s"
+    parser.add_argument("--gold_first", type=int, choices=(0, 1), default=0, help=first)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Align as the options say; links go to stdout, figures to stderr."""
+    """Print links on stdout in Pharaoh format, and error rates on stderr."""
     check_options(options)
-    from lit_transformer.analysis.alignment import MOMENTS, align, best_head, count_by_head
-    from lit_transformer.checkpoints.places import load_checkpoint
-    from lit_transformer.decoding.devices import default_device
-    from lit_transformer.decoding.translator import Translator
+    from lit_transformer.analysis.aligned_text import demo_text, read_aligned_text
+    from lit_transformer.analysis.alignment import MOMENTS, CrossHead, align, best_head, count_by_head, error_table
     from lit_transformer.evaluation.alignment_error import count_links, to_pharaoh
 
-    trained = load_checkpoint(options.checkpoint)
-    sources, targets, gold = load(options, (trained.source, trained.target))
-    device = default_device() if options.device is None else options.device
-    translator = Translator(trained.transformer, trained.tokenizer, device=device, batch_tokens=options.batch_tokens)
-    if options.layer is not None:
-        at = chosen(options, trained.transformer.config)
+    trained, translator = load_translator(options)
+    if options.demo is not None:
+        text = demo_text(options.demo, source=trained.source, target=trained.target)
     else:
-        assert gold is not None, "checked with the options"
+        gold_file = None if options.gold is None else Path(options.gold)
+        text = read_aligned_text(Path(options.source), Path(options.target), gold_file, first_word=options.gold_first)
+    if options.layer is not None:
+        check_number("--layer", options.layer, trained.transformer.config.num_layers)
+        if options.head is not None:
+            check_number("--head", options.head, trained.transformer.config.num_heads)
+        at = CrossHead(options.layer - 1, options.head and options.head - 1, options.when or MOMENTS[0])
+    else:
+        assert text.gold is not None, "checked with the options"
         moments = [options.when] if options.when else MOMENTS
-        by_head = count_by_head(translator, sources, targets, gold, moments=moments)
-        print_table(by_head)
+        by_head = count_by_head(translator, text.sources, text.targets, text.gold, moments=moments)
+        print(error_table(by_head), file=sys.stderr)
         at = best_head(by_head)
     predicted = []
-    for links in align(translator, sources, targets, at):
+    for links in align(translator, text.sources, text.targets, at):
         print(to_pharaoh(links))
-        if gold is not None:
-            predicted.append(links)
+        predicted.append(links)
     print(end="", flush=True)
-    head = "" if at.head is None else f" --head {at.head + 1}"
-    print(
-        f"links by --layer {at.layer + 1}{head} --when {at.when} of {trained.path} (step {trained.step:,})",
-        file=sys.stderr,
-    )
-    if gold is not None:
-        scores = count_links(predicted, gold)
-        print(
-            f"AER {100 * scores.error_rate:.2f}  precision {100 * scores.precision:.2f}  "
-            f"recall {100 * scores.recall:.2f}  {len(gold):,} sentence pairs, {scores.sure:,} sure links",
-            file=sys.stderr,
-        )
-
-
-def chosen(options: argparse.Namespace, config: "TransformerConfig") -> "CrossHead":
-    """The head that the options name; people count from 1."""
-    from lit_transformer.analysis.alignment import MOMENTS, CrossHead
-
-    for name, size in (("layer", config.num_layers), ("head", config.num_heads)):
-        number = getattr(options, name)
-        if number is not None and not 1 <= number <= size:
-            raise UserError(f"--{name} {number}: the model has {name}s 1 to {size}")
-    head = None if options.head is None else options.head - 1
-    return CrossHead(options.layer - 1, head, options.when or MOMENTS[0])
-
-
-def print_table(by_head: Mapping["CrossHead", "LinkCounts"]) -> None:
-    """The error rate of every head, a line a layer."""
-    for when in dict.fromkeys(at.when for at in by_head):
-        columns = list(dict.fromkeys("mean" if at.head is None else str(at.head + 1) for at in by_head))
-        print(f"AER by layer (line) and head, words linked where they are {when}", file=sys.stderr)
-        print("layer " + "".join(f"{name:>7}" for name in columns), file=sys.stderr)
-        for layer in dict.fromkeys(at.layer for at in by_head):
-            rates = [counts.error_rate for at, counts in by_head.items() if at.layer == layer and at.when == when]
-            print(f"{layer + 1:5} " + "".join(f"{100 * rate:7.2f}" for rate in rates), file=sys.stderr)
+    chosen = f"--layer {at.layer + 1}" + ("" if at.head is None else f" --head {at.head + 1}") + f" --when {at.when}"
+    print(f"links by {chosen} of {trained.path} (step {trained.step:,})", file=sys.stderr)
+    if text.gold is not None:
+        scores = count_links(predicted, text.gold)
+        rates = {"AER": scores.error_rate, "precision": scores.precision, "recall": scores.recall}
+        percentages = "  ".join(f"{name} {100 * rate:.2f}" for name, rate in rates.items())
+        print(f"{percentages}  {len(text.gold):,} sentence pairs, {scores.sure:,} sure links", file=sys.stderr)
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -108,37 +74,12 @@ def check_options(options: argparse.Namespace) -> None:
     if options.demo is None and files[:2] != ["source", "target"]:
         raise UserError("give --source FILE and --target FILE, or --demo SPLIT")
     if options.demo is not None and files:
-        raise UserError(f"--demo has sentences and gold alignments of its own: leave out --{files[0]}")
+        raise UserError(f"--demo has sentences and gold links of its own: leave out --{files[0]}")
     if options.head is not None and options.layer is None:
         raise UserError("--head is a head of one layer: give --layer, too")
     if options.layer is None and options.demo is None and options.gold is None:
-        # No default would be honest: from one layer to the next the error rate goes from 8 % to 90 %.
-        raise UserError("give --layer, or --gold and right links that the best layer and head are found with")
-
-
-def load(
-    options: argparse.Namespace, languages: tuple[str, str]
-) -> tuple[list[str], list[str], list["GoldLinks"] | None]:
-    """The sentences of both sides, and their right links if there are any."""
-    from lit_transformer.data.demo.corpus import demo_pairs
-    from lit_transformer.data.text_folder import pair_batches
-    from lit_transformer.evaluation.alignment_error import GoldLinks, check_gold, read_gold
-
-    if options.demo is not None:
-        if languages not in (("en", "de"), ("de", "en")):
-            raise UserError(f"--demo is English-German, but the checkpoint translates {' to '.join(languages)}")
-        pairs = demo_pairs(options.demo)
-        english, german = [pair.english for pair in pairs], [pair.german for pair in pairs]
-        if languages[0] == "en":
-            return english, german, [GoldLinks(frozenset(pair.alignment), frozenset()) for pair in pairs]
-        return german, english, [GoldLinks(frozenset((j, i) for i, j in pair.alignment), frozenset()) for pair in pairs]
-    batches = list(pair_batches(Path(options.source), Path(options.target)))
-    sources, targets = ([text for batch in batches for text in batch[side].to_pylist()] for side in range(2))
-    if options.gold is None:
-        return sources, targets, None
-    gold = read_gold(options.gold, first_word=options.gold_first)
-    check_gold(gold, sources, targets, options.gold)
-    return sources, targets, gold
+        # No default would be honest: the error rate varies from 8 % to 90 % between layers.
+        raise UserError("give --layer, or find the best layer and head by gold links with --gold")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     parser.add_argument("--run", required=True, help="a run folder, or a folder above runs")
-    parser.add_argument("--last", type=int, default=5, help="how many (default %(default)s; the paper: 5, big 20)")
-    parser.add_argument("--output", help="folder to write; average-LAST beside the checkpoints when left out")
+    last = "number of checkpoints; the paper averages 5 for base and 20 for big; default: %(default)s"
+    parser.add_argument("--last", type=int, default=5, help=last)
+    parser.add_argument("--output", help="folder to write; default: average-LAST beside the checkpoints")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Average as the options say."""
+    """Average the weights and write a model folder."""
     from lit_transformer.checkpoints.average import average_checkpoints
     from lit_transformer.checkpoints.folder import MODEL_FOLDER_FILES, write_model_folder
     from lit_transformer.checkpoints.names import regular_checkpoints
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
         )
     chosen = steps[-options.last :]
     output = Path(options.output) if options.output else folder / f"average-{options.last}"
-    # Only the command's own place: a run that went on is averaged there again.
+    # Only the default folder is replaced. A run that was resumed is averaged there again.
     replaceable = () if options.output else MODEL_FOLDER_FILES
     with new_folder(output, replaceable=replaceable) as unfinished:
         mean = average_checkpoints(chosen)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.sections import print_requested_help
-from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES, Dispensable
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def fit(cli: "FitCLI") -> None:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from lit_transformer.cli.reports import print_result, print_start
+    from lit_transformer.decoding.devices import enough_memory
     from lit_transformer.runs.launching import check_settings_of_ranks, start_processes, waiting_noted
     from lit_transformer.runs.parts import callback_of
     from lit_transformer.runs.resuming import Resuming, continued_run

@@ -2,9 +2,12 @@
 
 import sys
 
-from lit_transformer.errors import printable
-
 
 def print_note(message: str) -> None:
     """Print one line that begins with `note: `."""
     print(f"note: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def printable(message: str) -> str:
+    """A message on one line, without the control characters that a quoted file name may hold and terminals obey."""
+    return " ".join("".join(character if character.isprintable() else " " for character in message).split())

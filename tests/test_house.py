@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 TOP_LEVEL = {
     ".ci",
@@ -58,6 +59,15 @@ def test_conda_and_pip_install_the_same(repo_root: Path, project: dict[str, Any]
     # No upper bound: whoever has a newer Python than we tried can try it.
     assert python == f"python{project['requires-python']}" == "python>=3.11"
     assert pip["pip"] == ["-e .", *project["dependencies"], *project["optional-dependencies"]["test"]]
+
+
+def test_pinned_versions_are_allowed(repo_root: Path, project: dict[str, Any]) -> None:
+    """Every dependency has the version that the results were made with, and the bounds allow it."""
+    bounds = {requirement.name: requirement.specifier for requirement in map(Requirement, project["dependencies"])}
+    lines = [line for line in read(repo_root / "experiments" / "requirements.txt").splitlines() if line[0] != "#"]
+    pinned = dict(line.split("==") for line in lines)
+    assert list(pinned) == list(bounds)
+    assert all(pinned[name] in bounds[name] for name in pinned)
 
 
 def test_every_bound_has_its_reason(repo_root: Path) -> None:

@@ -1,8 +1,8 @@
-"""What it costs to watch attention during training: its CPU seconds as a share of all that the same run takes.
+"""Measures the CPU time of the attention curves as a share of the CPU time of the run.
 
-    python experiments/measure/attention_cost.py --config experiments/demo.yaml [any option of fit]
+    python experiments/measure/attention_cost.py --config demo [options of fit]
 
-Two runs, with and without, would differ by more than this from one time to the next.
+Comparing two runs, with and without the curves, would not do: the times of equal runs differ by more than the share.
 """
 
 import sys
@@ -14,7 +14,7 @@ from lit_transformer.runs.attention_curves import AttentionCurves
 
 
 def main() -> None:
-    """Train as the command line says, with a watch on the callback, and print."""
+    """Train with the options of the command line, measure the callback, and print."""
     seconds: list[float] = []
     work = AttentionCurves.on_validation_end
 
@@ -23,7 +23,7 @@ def main() -> None:
         work(*args)
         seconds.append(time.process_time() - begin)
 
-    AttentionCurves.on_validation_end = timed  # type: ignore[method-assign, assignment] # a watch, in this script only
+    AttentionCurves.on_validation_end = timed  # type: ignore[method-assign, assignment] # in this script only
     fit.main(sys.argv[1:])
     total = time.process_time()
     each = ", ".join(f"{value:.2f}" for value in seconds)

@@ -1,9 +1,10 @@
-"""How much faster than plain PyTorch: each line is a ratio of CPU or GPU times taken in one run, side by side.
+"""Compares the speed with plain PyTorch. Each line is a ratio of two times that were measured in the same run.
 
     python experiments/measure/benchmark.py [--device cuda] [--threads 1]
 
-The sizes are those of experiments/multi30k_en_de.yaml, in bfloat16 autocast, on random tokens without padding. Plain
-means torch.nn.Transformer, F.dropout, F.scaled_dot_product_attention, F.cross_entropy on all logits at once.
+The sizes are those of experiments/multi30k_en_de.yaml, with bfloat16 autocast and random tokens without padding. Plain
+PyTorch is torch.nn.Transformer, F.dropout, F.scaled_dot_product_attention, and F.cross_entropy of all logits at once.
+Times are CPU times on a CPU, because other programs disturb them less, and wall-clock times on a GPU.
 """
 
 import argparse
@@ -28,7 +29,7 @@ EPSILON = 0.1
 
 
 class Plain(nn.Module):
-    """What one writes on the first day: PyTorch's own layers."""
+    """A model of PyTorch's own layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class Plain(nn.Module):
 
 
 def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
-    """The best of several, after two to warm up; CPU time of this process on a CPU, which neighbours disturb less."""
+    """The shortest time of several runs, after two to warm up."""
     clock = time.process_time if device == "cpu" else time.perf_counter
     best = float("inf")
     for repeat in range(repeats + 2):
@@ -66,7 +67,7 @@ def seconds(work: Callable[[], object], device: str, repeats: int) -> float:
 
 
 def steps(device: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A training step of ours and of the plain model."""
+    """A training step of this project and one of the plain model."""
     source = torch.randint(4, VOCAB_SIZE, (SENTENCES, LENGTH), device=device)
     target = torch.randint(4, VOCAB_SIZE, (SENTENCES, LENGTH), device=device)
     ours, plain = Transformer(CONFIG, vocab_size=VOCAB_SIZE, pad_id=PAD_ID).to(device), Plain().to(device)
@@ -94,7 +95,7 @@ def steps(device: str) -> tuple[Callable[[], None], Callable[[], None]]:
 
 
 def parts(device: str) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """The parts that make the difference, forward and backward: ours and the plain one."""
+    """Parts of a step, forward and backward: this project's and the plain one."""
     tokens = SENTENCES * LENGTH
     states = torch.randn(tokens, CONFIG.d_model, device=device, requires_grad=True)
     weight = torch.randn(VOCAB_SIZE, CONFIG.d_model, device=device, requires_grad=True)

@@ -1,11 +1,11 @@
-"""What a run loses when it is killed, stopped, or finds its files damaged: a line for each fault, from real processes.
+"""Measures what a run loses if it is killed or stopped, or if its files are damaged, with real processes.
 
     python experiments/measure/faults.py [--kills 20] [--seed 1]
 
-A small model trains on the demo corpus, is disturbed, and is started again with the same command, which ends with
-`--ckpt_path auto`, until it has reached its last step. `lost` are the optimizer steps that had to be taken again,
-`recovered` the seconds from the new start to the first step reported, most of it imports. `same` says whether the final
-weights and Adam's moments are those of a run that nobody disturbed, to the bit. The full disk needs root, for a tmpfs.
+A small model trains on the demo corpus and is disturbed. The same command with `--ckpt_path auto` starts it again until
+it reaches its last step. Each line of the table is a fault. `lost` counts the optimizer steps that are repeated.
+`recovered` is the time in seconds from the new start to its first report, most of it imports. `same` tells whether the
+final weights and Adam's moments equal those of an undisturbed run to the bit. The full disk needs root, for a tmpfs.
 """
 
 import argparse
@@ -71,7 +71,7 @@ class Training:
         )
 
     def finish(self) -> tuple[int, float, str]:
-        """Start again and train to the end: the first step from there, seconds to its report, and what stderr says."""
+        """Start again and train to the end. Return the first reported step, the seconds until it, and stderr."""
         begin = time.perf_counter()
         process = self.start()
         step = next_step(process)
@@ -82,7 +82,7 @@ class Training:
         return step, seconds, errors
 
     def newest(self) -> int:
-        """The step that the next start goes on from."""
+        """The step that the next start resumes from."""
         found = newest_readable_checkpoint(self.root)[0]
         return (step_of(found.path) or 0) if found else 0
 
@@ -101,13 +101,13 @@ def next_step(process: subprocess.Popen[str]) -> int:
 
 
 def tensors(checkpoint: dict[str, Any]) -> list[Any]:
-    """What a run has learnt: weights, and Adam's state."""
+    """What a run has learned: the weights, and Adam's state."""
     return [checkpoint[WEIGHTS_ENTRY], *(optimizer["state"] for optimizer in checkpoint["optimizer_states"])]
 
 
 @dataclass
 class Table:
-    """Prints as it goes."""
+    """Prints a line when it is known."""
 
     undisturbed: dict[str, Any]
 
@@ -133,7 +133,7 @@ def signalled(run: Training, number: signal.Signals, times: int, chance: random.
         if len(statuses) == times:
             process.communicate()
             return ", ".join(map(str, sorted(set(statuses)))), most_lost, longest
-        # It must get on between the signals, and must not be done before the last.
+        # The run must make progress between the signals, and must not end before the last one.
         reports = (STEPS - step) // (10 * (times - len(statuses) + 1))
         for _ in range(chance.randrange(reports + 1)):
             step = next_step(process)

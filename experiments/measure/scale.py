@@ -1,23 +1,22 @@
-"""What a corpus of any size costs before training: time, memory and disk of each stage, on made-up text.
+"""Measures what a corpus costs before training: time, memory and disk space of each stage, with generated text.
 
     python experiments/measure/scale.py --folder SCRATCH [--pairs 36000000] [--words]
     python experiments/measure/scale.py --stage plan [--pairs 36000000]
 
-The first writes text files, prepares them through the project's own calls, starts again on what is prepared and plans
-an epoch; 36 million pairs take about 35 GB in SCRATCH, which is not deleted. The second plans only, from lengths, in
-seconds. Each stage is a process of its own. One that is asked for again is done again, except that the project does
-not make anew what it finds in its cache.
+The first command writes text files, prepares them with the project's own functions, starts again on the prepared data,
+and plans an epoch. 36 million pairs take about 35 GB in SCRATCH, which is not deleted. The second command plans only,
+from lengths, in seconds. Each stage is a process of its own. A repeated stage uses what is in the cache.
 
-The size is that of WMT14 English-French, 36 million pairs (section 5.1 of the paper); the data itself is not needed. It
-has 850 million English words (Bahdanau et al. 2015, section 4.1), about 24 a sentence, and French is taken to have a
-sixth more. Lengths are lognormal with deviation 0.65, and a target is its source times a lognormal of deviation 0.25:
-both are assumed. Words are made of syllables, 200,000 a language, and a word's frequency is one over its rank (Zipf).
-With `--words` the text is cut into whole words, not into the byte-pair vocabulary that was learnt: SentencePiece does
-that five times as fast, and all other work stays as it is.
+The size is that of WMT14 English-French, 36 million pairs (section 5.1 of the paper). The data itself is not needed. It
+has 850 million English words (Bahdanau et al. 2015, section 4.1), which are about 24 per sentence. The rest is assumed:
+French has a sixth more words, lengths are lognormal with deviation 0.65, and the length of a target is that of its
+source times a lognormal of deviation 0.25. Each language has 200,000 words made of syllables, and the frequency of a
+word is one over its rank (Zipf). With `--words` the text is split into whole words and not into the learned byte pairs.
+SentencePiece does that five times as fast, and all other work stays the same.
 
-`anonymous` is memory that cannot be taken from the processes of a stage (RssAnon of all of them together, at its
-highest). `resident` counts pages of memory-mapped files too (VmHWM of the stage's first process), which Linux keeps
-there as long as nobody else needs the room. Both are read from /proc, so this needs Linux.
+`anonymous` is memory that the system cannot reclaim: the peak of RssAnon of all processes of a stage together.
+`resident` also counts pages of memory-mapped files, which Linux keeps while no other program needs memory: VmHWM of the
+stage's first process. Both are read from /proc, so the script needs Linux.
 """
 
 import argparse
@@ -75,7 +74,7 @@ def family(process: int) -> Iterator[int]:
 
 
 def memory(field: str, process: int) -> int:
-    """Bytes; none for a process that has ended meanwhile."""
+    """Bytes of a process, or 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -189,7 +188,7 @@ def tokens(folder: Path) -> str:
 
 
 def start(folder: Path) -> str:
-    """All that `fit` does with data until it has the batch of its first step."""
+    """Everything that `fit` does with data until it has the batch of its first step."""
     imported = age()
     data = data_of(folder)
     data.prepare_data()

@@ -146,6 +146,19 @@ def best_head(counts: Mapping[CrossHead, LinkCounts]) -> CrossHead:
     return min(counts, key=lambda at: counts[at].error_rate)
 
 
+def error_table(counts: Mapping[CrossHead, LinkCounts]) -> str:
+    """The alignment error rates in percent as text, one line per layer and one column per head."""
+    columns = list(dict.fromkeys("mean" if at.head is None else str(at.head + 1) for at in counts))
+    lines = []
+    for when in dict.fromkeys(at.when for at in counts):
+        lines.append(f"AER by layer (lines) and head (columns), with target words linked where they are {when}")
+        lines.append("layer " + "".join(f"{name:>7}" for name in columns))
+        for layer in dict.fromkeys(at.layer for at in counts):
+            rates = [found.error_rate for at, found in counts.items() if at.layer == layer and at.when == when]
+            lines.append(f"{layer + 1:5} " + "".join(f"{100 * rate:7.2f}" for rate in rates))
+    return "\n".join(lines)
+
+
 def _all_word_maps(
     translator: Translator,
     sources: Sequence[str],

@@ -1,4 +1,4 @@
-"""The frame of every command: its arguments, error messages, standard streams and exit statuses."""
+"""The frame of every command: error messages, standard streams and exit statuses."""
 
 import os
 import sys
@@ -8,7 +8,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from lit_transformer.errors import UserError, printable, underlying
+from lit_transformer.errors import UserError, underlying
+from lit_transformer.notes import printable
 
 
 @contextmanager
@@ -16,8 +17,8 @@ def in_one_line(place: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turn an exception of jsonargparse, Lightning or torch about a setting into a `UserError`.
 
     Args:
-        place: Begins the line.
-        kinds: The exceptions that mean a wrong setting; all if none is given. Others pass.
+        place: The beginning of the line.
+        kinds: The exceptions that mean a wrong setting, by default all. Others pass.
     """
     about_settings = kinds or (Exception,)
     try:
@@ -31,41 +32,41 @@ def in_one_line(place: str, *kinds: type[Exception]) -> Iterator[None]:
 
 
 def end_command(error: OSError) -> NoReturn:
-    """End a command whose stdout cannot be written, without a message if the reader is gone."""
+    """End a command because stdout cannot be written. If its reader is gone (`| head`), there is no message."""
     if isinstance(error, BrokenPipeError):
         sys.exit(0)
-    raise UserError(f"cannot write to stdout: {error.strerror}; make room there") from error
+    raise UserError(f"cannot write to stdout: {error.strerror}; free space there") from error
 
 
 @contextmanager
 def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -> Iterator[None]:
-    """The frame of every command: exit statuses, and standard streams that can be relied on.
+    """Run a command: turn mistakes into exit statuses, and make the standard streams reliable.
 
-    A `UserError` becomes one line on stderr and status 2, Ctrl-C a line and status 130. Everything else is a defect
-    and passes. stdout is UTF-8 whatever the locale. What cannot be encoded is written with backslashes.
+    A `UserError` becomes one line on stderr and status 2. Ctrl-C becomes one line and status 130. Other exceptions are
+    defects and pass. stdout is UTF-8 in every locale. Characters without an encoding are written with backslashes.
 
     Args:
-        cannot_print: Called when stdout cannot be written. What cannot be written to stderr is lost.
+        cannot_print: Called if stdout cannot be written. Output that cannot be written to stderr is lost.
     """
     with _standard_streams(cannot_print):
         try:
             yield
-            # Here, where it can be reported, and not when Python ends.
+            # Flush here, where an error can be reported, and not when Python ends.
             print(end="", flush=True)
         except (Exception, KeyboardInterrupt) as error:
             sys.exit(_report(error))
 
 
 def _report(error: BaseException) -> int:
-    """Print in one line why a command ends, and return its status. A defect is raised again."""
+    """Print in one line why a command ends, and return its status. Defects are raised again."""
     if underlying(error, KeyboardInterrupt) is not None:
         print("interrupted", file=sys.stderr)
         return 130  # 128 and the signal's number, as shells count
-    # torch raises in the main thread whenever a data worker dies, also while another error is handled.
+    # The mistake may be the context of another error: torch raises one in the main thread when a data worker dies.
     if mistake := underlying(error, UserError):
         message = printable(str(mistake))
     elif isinstance(error, UnicodeEncodeError):
-        # Python turns the bytes of a file's name into half surrogate pairs if they are not UTF-8.
+        # Bytes of a file name that are not UTF-8 are surrogates in Python's strings.
         message = f"{error.object!a:.200} is not UTF-8 and cannot be used here: rename it"
     else:
         raise error
@@ -75,16 +76,16 @@ def _report(error: BaseException) -> int:
 
 @contextmanager
 def _standard_streams(cannot_print: Callable[[OSError], None]) -> Iterator[None]:
-    # A descriptor that was closed (`2>&-`) would be given to the next file that is opened.
+    # The next file that is opened would get the number of a closed descriptor (`2>&-`).
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
     with ExitStack() as stack:
-        # `print` takes None for stdout.
+        # If sys.stderr is None, `print` writes to stdout.
         stderr = sys.stderr or stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
         streams = (sys.stdin, sys.stdout, stderr)
         for stream in streams:
-            # Another program may have left the pipe non-blocking, and Python would lose what has to wait.
+            # If another program has made the pipe non-blocking, Python loses what cannot be written at once.
             with suppress(OSError, AttributeError, ValueError):
                 os.set_blocking(stream.fileno(), True)
         if isinstance(sys.stdout, TextIOWrapper):
@@ -98,7 +99,7 @@ def _standard_streams(cannot_print: Callable[[OSError], None]) -> Iterator[None]
 
 
 class _Guarded:
-    """A text stream whose errors in writing are given to `failed`."""
+    """A text stream that passes its write errors to `failed`."""
 
     def __init__(self, stream: TextIO, failed: Callable[[OSError], None]) -> None:
         self._stream = stream
@@ -122,7 +123,7 @@ class _Guarded:
 
 
 def _drop_unwritten(stream: TextIO) -> None:
-    """Discard what could not be written. Python would try again at exit and report an error."""
+    """Discard what could not be written. Otherwise, Python tries again at exit and reports an error."""
     try:
         stream.flush()
     except OSError:

@@ -1,42 +1,67 @@
-"""Options that several commands have."""
+"""Options that several commands have, and what they stand for."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
+from lit_transformer.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_transformer.checkpoints.trained_model import TrainedModel
+    from lit_transformer.decoding.translator import Translator
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Options of all commands that use a trained model."""
+    """Add the options of all commands that use a trained model."""
     parser.add_argument(
         "--checkpoint",
         required=True,
-        help="a checkpoint, a run folder, a folder above runs, a model folder, or hf:NAME of the Hugging Face Hub",
+        help="a checkpoint, a run folder, a folder above runs, a model folder, or hf:NAME on the Hugging Face Hub",
     )
     parser.add_argument(
-        "--batch_tokens",
-        type=int,
-        default=BATCH_TOKENS,
-        help="padded source pieces that go through the model at a time (default %(default)s)",
+        "--batch_tokens", type=int, default=BATCH_TOKENS, help="padded source tokens per batch; default: %(default)s"
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the first GPU, if there is one, when left out")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU if there is one, else the CPU")
+
+
+def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Translator]":
+    """The model of `add_model_options`, and its translator.
+
+    Raises:
+        UserError: If there is no model that can be read, or the device cannot be used.
+    """
+    from lit_transformer.checkpoints.places import load_checkpoint
+    from lit_transformer.decoding.devices import default_device
+    from lit_transformer.decoding.translator import Translator
+
+    trained = load_checkpoint(options.checkpoint)
+    device = default_device() if options.device is None else options.device
+    translator = Translator(trained.transformer, trained.tokenizer, device=device, batch_tokens=options.batch_tokens)
+    return trained, translator
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
-    """Options of all commands that translate."""
+    """Add the options of all commands that translate."""
     add_model_options(parser)
     default = SearchSettings()
     parser.add_argument(
-        "--beam_size", type=int, default=default.beam_size, help="1 is greedy search (default %(default)s)"
+        "--beam_size", type=int, default=default.beam_size, help="1 is greedy search; default: %(default)s"
     )
     parser.add_argument(
-        "--length_penalty", type=float, default=default.length_penalty, help="GNMT's alpha (default %(default)s)"
+        "--length_penalty", type=float, default=default.length_penalty, help="GNMT's alpha; default: %(default)s"
     )
 
 
 def search_settings(options: argparse.Namespace, *, n_best: int = 1) -> SearchSettings:
-    """The settings that the options of `add_search_options` give.
+    """The settings that `add_search_options` gives.
 
     Raises:
         UserError: If a value is out of range.
     """
     return SearchSettings(beam_size=options.beam_size, length_penalty=options.length_penalty, n_best=n_best)
+
+
+def check_number(option: str, number: int, size: int) -> None:
+    """Raise UserError unless a model has this layer or head. Users count from 1."""
+    if not 1 <= number <= size:
+        raise UserError(f"{option} {number}: the model has {option.strip('-').rstrip('s')}s 1 to {size}")

@@ -1,6 +1,4 @@
-"""The command line of training: sections `model`, `data`, `trainer`, `checkpoints` and `attention`, what they
-default to, and what is checked before anything is done.
-"""
+"""The command line of `fit` and `check`: its sections, and what is checked before anything is done."""
 
 import logging
 import os
@@ -44,11 +42,11 @@ MOST_DEVICES = 1_000_000
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose complaints are user errors."""
+    """A parser whose errors are user errors."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         options = self._option_string_actions
-        # A misspelt name in a YAML file is quoted in the message only, among values that are no names.
+        # A misspelt name in a YAML file appears only in the message, in quotes, as values do.
         named = (
             did_you_mean(name, options, cutoff=0.75)
             for name in re.findall(r"'([\w.]+)'", message)
@@ -59,7 +57,7 @@ class Parser(LightningArgumentParser):
 
 
 class Settings(SaveConfigCallback):
-    """Writes the settings into the run's folder: `config.yaml` to train with again, and hyper-parameters as logged."""
+    """Writes the settings into the run's folder, as `config.yaml` to train with again, and to the loggers."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._folder = run_folder(trainer)  # all ranks must ask
@@ -76,7 +74,7 @@ class Settings(SaveConfigCallback):
             if not isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(settings)
                 continue
-            # The logger's own method would draw a curve of a made-up value; this names the curves to compare runs by.
+            # The logger's own method draws a curve of a made-up value. This names the curves to compare runs by.
             logger.hparams.update(settings)
             draw_settings(logger.experiment, settings, {"val/bleu": 0.0, "val/loss": 0.0})
 
@@ -107,20 +105,20 @@ class FitCLI(LightningCLI):
         check_settings(self.config)
 
     def instantiate_classes(self) -> None:
-        # The parser lets nothing (`null`) pass where there must be a number.
-        with in_one_line("a setting has no value or one of another kind", TypeError):
+        # The parser accepts `null` where there must be a number.
+        with in_one_line("a setting has no value or a value of another type", TypeError):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
-        """The trainer with what depends on the machine."""
+        """Set what depends on the machine, and make the trainer."""
         if self.config.trainer.precision is None:
             settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
         with in_one_line("trainer"):
             trainer = super().instantiate_trainer(**settings)
         if not launches_commands(trainer):
             raise UserError(
-                f"trainer.strategy is {self.config.trainer.strategy}: processes that are copies of the first one are "
-                "not supported. Give ddp; a notebook can use one device"
+                f"trainer.strategy is {self.config.trainer.strategy}: it copies the first process, which is not "
+                "supported. Give ddp, or one device in a notebook"
             )
         cores = os.cpu_count() or 1
         if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
@@ -156,14 +154,14 @@ CLI = TypeVar("CLI", bound=FitCLI)
 
 
 def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
-    """Model, data and trainer as the arguments and their YAML files say."""
+    """Make the model, the data and the trainer from arguments and their YAML files."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    # What ends the run when one of its processes dies says so there.
+    # The launcher that ends a run because one of its processes has died reports it there.
     logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
-    # Lightning 2.6 has not followed a renaming in torch 2.13; users can do nothing about it.
+    # Lightning 2.6 calls what torch 2.13 has renamed. Users can do nothing about it.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-    # It is about arguments that are given twice. Those of sys.argv may be another program's, such as Jupyter's.
+    # The warning is about two lists of arguments. In sys.argv there may be those of another program, such as Jupyter.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
     callbacks = [RunRecord(), Resuming(), FitToMemory(), Divergence(), Curves(), Interruption()]
     return cli(
@@ -198,7 +196,7 @@ def expanded(args: Sequence[str]) -> list[str]:
 
 
 def check_settings(settings: Namespace) -> None:
-    """Raises where Lightning would stumble later or not at all."""
+    """Raise UserError for values that Lightning rejects late or not at all."""
     for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", "checkpoints.keep"):
         if name not in settings:
             raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
@@ -217,7 +215,7 @@ def check_settings(settings: Namespace) -> None:
 
 
 def check_intervals(trainer: Namespace) -> None:
-    """Raise UserError unless what counts steps is a number of steps and no part of the data is left out."""
+    """Raise UserError unless intervals are numbers of steps and training uses all data."""
     if not isinstance(trainer.val_check_interval, int | float):
         raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps")
     for name in ("limit_train_batches", "overfit_batches"):

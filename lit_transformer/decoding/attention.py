@@ -14,8 +14,9 @@ from torch import Tensor
 from lit_transformer.batch import BOS_ID
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.padding import memory_remedy, pad
-from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 

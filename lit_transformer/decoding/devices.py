@@ -1,4 +1,7 @@
-"""The device to translate on."""
+"""The device to compute on, and its memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -34,3 +37,19 @@ def allow_tf32(device: torch.device) -> None:
     """
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch reports that a device or the system has no memory left."""
+    return "out of memory" in str(error) or "allocate memory" in str(error)
+
+
+@contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Turn torch's error for a lack of memory into a `UserError` with the remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"there is not enough memory ({str(error).splitlines()[0]}): {remedy}") from error

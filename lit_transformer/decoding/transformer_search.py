@@ -13,12 +13,13 @@ from torch import Tensor
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data.batching import batches_by_length
+from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.padding import memory_remedy, pad
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH, SearchSettings
-from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
 
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))

@@ -10,11 +10,11 @@ from lit_transformer.checkpoints.folder import write_model_folder
 from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import Attention, check_layers, compute_attention
-from lit_transformer.decoding.devices import default_device, usable_device
+from lit_transformer.decoding.devices import default_device, enough_memory, usable_device
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.decoding.transformer_search import search_all
-from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer

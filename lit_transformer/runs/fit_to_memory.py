@@ -13,7 +13,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lit_transformer.data.accumulation import accumulate
 from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.errors import UserError, is_out_of_memory
+from lit_transformer.decoding.devices import is_out_of_memory
+from lit_transformer.errors import UserError
 from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks
 from lit_transformer.training.translation import LitTransformer

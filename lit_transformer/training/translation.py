@@ -11,9 +11,10 @@ from torch import Tensor
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.checkpoints.format import MODEL_ENTRY, model_entry, upgrade_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
-from lit_transformer.errors import UserError, enough_memory
+from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
 from lit_transformer.evaluation.metrics import text_metrics
 from lit_transformer.model.config import TransformerConfig

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lit_transformer import align, attention, average, check, fit, test, translate
 from lit_transformer.checkpoints.names import step_of
 from lit_transformer.cli.frame import user_errors_to_exit
+from lit_transformer.cli.stdin import decoded_lines
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.runs import dispensable, saving
@@ -207,15 +208,15 @@ def test_a_pipe_that_does_not_block(
     with os.fdopen(reading, encoding="utf-8") as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         # The text comes after the reading has begun.
-        monkeypatch.setattr(translate, "stream", starting(later, translate.stream))
+        monkeypatch.setattr(translate, "decoded_lines", starting(later, decoded_lines))
         assert len(translated(tiny_run, capsys)) == 2
     later.join()
 
 
-def starting(timer: threading.Timer, stream: Callable[..., None]) -> Callable[..., None]:
-    def started(*args: Any, **options: Any) -> None:
+def starting(timer: threading.Timer, function: Callable[..., Any]) -> Callable[..., Any]:
+    def started(*args: Any) -> Any:
         timer.start()
-        stream(*args, **options)
+        return function(*args)
 
     return started
 

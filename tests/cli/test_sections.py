@@ -1,8 +1,6 @@
 """`fit --help` and `check --help`: all settings, the project's own first, without an import of torch."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,15 +55,3 @@ def test_a_misspelt_section(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         check.main(["--help", "modle"])
     assert "model?" in capsys.readouterr().err
-
-
-def test_help_imports_nothing_heavy(repo_root: Path) -> None:
-    script = (
-        "import sys\n"
-        "from lit_transformer import check, fit\n"
-        "fit.main(['--help'])\n"
-        "check.main(['--help=data'])\n"
-        "print(*(name.split('.')[0] for name in sys.modules))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=repo_root, capture_output=True, text=True, check=True)
-    assert not {"torch", "lightning", "jsonargparse", "numpy"} & set(done.stdout.splitlines()[-1].split())

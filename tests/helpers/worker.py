@@ -84,12 +84,12 @@ class Worker:
             self._process = None
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "tests.helpers.worker", str(self._out), str(self._err)]
+        program = [sys.executable, "-m", "tests.helpers.worker", str(self._out), str(self._err)]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1", "PYTHONPATH": str(REPO_ROOT)}
         cwd = self._folder / "cwd"  # options name files that are written there
         cwd.mkdir(exist_ok=True)
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd, env=environment
+            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd, env=environment
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"

@@ -1,6 +1,6 @@
 """Random hostile input to whole commands, which run in another process. They succeed or print one line of error.
 
-Never another exception, a crash, a hang, memory without end, or a file that was there before and is not now.
+They never crash, hang, use endless memory or remove a file.
 """
 
 import copy

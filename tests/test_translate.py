@@ -1,0 +1,265 @@
+"""`translate` as a user runs it: bytes in, bytes out, exit statuses."""
+
+import errno
+import io
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lit_transformer import SearchSettings, Translator, translate
+from lit_transformer.checkpoints.places import find_checkpoint
+from lit_transformer.data.demo.corpus import demo_pairs
+from tests.helpers.runs import own_lines
+
+KNOWN = demo_pairs("train", num_pairs=31)
+ENGLISH = [pair.english for pair in KNOWN]
+GERMAN = [pair.german for pair in KNOWN]
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "lit_transformer.translate", *map(str, args)]
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> "Stdin":
+    return Stdin(monkeypatch)
+
+
+class Stdin:
+    """Bytes for a command that is called in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+
+    def __call__(self, data: bytes) -> None:
+        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+ODD = [
+    (ENGLISH[0], GERMAN[0]),
+    ("", ""),
+    (" \t\u3000\u00a0 ", ""),
+    (ENGLISH[1] + "\r", GERMAN[1]),  # Windows
+    ("\x85", ""),
+    ("\u2028 \u2029", ""),
+    ("\r", ""),
+    (f"  {ENGLISH[2]}  ", GERMAN[2]),
+    (f"\u200b{ENGLISH[3]}\u200e", GERMAN[3]),
+    (ENGLISH[4].replace(" ", "\u2028"), GERMAN[4]),
+    (ENGLISH[5].replace(" ", "\t\x0b\x0c"), GERMAN[5]),
+    ("\x00\x01\x1b[31m \x7f", None),
+    (f"a\x85b\u2028c\rd\x00e {ENGLISH[6]}", None),
+    ("\U0001f600 \U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea", None),
+    ("\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 \u202etfel", None),
+    ("\ufffe\uffff\U0010ffff \u0301\u0301", None),
+    (ENGLISH[7], GERMAN[7]),
+]
+
+
+def test_as_many_lines_out_as_in(tiny_run: Path, repo_root: Path) -> None:
+    """A new process whose locale is ASCII: the text is UTF-8 none the less. The last line has no end."""
+    # The byte order mark that some editors write is no part of the first line.
+    data = b"\xef\xbb\xbf" + "\n".join(source for source, _ in ODD).encode()
+    environment = os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        command("--checkpoint", tiny_run),
+        input=data,
+        capture_output=True,
+        cwd=repo_root,
+        env=environment,
+        timeout=100,
+        check=True,
+    )
+    assert own_lines(done.stderr.decode()) == []
+    assert done.stdout.endswith(b"\n")
+    lines = done.stdout.decode().removesuffix("\n").split("\n")
+    assert len(lines) == len(ODD)
+    for line, (source, expected) in zip(lines, ODD, strict=True):
+        assert expected is None or line == expected, source
+        assert len(line.splitlines()) <= 1
+
+
+def test_no_lines_and_empty_lines(tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str]) -> None:
+    for data, lines in ((b"", 0), (b"\n", 1), (b"\n\n\r\n", 3), (b" ", 1)):
+        stdin(data)
+        translate.main(["--checkpoint", str(tiny_run)])
+        assert capsys.readouterr() == ("\n" * lines, "")
+
+
+def test_what_is_translated_at_a_time_changes_nothing(
+    tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the chunks that are read, nor the batches, nor the beam of what is known by heart."""
+    for lines, options in (
+        (10_000, []),
+        (3, []),
+        (1, ["--batch_tokens", "1"]),
+        (7, ["--beam_size", "1"]),
+        (31, ["--length_penalty", "0", "--batch_tokens", "99999", "--device", "cpu"]),
+    ):
+        monkeypatch.setattr(translate, "LINES_AT_A_TIME", lines)
+        stdin("".join(f"{text}\n" for text in ENGLISH).encode())
+        translate.main(["--checkpoint", str(tiny_run), *options])
+        assert capsys.readouterr() == ("".join(f"{text}\n" for text in GERMAN), "")
+
+
+def test_candidates_with_scores(
+    tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translate, "LINES_AT_A_TIME", 2)
+    stdin(f"{ENGLISH[0]}\n\n{ENGLISH[1]}\n".encode())
+    translate.main(["--checkpoint", str(tiny_run), "--n_best", "3"])
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "1", "2", "3", "3", "3"]
+    assert rows[0][2] == GERMAN[0]
+    assert rows[3] == ["2", "0.0000", ""]
+    assert rows[4][2] == GERMAN[1]
+    scores = [float(row[1]) for row in rows[4:]]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] < 0
+    expected = Translator.load(tiny_run).candidates([ENGLISH[1]], SearchSettings(n_best=3))[0]
+    assert scores == pytest.approx([candidate.score for candidate in expected], abs=1e-4)
+
+
+def test_a_line_of_five_thousand_words(
+    tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translate, "LINES_AT_A_TIME", 2)
+    stdin("\n".join([ENGLISH[0], ENGLISH[1], " ".join(["cat"] * 5000), ENGLISH[2]]).encode())
+    translate.main(["--checkpoint", str(tiny_run), "--beam_size", "1"])
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert [lines[0], lines[1], lines[3]] == GERMAN[:3]
+    assert lines[2]
+    assert len(lines) == 4
+    [note] = err.splitlines()
+    assert note.startswith("note: line 3 is too long")
+
+
+def test_text_that_is_not_utf8(tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str]) -> None:
+    stdin(f"{ENGLISH[0]}\n\nGr".encode() + b"\xfc\xdfe\nmore\n")
+    with pytest.raises(SystemExit, match="2"):
+        translate.main(["--checkpoint", str(tiny_run)])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: stdin, line 3: not UTF-8 ")
+    assert len(err.splitlines()) == 1
+
+
+def test_nobody_reads_any_more(tiny_run: Path, repo_root: Path) -> None:
+    """`| head -1`: no complaint."""
+    data = "".join(f"{text}\n" for text in ENGLISH).encode()
+    with subprocess.Popen(
+        command("--checkpoint", tiny_run, "--batch_tokens", 99),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=repo_root,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.write(data)
+        process.stdin.close()
+        assert own_lines(process.stderr.read().decode()) == []
+        assert process.wait(timeout=100) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_cannot_be_written(tiny_run: Path, repo_root: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command("--checkpoint", tiny_run),
+            input=b"a\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=repo_root,
+            timeout=100,
+            check=False,
+        )
+    assert done.returncode == 2
+    [line] = own_lines(done.stderr.decode())
+    assert line.startswith(f"error: cannot write to stdout: {os.strerror(errno.ENOSPC)}")
+
+
+def test_a_conversation(tiny_run: Path, repo_root: Path) -> None:
+    """On a terminal: a prompt, an answer, another prompt, and an end at Ctrl-D."""
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on Windows")
+    try:
+        terminal, other_end = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"this machine gives no pseudo-terminal: {error}")
+    with subprocess.Popen(
+        command("--checkpoint", tiny_run),
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+        cwd=repo_root,
+        close_fds=True,
+    ) as process:
+        os.close(other_end)
+        try:
+            read_until(terminal, "Ctrl-D ends.\r\n> ")
+            for typed, answer in ((ENGLISH[0].encode(), GERMAN[0]), (b"", ""), (b"\xff\xfe!", "")):
+                os.write(terminal, typed + b"\n")
+                assert answer in read_until(terminal, "\r\n> ")
+            os.write(terminal, b"\x04")
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+            os.close(terminal)
+
+
+def read_until(terminal: int, end: str) -> str:
+    """What the terminal shows up to `end`."""
+    shown, deadline = b"", time.monotonic() + 100
+    while not shown.decode(errors="replace").endswith(end):
+        ready, _, _ = select.select([terminal], [], [], deadline - time.monotonic())
+        assert ready, f"waited for {end!r}, saw {shown!r}"
+        shown += os.read(terminal, 4096)
+    return shown.decode(errors="replace")
+
+
+def test_prompts_do_not_go_where_the_translations_go(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal on stdin and a file on stdout."""
+
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO(f"{ENGLISH[0]}\n".encode())))
+    translate.main(["--checkpoint", str(tiny_run)])
+    out, err = capsys.readouterr()
+    assert out == GERMAN[0] + "\n"
+    assert err.count("> ") == 2
+
+
+def test_translating_needs_the_checkpoint_and_nothing_else(tiny_run: Path, repo_root: Path, tmp_path: Path) -> None:
+    """Of this project's requirements only torch and sentencepiece: neither Lightning nor what reads corpora."""
+    shutil.copy(find_checkpoint(tiny_run), tmp_path / "moved.ckpt")
+    script = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('lightning', 'pytorch_lightning', 'torchmetrics', 'sacrebleu', 'datasets'))\n"
+        "from lit_transformer import translate\n"
+        "translate.main(['--checkpoint', sys.argv[1]])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "moved.ckpt")],
+        input=ENGLISH[0].encode(),
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(repo_root)},
+        cwd=tmp_path,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout.decode() == GERMAN[0] + "\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["moved.ckpt"]
