@@ -54,6 +54,12 @@ def test_links_resolve(page: str) -> None:
         assert not anchor or anchor in anchors(path), target
 
 
+@each_page
+def test_files_that_are_named_exist(page: str) -> None:
+    for name in re.findall(r"(?<![\w/])([a-z_]+/[a-z_/]+\.(?:py|sh|txt))\b", read(page)):
+        assert (ROOT / name).exists() or (ROOT / "lit_transformer" / name).exists(), name
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     versions = re.findall(r"^## \[(.+)\]", read("CHANGELOG.md"), re.MULTILINE)
     assert yaml.safe_load(read("CITATION.cff"))["version"] == lit_transformer.__version__ == versions[0]
