@@ -82,7 +82,7 @@ class Mask:
             segments_BL = self.segments_BM[:, keys - length :]
             conditions.append(segments_BL[:, None, :, None] == self.segments_BM[:, None, None])
         if self.causal and length > 1:  # the last position may attend to all keys
-            conditions.append(_distances(length, keys, device) >= 0)
+            conditions.append(torch.ones(length, keys, dtype=torch.bool, device=device).tril_(keys - length))
         if self.window is not None and keys > self.window:
             conditions.append(_distances(length, keys, device).abs() < self.window)
         return conditions
