@@ -99,6 +99,9 @@ class Trial:
         parameters = sum(weight.numel() for weight in module.parameters())
         later = parameters * (ADAM_BYTES + BUCKET_BYTES * (self._world_size > 1))
         reserved = torch.empty(later, dtype=torch.uint8, device=self._device)
+        if micro_batches > 1:  # all but the first micro-batch of a step add to gradients that exist
+            for weight in module.parameters():
+                weight.grad = torch.zeros_like(weight)
         for rows in self._data.plan.largest_micro_batches(micro_batches * self._world_size):
             batch = self._data.batch(np.resize(rows, round(margin * len(rows))))
             batch = move_data_to_device(batch, self._device)

@@ -147,15 +147,15 @@ class GPT(nn.Module):
         return self(token_N[:, None], cache)[:, -1], dataclasses.replace(state, cache=cache)
 
 
-SENTENCES = torch.tensor([[4, 5, 6, 7, 8], [9, 5, 9, 6, 9], [10, 11, 10, 11, 12]])
+SENTENCES = [[4, 5, 6, 7, 8], [9, 5, 9, 6, 9], [10, 11, 10, 11, 12]]
 """Three texts, each with a beginning of its own."""
 
 
 def trained_gpt(config: TransformerConfig) -> GPT:
     """Knows the three texts by heart, each with the same probability."""
     gpt = GPT(config)
-    ends = torch.tensor([[BOS_ID]] * 3), torch.tensor([[EOS_ID]] * 3)
-    input_BL, output_BL = torch.cat([ends[0], SENTENCES], dim=1), torch.cat([SENTENCES, ends[1]], dim=1)
+    input_BL = torch.tensor([[BOS_ID, *sentence] for sentence in SENTENCES])
+    output_BL = torch.tensor([[*sentence, EOS_ID] for sentence in SENTENCES])
     optimizer = torch.optim.Adam(gpt.parameters(), lr=1e-2)
     for _ in range(150):
         loss = F.cross_entropy(gpt(input_BL).flatten(0, 1), output_BL.flatten())
@@ -176,7 +176,7 @@ def test_a_gpt_is_decoded_by_the_beam_search_of_the_transformer(positions: Posit
         max_length_B=torch.tensor([9, 9]),
         ids=SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID)),
     )
-    assert sorted(hypothesis.tokens for hypothesis in found) == SENTENCES.tolist()
+    assert sorted(hypothesis.tokens for hypothesis in found) == SENTENCES
     for hypothesis in found:
         assert hypothesis.score == pytest.approx(torch.tensor(1 / 3).log().item(), abs=0.2)
         tokens = torch.tensor([[BOS_ID, *hypothesis.tokens, EOS_ID]])

@@ -90,6 +90,21 @@ def test_the_limit_of_memory_is_found(trial: Trial, module: LitTransformer) -> N
     assert all(weight.grad is None for weight in module.parameters())
 
 
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_later_micro_batches_find_gradients(trial: Trial, micro_batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take memory while the largest micro-batch is computed, unless it is the only one of its step."""
+    found: list[bool] = []
+    loss_sums = LitTransformer.loss_sums
+
+    def watched(module: LitTransformer, batch: Any) -> Any:
+        found.append(all(weight.grad is not None for weight in module.parameters()))
+        return loss_sums(module, batch)
+
+    monkeypatch.setattr(LitTransformer, "loss_sums", watched)
+    assert trial.fits(micro_batches)
+    assert found[0] == (micro_batches > 1)
+
+
 def test_every_device_must_have_room(trial: Trial) -> None:
     """What this one finds room for, another may not: then it is not taken."""
     answers: list[bool] = []
