@@ -373,6 +373,7 @@ def test_a_hub_that_cannot_be_reached(
 def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The error names the step and its sentences, and no checkpoint has broken weights."""
     line = "--model.learning_rate_scale 1e30 --trainer.max_steps 3 --trainer.val_check_interval 3"
+    line += " --checkpoints.every_n_steps 3"
     with pytest.raises(SystemExit) as end:
         fit.main(arguments("fit", place, f"{line} --trainer.default_root_dir {tmp_path}"))
     message = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
