@@ -1,4 +1,4 @@
-"""What the model attends to as it learns: pictures and entropies of a few validation sentences, in TensorBoard.
+"""Attention during training: pictures and entropies of a few validation sentences, in TensorBoard.
 
 Legend: H heads, L query length, M key length.
 """
@@ -23,35 +23,36 @@ if TYPE_CHECKING:
     from lit_transformer.analysis.figures import LiveHeadGrid
 
 LONGEST = 40
-"""Pieces of the longest sentence that is drawn: more cannot be read at the size of TensorBoard's pictures."""
+"""Tokens of the longest sentence that is drawn. More are not readable in TensorBoard."""
 
 
 class AttentionCurves(Callback):
-    """Logs the cross-attention of the first validation sentences, and how widely every head looks, at each validation.
+    """Lightning has no view of attention: this callback draws it for the first validation sentences.
 
-    The target is the reference, so that pictures of different steps show the same words.
+    At each validation it draws the cross-attention of every head and the entropy of all heads. The target is the
+    reference, so that pictures of different steps show the same words.
 
     Args:
-        sentences: How many are looked at, up to 25 MB of memory each; 0 for none.
+        sentences: Number of sentences, up to 25 MB of memory each; 0 draws nothing.
     """
 
     def __init__(self, sentences: int = 2) -> None:
         if sentences < 0:
-            raise UserError(f"attention.sentences is {sentences}: it must be at least 0")
+            raise UserError(f"sentences is {sentences}: it must be at least 0")
         self.sentences = sentences
         self._pictures: list[LiveHeadGrid] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._pictures.clear()  # the sentences may be others now
+        self._pictures.clear()  # the data may have changed
 
     @CURVES
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         logger = trainer.logger
-        # The other strategies have parts of the model on each device.
+        # Other strategies split the model over devices.
         whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         if not (whole and trainer.is_global_zero and isinstance(logger, TensorBoardLogger) and self.sentences):
             return
-        # Here, because matplotlib takes a second to import, and tells of the fonts that it lists on its first day.
+        # Imported here, because matplotlib takes a second. On its first use it logs that it lists the fonts.
         logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
         from lit_transformer.analysis.entropy import head_entropy
         from lit_transformer.analysis.figures import LiveHeadGrid

@@ -59,12 +59,12 @@ class Curves(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined] # set, but not declared
         if trainer.is_global_zero:
-            print(f"{data_of(trainer).summary}, {trainer.accumulate_grad_batches} micro-batches a step", flush=True)
+            print(f"{data_of(trainer).summary}, {trainer.accumulate_grad_batches} micro-batches per step", flush=True)
         self._restart(trainer)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         if (trainer.global_step + 1) % self._every_n_steps == 0:
-            # Afterwards it is the next step's already.
+            # After the step it is already the rate of the next one.
             self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
@@ -86,7 +86,7 @@ class Curves(Callback):
         self._paused = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Rates are those of training: its clock stands still meanwhile.
+        # Rates are those of training without validation.
         self._begin += time.perf_counter() - self._paused
         model = model_of(trainer)
         samples = first_samples(chain.from_iterable(gather(model.samples)))
@@ -135,8 +135,12 @@ class Curves(Callback):
         self._restart(trainer)
 
     def _sums(self, trainer: L.Trainer) -> list[float]:
-        """Since a report, on all ranks: loss, negative log-likelihood, source tokens, target tokens, positions."""
-        # Ranks add up in float32 and in integers: not every device has float64. Copied, since they add up in place.
+        """Return the sums since the last report over all ranks.
+
+        Returns:
+            Smoothed loss, negative log-likelihood, source tokens, target tokens, positions.
+        """
+        # Reduced in float32 and integers, because not every device has float64. Copied, because `reduce` is in place.
         losses = self._losses.clone()
         counts = torch.tensor([self._source_tokens, self._target_tokens, self._positions], device=losses.device)
         return [
@@ -172,7 +176,7 @@ class Curves(Callback):
 
 
 def _escape(text: str) -> str:
-    """Text as Markdown shows it unchanged."""
+    """Escape what Markdown would interpret."""
     return "".join(f"\\{character}" if character in r"\`*_{}[]<>()#+-.!|" else character for character in text)
 
 

@@ -10,10 +10,10 @@ from lit_transformer.notes import print_note
 
 
 class Dispensable(ContextDecorator):
-    """A context for output that training can do without: an OSError ends nothing, and the first is noted on stderr.
+    """A context or decorator in which an OSError does not end training. The first one is noted on stderr.
 
     Args:
-        what: Name of the output, for the note.
+        what: Name of the output for the note, after "cannot write".
     """
 
     def __init__(self, what: str) -> None:
@@ -25,7 +25,7 @@ class Dispensable(ContextDecorator):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        # Not Ctrl-C, which can come while an error is handled.
+        # Ctrl-C is not lost, even if it comes while an OSError is handled.
         failure = underlying(error, OSError) if isinstance(error, Exception) else None
         if failure is not None:
             self.lose(failure)
@@ -33,7 +33,7 @@ class Dispensable(ContextDecorator):
 
     @contextmanager
     def in_threads(self) -> Iterator[None]:
-        """Treat errors of background threads in the same way. Python would print a traceback."""
+        """Treat an OSError of a background thread in the same way. Python would print a traceback."""
         former = threading.excepthook
 
         def excepthook(failure: threading.ExceptHookArgs) -> None:
@@ -49,11 +49,11 @@ class Dispensable(ContextDecorator):
             threading.excepthook = former
 
     def lose(self, error: OSError) -> None:
-        """Note the error, unless there was one before."""
+        """Note the first error."""
         if not self.noted:
             self.noted = True
             print_note(f"cannot write {self._what}: {error.strerror or error}. Training goes on.")
 
 
 CURVES = Dispensable("curves or settings")
-"""Encloses whatever writes them into a run's folder."""
+"""Encloses everything that writes curves or settings into a run's folder."""

@@ -1,4 +1,4 @@
-"""Whether the micro-batches fit into the device's memory: known before the first step, not after the first epoch."""
+"""Fit to memory: micro-batches that a device cannot hold are found before the first step."""
 
 import sys
 from collections.abc import Callable
@@ -23,33 +23,33 @@ if sys.platform != "win32":
     import resource
 
 MARGIN = 1.1
-"""What is found by trial must hold for days, and memory fragments: so much larger micro-batches must fit."""
+"""Safety factor for `auto`: micro-batches this much larger must fit, because memory fragments over a long run."""
 ADAM_BYTES = 8
-"""A parameter's two moments, which are made at the first step."""
+"""Adam's two moments per parameter. Adam allocates them at the first step."""
 BUCKET_BYTES = 4
-"""A parameter's copy of its gradient in DDP, where it is summed over devices."""
+"""DDP's copy of the gradient per parameter, in which it is summed over devices."""
 
 
 class FitToMemory(Callback):
-    """Runs the worst micro-batches of the plan before training, forward and backward, and forgets what they gave.
+    """Lightning's `BatchSizeFinder` has no token batches: this callback tries the largest micro-batches of the plan.
 
-    So the run ends at once, and says what to change, where its memory would not suffice. With
-    `data.max_tokens_per_device auto` it finds the fewest micro-batches a step that fit on every device.
+    It runs them forward and backward before training, and discards the gradients. If they do not fit, the run ends
+    with a message at once. If `max_tokens_per_device` is `auto`, it finds the fewest micro-batches per step that fit
+    on every device.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Devices differ in what else they hold, and a rank that fails alone would leave the others waiting.
+        # Other programs may use memory of one device. A rank that fails alone would leave the others waiting.
         on_all_ranks(lambda: self._set_micro_batches(trainer))
 
     def _set_micro_batches(self, trainer: L.Trainer) -> None:
         data, strategy = data_of(trainer), trainer.strategy
         limit = data.max_tokens_per_device
-        # The others cut the model itself into parts, and nothing is cut before training begins.
+        # Other strategies split the model over devices, and do so only when training begins.
         if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
             if limit == "auto":
                 raise UserError(
-                    "data.max_tokens_per_device is auto, which only one device and trainer.strategy ddp can have: "
-                    "give a number of tokens"
+                    "max_tokens_per_device is auto, which needs one device or strategy ddp: give a number of tokens"
                 )
             return
         trial = Trial(model_of(trainer), data, strategy.root_device, trainer.precision_plugin, trainer.world_size)
@@ -57,18 +57,25 @@ class FitToMemory(Callback):
             accumulate(trainer, trial.fewest_micro_batches(agree=strategy.reduce_boolean_decision))
             if trainer.is_global_zero:
                 tokens = data.plan.micro_batch_tokens(trainer.world_size * trainer.accumulate_grad_batches).max()
-                print(f"data.max_tokens_per_device auto: {tokens:,} padded tokens a side", flush=True)
+                print(f"max_tokens_per_device auto: {tokens:,} padded tokens per side", flush=True)
         elif not trial.fits(trainer.accumulate_grad_batches):
             rank = f" of rank {trainer.global_rank}" if trainer.world_size > 1 else ""
             raise UserError(
-                f"micro-batches of data.max_tokens_per_device {limit} do not fit into the memory of "
-                f"{strategy.root_device}{rank}: give fewer, or auto (the optimizer steps stay the same), or lower "
-                "data.max_length"
+                f"micro-batches of max_tokens_per_device {limit} do not fit into the memory of {strategy.root_device}"
+                f"{rank}: give fewer, or auto (the optimizer steps stay the same), or lower max_length"
             )
 
 
 class Trial:
-    """Micro-batches on a device, as training would have them."""
+    """Runs micro-batches on a device as training does.
+
+    Args:
+        module: The model.
+        data: Has a plan of batches.
+        device: Where to run them.
+        precision: As in training.
+        world_size: Number of devices of the run.
+    """
 
     def __init__(
         self, module: LitTransformer, data: TranslationData, device: torch.device, precision: Precision, world_size: int
@@ -80,7 +87,7 @@ class Trial:
         self._world_size = world_size
 
     def fits(self, micro_batches: int, margin: float = 1.0) -> bool:
-        """Whether there is memory for the worst of so many micro-batches a step, made larger by the margin."""
+        """Return whether the largest micro-batches fit if a step has this many per device, enlarged by the margin."""
         fit = True
         try:
             self._run(micro_batches, margin)
@@ -88,7 +95,7 @@ class Trial:
             if not is_out_of_memory(error):
                 raise
             fit = False
-        # Only here are the error and its frames gone, which hold what did not fit.
+        # The error's frames hold tensors until the `except` block ends.
         self._module.zero_grad(set_to_none=True)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -111,30 +118,36 @@ class Trial:
         del reserved
 
     def fewest_micro_batches(self, agree: Callable[[bool], bool]) -> int:
-        """The fewest micro-batches a step that fit with a margin; `agree` says whether something is so on all devices.
+        """Find the fewest micro-batches per step that fit with a margin.
+
+        Args:
+            agree: Whether all devices answer yes; called with this device's answer.
+
+        Returns:
+            Their number on each device.
 
         Raises:
-            UserError: Not even one sentence at a time fits, or the device would not say so.
+            UserError: Not even one sentence at a time fits, or this is a CPU without a limit of memory.
         """
-        # There the system ends the process that asks for too much, unless it has a limit.
+        # Without a limit the system kills a process that allocates too much.
         if self._device.type == "cpu" and not _has_memory_limit():
             raise UserError(
-                "data.max_tokens_per_device is auto, which on a CPU needs a limit to stop at: give a number of tokens, "
-                "or set one with `ulimit -v KILOBYTES`"
+                "max_tokens_per_device is auto, which needs a limit of memory on a CPU: give a number of tokens, or "
+                "set a limit with `ulimit -v KILOBYTES`"
             )
         plan = self._data.plan
         most = -(-int(np.diff(plan.borders).max()) // self._world_size)
         found = fewest(lambda micro_batches: agree(self.fits(micro_batches, MARGIN)), most)
         if found is None:
             raise UserError(
-                f"not even one pair of {plan.longest.max()} pieces fits into the memory of {self._device}: lower "
-                "data.max_length, or the size of the model"
+                f"not even one pair of {plan.longest.max()} tokens fits into the memory of {self._device}: lower "
+                "max_length or the size of the model"
             )
         return found
 
 
 def fewest(enough: Callable[[int], bool], most: int) -> int | None:
-    """The smallest number from 1 to `most` that is enough, if any is; all above it must be enough, too."""
+    """Return the smallest number from 1 to `most` that is enough, or None. All larger numbers must be enough, too."""
     too_few, number = 0, 1
     while not enough(number):
         if number == most:

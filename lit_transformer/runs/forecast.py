@@ -1,6 +1,6 @@
-"""What a run will be before it is started: its size, its batches, its costs, and what would go wrong.
+"""Forecast: the batches and the costs of a run before it starts, and what would go wrong.
 
-Tokens include the final EOS. A multiplication and an addition are two FLOPs.
+The final EOS of a sentence is one of its tokens. A multiplication and an addition are two FLOPs.
 
 Legend: B batch, S source length.
 """
@@ -26,13 +26,13 @@ from lit_transformer.runs.fit_to_memory import Trial
 from lit_transformer.training.translation import LitTransformer
 
 PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
-"""Table 2: training time times the sustained rate of the paper's GPUs, so an estimate of another kind than ours."""
+"""Table 2: training time times the sustained rate of the paper's GPUs. Ours counts operations instead."""
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments, in float32."""
 SAVED_BYTES_PER_PARAMETER = 12
 """Weights and moments in a checkpoint."""
 MEASURED_TOKENS = 2048
-"""Padded tokens on a side of the measured batch: enough to measure with, and few enough for a laptop."""
+"""Padded tokens per side of the measured batch, few enough for a laptop."""
 NUM_SAMPLED_STEPS = 200
 MANY_EPOCHS = 300
 MUCH_PADDING = 0.2
@@ -41,23 +41,23 @@ HISTOGRAM_BINS = (0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 @dataclass(frozen=True, kw_only=True)
 class BatchForecast:
-    """How the plan's global batches come to the devices."""
+    """The global batches of a plan and their micro-batches on the devices."""
 
     steps_per_epoch: int
     accumulation: int
     source_tokens: float
-    """Of a step, in the mean; likewise below."""
+    """Mean per step, as the next two and the padding."""
     target_tokens: float
     pairs: float
     padding_share: float
     imbalance: float
-    """By how much the device with the most positions has more than the mean of all, micro-batch by micro-batch."""
+    """Excess of the device with the most positions over the mean of all devices, over all micro-batches."""
     smallest_step: int
     """Pairs of the smallest step."""
 
 
 def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> BatchForecast:
-    """Counts the steps of an epoch; padding and imbalance are those of `NUM_SAMPLED_STEPS` evenly spaced ones."""
+    """Count the steps of an epoch. Padding and imbalance are those of `NUM_SAMPLED_STEPS` evenly spaced steps."""
     tokens = 0
     positions, slowest = 0, 0
     for step in np.unique(np.linspace(0, plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
@@ -81,7 +81,7 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
 
 
 def planned_accumulation(trainer: L.Trainer, module: LitTransformer, data: TranslationData, *, devices: int) -> int:
-    """Micro-batches per step and device as `fit` will choose them. For `auto`, this machine's device is tried."""
+    """Return the micro-batches per step that `FitToMemory` will choose. For `auto`, this machine's device is tried."""
     if data.max_tokens_per_device != "auto":
         return data.plan.accumulation(max_tokens_per_device=data.max_tokens_per_device, world_size=devices)
     trial = Trial(module, data, trainer.strategy.root_device, trainer.precision_plugin, devices)
@@ -89,7 +89,7 @@ def planned_accumulation(trainer: L.Trainer, module: LitTransformer, data: Trans
 
 
 def padded_positions(plan: BatchPlan, rows: IntArray) -> int:
-    """Positions of a micro-batch on both sides, padding included."""
+    """Return the positions of a micro-batch on both sides, padding included."""
     if len(rows) == 0:
         return 0
     return len(rows) * (int(plan.source_lengths[rows].max()) + int(plan.target_lengths[rows].max()))
@@ -103,14 +103,14 @@ def training_flops(
     target_tokens: float,
     lengths: tuple[float, float],
 ) -> float:
-    """FLOPs of the matrix products of training on so many tokens, forward and twice that backward.
+    """Return the FLOPs of all matrix products of training. The backward pass takes twice those of the forward pass.
 
     Args:
         config: The architecture.
         vocab_size: Width of the output.
-        source_tokens: Of the whole run, without padding.
-        target_tokens: Likewise.
-        lengths: Mean tokens of a source and of a target sentence; attention's cost grows with them.
+        source_tokens: Source tokens of the whole run, without padding.
+        target_tokens: Target tokens of the whole run, without padding.
+        lengths: Mean tokens of a source and of a target sentence. The cost of attention grows with them.
     """
     source_length, target_length = lengths
     keys, values = config.num_heads * config.key_size, config.num_heads * config.value_size
@@ -118,10 +118,10 @@ def training_flops(
     query_and_output = config.d_model * (keys + values)
     feed_forward = 2 * config.d_model * config.d_ff
     encoder = projections + feed_forward + source_length * (keys + values)
-    # A target position looks at half of the target on average, and at all of the source.
+    # A target position attends to half of the target on average, and to all of the source.
     attention = (target_length / 2 + source_length) * (keys + values)
     decoder = projections + query_and_output + feed_forward + attention
-    # Keys and values of the source, which every decoder layer makes for itself.
+    # Each decoder layer projects the source to its own keys and values.
     memory = config.d_model * (keys + values)
     per_source = config.num_layers * (encoder + memory)
     per_target = config.num_layers * decoder + config.d_model * vocab_size
@@ -130,13 +130,13 @@ def training_flops(
 
 @dataclass(frozen=True, kw_only=True)
 class CostForecast:
-    """What a run costs."""
+    """The costs of a run."""
 
     flops: float
     tokens_per_second: float
     """Target tokens of one device."""
     measured: str
-    """Where `tokens_per_second` comes from."""
+    """The origin of `tokens_per_second`."""
     hours: float
     weight_bytes: float
     """Of weights, gradients and Adam's moments, on each device."""
@@ -165,21 +165,9 @@ def forecast_costs(
         target_tokens=steps * batches.target_tokens,
         lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
     )
-    device = trainer.strategy.root_device
-    module.to(device).train()
-    plan = data.plan
-    rows = max(
-        plan.largest_micro_batches(devices * batches.accumulation), key=lambda rows: padded_positions(plan, rows)
-    )
-    longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
-    measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]
-    batch = move_data_to_device(data.batch(measured_rows), device)
-    with trainer.precision_plugin.forward_context():
-        activations = activation_bytes(module, batch) * len(rows) / len(measured_rows)
+    rate, measured, activations = _measure(trainer, module, data, batches, devices=devices)
+    if settings.tokens_per_second is not None:
         rate, measured = settings.tokens_per_second, "as given"
-        if rate is None:
-            rate = target_tokens_per_second(module, batch)
-            measured = f"measured on {device.type} with {batch.num_target_tokens:,} at a time, without the optimizer"
     parameters = sum(weight.numel() for weight in module.parameters())
     return CostForecast(
         flops=flops,
@@ -193,8 +181,27 @@ def forecast_costs(
     )
 
 
+def _measure(
+    trainer: L.Trainer, module: LitTransformer, data: TranslationData, batches: BatchForecast, *, devices: int
+) -> tuple[float, str, float]:
+    """Return target tokens per second, how they were measured, and the activation bytes of the largest micro-batch."""
+    device, plan = trainer.strategy.root_device, data.plan
+    module.to(device).train()
+    rows = max(
+        plan.largest_micro_batches(devices * batches.accumulation), key=lambda rows: padded_positions(plan, rows)
+    )
+    longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
+    measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]
+    batch = move_data_to_device(data.batch(measured_rows), device)
+    with trainer.precision_plugin.forward_context():
+        activations = activation_bytes(module, batch) * len(rows) / len(measured_rows)
+        rate = target_tokens_per_second(module, batch)
+    measured = f"measured on {device.type} with {batch.num_target_tokens:,} at a time, without the optimizer"
+    return rate, measured, activations
+
+
 def activation_bytes(module: LitTransformer, batch: Batch) -> int:
-    """What autograd keeps between forward and backward for this micro-batch, each storage once."""
+    """Return the bytes that autograd keeps between forward and backward. Shared memory counts once."""
     sizes: dict[int, int] = {}
     weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
 
@@ -212,7 +219,7 @@ def activation_bytes(module: LitTransformer, batch: Batch) -> int:
 
 
 def target_tokens_per_second(module: LitTransformer, batch: Batch) -> float:
-    """Of forward and backward on this micro-batch, the better of two tries after one to warm up."""
+    """Measure forward and backward. The first of three runs warms up, and the better one of the others counts."""
     seconds = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -225,8 +232,8 @@ def target_tokens_per_second(module: LitTransformer, batch: Batch) -> float:
 
 
 def histogram(lengths: IntArray) -> list[tuple[str, float]]:
-    """Ranges of lengths and the share of sentences in each, from the first to the last that has any."""
-    # Length n falls into the range that ends at n or above.
+    """Return ranges of lengths and the share of sentences in each, without empty ranges at both ends."""
+    # Length n is in the first range that ends at n or above.
     counts = np.bincount(np.searchsorted(HISTOGRAM_BINS[1:], lengths), minlength=len(HISTOGRAM_BINS))
     shares = counts / len(lengths)
     names = [f"{low + 1} to {high}" for low, high in pairwise(HISTOGRAM_BINS)]
@@ -236,7 +243,7 @@ def histogram(lengths: IntArray) -> list[tuple[str, float]]:
 
 
 def find_warnings(settings: Any, report: PreparationReport, batches: BatchForecast, *, devices: int) -> list[str]:
-    """What would go wrong or surprise, each with its remedy."""
+    """Return what would go wrong or surprise, each with its remedy."""
     found = []
     dropped = 1.0 - report.num_kept / report.num_pairs
     tokens = report.num_source_tokens + report.num_target_tokens
@@ -244,20 +251,20 @@ def find_warnings(settings: Any, report: PreparationReport, batches: BatchForeca
     steps, every = settings.trainer.max_steps, settings.trainer.val_check_interval
     epochs = steps / batches.steps_per_epoch
     if dropped > 0.05:
-        found.append(f"{dropped:.0%} of the pairs are dropped: look at them, data.max_length and data.max_length_ratio")
+        found.append(f"{dropped:.0%} of the pairs are dropped: look at them, at max_length and at max_length_ratio")
     if unknown > 0.001:
-        found.append(f"{unknown:.1%} of the pieces are unknown: raise data.character_coverage or change the tokenizer")
+        found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
     if 0 < steps <= settings.model.warmup_steps:
-        found.append("the run ends before the warm-up does: raise trainer.max_steps or lower model.warmup_steps")
+        found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
     if epochs > MANY_EPOCHS:
-        found.append(f"every sentence is seen {epochs:,.0f} times, and may be learnt by heart: lower trainer.max_steps")
+        found.append(f"every sentence is seen {epochs:,.0f} times, and may be memorized: lower max_steps")
     if batches.smallest_step < devices * batches.accumulation:
         found.append(
             f"a step of {batches.smallest_step} pairs leaves some of {devices} x {batches.accumulation} micro-batches "
-            "empty: use fewer devices or raise data.tokens_per_batch"
+            "empty: use fewer devices or raise tokens_per_batch"
         )
     if batches.padding_share > MUCH_PADDING:
-        found.append(f"{batches.padding_share:.0%} of the positions are padding: raise data.tokens_per_batch")
+        found.append(f"{batches.padding_share:.0%} of the positions are padding: raise tokens_per_batch")
     if isinstance(every, int) and every > steps > 0:
-        found.append("the run is never validated: lower trainer.val_check_interval")
+        found.append("the run is never validated: lower val_check_interval")
     return found

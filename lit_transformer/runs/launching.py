@@ -4,7 +4,6 @@ All of it comes before `trainer.fit`, in which ranks with other settings would w
 """
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Timer
@@ -14,11 +13,12 @@ import lightning as L
 from jsonargparse import Namespace
 from torch import distributed
 
+from lit_transformer.notes import print_note
 from lit_transformer.runs.provenance import code_version
 from lit_transformer.runs.ranks import check_ranks
 
 OWN_SETTINGS = ("config", "data.cache_dir", "data.num_workers")
-"""Settings in which ranks may differ: nothing that is computed depends on them."""
+"""Settings in which ranks may differ, because no number depends on them."""
 MEETING_SECONDS = 30.0
 """After this time a rank reports that it waits for the others."""
 
@@ -38,12 +38,10 @@ def waiting_noted(trainer: L.Trainer) -> Iterator[None]:
 
     def note() -> None:
         if not distributed.is_initialized():
-            print(
-                f"note: rank {trainer.global_rank} waits for the other processes of {trainer.world_size} at "
-                f"{meeting_point()}. A launcher (torchrun, srun) must start all of them: trainer.num_nodes is "
-                f"{trainer.num_nodes}",
-                file=sys.stderr,
-                flush=True,
+            print_note(
+                f"rank {trainer.global_rank} waits for the other processes of {trainer.world_size} at "
+                f"{meeting_point()}. A launcher (torchrun, srun) must start all of them: num_nodes is "
+                f"{trainer.num_nodes}"
             )
 
     timer = Timer(MEETING_SECONDS, note)
@@ -57,20 +55,20 @@ def waiting_noted(trainer: L.Trainer) -> Iterator[None]:
 
 
 def meeting_point() -> str:
-    """The address and port at which the ranks of a run meet."""
+    """Return the address and port at which the ranks of a run meet."""
     return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
 def check_settings_of_ranks(trainer: L.Trainer, settings: Namespace) -> None:
     """Raise UserError on all ranks if the code or a setting of one of them differs from rank 0's."""
     mine = {name: value for name, value in flat(settings.as_dict()).items() if name not in OWN_SETTINGS}
-    # Each rank chooses the default by what its processor can do.
+    # The default depends on the processor of each rank.
     mine["trainer.precision"] = trainer.precision
     check_ranks({**mine, "rank": trainer.global_rank, "code": code_version()})
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Nested settings under dotted names, as plain values; what is not set is left out."""
+    """Return nested settings under dotted names, as plain values. Settings without a value are left out."""
     values: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a run is made of: written into its folder at every start, and compared between ranks and with the checkpoint."""
+"""Provenance: what a run's numbers depend on, in `starts.jsonl`, equal on all ranks, and compared when it resumes."""
 
 import hashlib
 import importlib.metadata
@@ -27,20 +27,22 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class RunRecord(Callback):
-    """Appends a line to `starts.jsonl` whenever the run is started, and refuses ranks that do not fit together."""
+    """Lightning logs settings alone: this callback records the code, the data and the machine of every start.
+
+    It also refuses ranks that differ, and notes what has changed since the checkpoint that a run resumes from.
+    """
 
     def __init__(self) -> None:
         self._former: dict[str, Any] = {}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # Of any run: what it says is compared when this one starts.
         self._former = checkpoint[self.state_key]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[self.state_key] = facts_of(trainer)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Before ranks with other data try how much of it fits into memory.
+        # Checked early: ranks with different data would try different micro-batches in `FitToMemory`.
         check_ranks({**facts_of(trainer), "rank": trainer.global_rank})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -49,11 +51,11 @@ class RunRecord(Callback):
             "step": trainer.global_step,
             "best step": saved.best_step,
             "best score": saved.best_selection,
-            "BLEU tokenizer": model_of(trainer).val_scores["bleu"].tokenize,  # a node without MeCab has another one
+            "BLEU tokenizer": model_of(trainer).val_scores["bleu"].tokenize,  # a node without MeCab counts characters
         }
         check_ranks({**facts, **own, "rank": trainer.global_rank})
         for name, consequence in CONSEQUENCES.items():
-            # A checkpoint of an earlier version has fewer facts.
+            # Checkpoints of earlier versions have fewer facts.
             former = self._former.get(name, facts[name])
             if former != facts[name] and trainer.is_global_zero:
                 print_note(f"the checkpoint was made with {name} {former}, this run has {facts[name]}: {consequence}")
@@ -76,11 +78,11 @@ class RunRecord(Callback):
 
 
 CONSEQUENCES = {
-    "devices": "the same sentences step by step, with other dropout",
-    "micro_batches": "the same sentences step by step, with other dropout",
-    "precision": "it computes with other rounding",
-    "data": "it goes on with other sentences than it would have had",
-    "code": "it may compute something else",
+    "devices": "each step has the same sentences, with different dropout",
+    "micro_batches": "each step has the same sentences, with different dropout",
+    "precision": "numbers are rounded differently",
+    "data": "the sentences that follow are different ones",
+    "code": "it may compute something different",
 }
 
 
@@ -97,7 +99,7 @@ def facts_of(trainer: L.Trainer) -> dict[str, Any]:
 
 @cache
 def code_version() -> str:
-    """A hash of the package's source: equal where the code is, whether or not it is committed."""
+    """Return a hash of the package's source, which equal code shares whether or not it is committed."""
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -105,7 +107,7 @@ def code_version() -> str:
 
 
 def commit() -> str | None:
-    """The git commit of the package, `-dirty` where it is changed; none where it is not in a checkout of its own."""
+    """Return the git commit of the package, with `-dirty` if files have changed, or None without a checkout."""
     if not (PACKAGE.parent / ".git").exists():
         return None
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

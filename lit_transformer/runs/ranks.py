@@ -1,4 +1,4 @@
-"""What the ranks of a run decide together, so that an error on one of them ends all of them and none waits forever."""
+"""Decisions of all ranks together. An error on one rank ends all of them, so that none waits forever."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def gather(mine: T) -> list[T]:
-    """The values of all ranks in the order of ranks; just this one's before there is a process group."""
+    """Return the values of all ranks in their order. Without a process group it is this rank's alone."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [mine]
     everybody: list[Any] = [None] * distributed.get_world_size()
@@ -20,10 +20,10 @@ def gather(mine: T) -> list[T]:
 
 
 def on_all_ranks(action: Callable[[], T]) -> T:
-    """Call `action` on every rank.
+    """Call `action` on every rank, and return this rank's result.
 
     Raises:
-        UserError: `action` has raised one on any rank. All ranks raise that of the first such rank.
+        UserError: `action` raised one on some rank. All ranks raise that of the first such rank.
     """
     mistake: UserError | None = None
     try:
@@ -37,15 +37,22 @@ def on_all_ranks(action: Callable[[], T]) -> T:
 
 
 def on_rank_zero(action: Callable[[], T], *, is_rank_zero: bool) -> T:
-    """Call `action` on rank 0 alone; what it returns or raises is returned or raised on every rank."""
+    """Call `action` on rank 0 alone, and return its result on every rank.
+
+    Raises:
+        UserError: `action` raised one. All ranks raise it.
+    """
     return gather(on_all_ranks(lambda: action() if is_rank_zero else None))[0]  # type: ignore[return-value]
 
 
 def check_ranks(mine: Mapping[str, Any]) -> None:
-    """Compare what the ranks of a run must agree on; `rank` is the number that a rank goes by.
+    """Compare the facts that the ranks of a run must agree on.
+
+    Args:
+        mine: This rank's facts by name. `rank` is its number.
 
     Raises:
-        UserError: A rank differs from rank 0, or two ranks go by one number. All ranks raise the same.
+        UserError: A rank differs from rank 0, or a rank's number is wrong. All ranks raise the same.
     """
     everybody = gather(dict(mine))
     for index, facts in enumerate(everybody):

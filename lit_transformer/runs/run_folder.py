@@ -17,7 +17,7 @@ from lit_transformer.runs.ranks import on_rank_zero
 
 LOCK = "run.lock"
 LOCK_SECONDS = 5.0
-"""How long a start waits for the run's lock: a killed process holds it until the system has freed its memory."""
+"""Time to wait for the lock. A killed process holds it until the system has freed its memory."""
 
 
 def run_folder(trainer: L.Trainer) -> Path:
@@ -65,14 +65,14 @@ def _new_folder(trainer: L.Trainer) -> Path:
     root = Path(logger.root_dir)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # From the number that the logger would take; another start may have been faster.
+        # Begin with the logger's choice. Another start may have taken it.
         for number in count(int(logger.version)):
             with suppress(FileExistsError):
                 (root / f"version_{number}").mkdir()
                 break
     except OSError as error:
         raise UserError(
-            f"cannot make a run's folder in {root}: {error.strerror}; choose another trainer.default_root_dir"
+            f"cannot make a run's folder in {root}: {error.strerror}; choose another default_root_dir"
         ) from error
     return root / f"version_{number}"
 
@@ -83,17 +83,17 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise UserError(
-            f"the run {folder} is in progress, another process trains in it: wait for its end, or start another run "
-            "in another trainer.default_root_dir"
+            f"the run {folder} is in progress in another process: wait for its end, or start a run in another "
+            "default_root_dir"
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot write to the run's folder {folder}: {error.strerror}; choose another trainer.default_root_dir"
+            f"cannot write to the run's folder {folder}: {error.strerror}; choose another default_root_dir"
         ) from error
 
 
 def _release(lock: FileLock, folder: Path) -> None:
-    # The file goes while the lock is held, so that no other process holds it. A folder that stayed empty goes, too.
+    # The file is deleted before the lock is released: another process might lock it in between.
     with suppress(OSError):
         Path(lock.lock_file).unlink()
     lock.release()

@@ -1,4 +1,4 @@
-"""Checkpoints while training goes on: when one is written, where, and which are kept."""
+"""Saving: when a checkpoint is written, where, and which are kept."""
 
 import math
 from pathlib import Path
@@ -51,32 +51,31 @@ class WholeCheckpointIO(TorchCheckpointIO):
             self._failure = error
 
     def raise_failure(self) -> None:
-        """Raise what has gone wrong in saving."""
+        """Raise the UserError of the last save, if there was one."""
         if self._failure is not None:
             raise self._failure
 
 
 class Checkpoints(CheckpointCallback):
-    """Lightning's `ModelCheckpoint` keeps one kind: this callback keeps the latest to average and the best to use.
+    """Lightning's `ModelCheckpoint` cannot keep the latest and the best at once and save when asked: this callback can.
 
-    The best one is chosen by `val/selection`.
-
-    They lie in `checkpoints/` of the run's folder. There is always one of the last step.
+    The latest are for averaging. The best one has the highest `val/selection`. All are in `checkpoints/` of the run's
+    folder. There is always one of the last step.
 
     Args:
-        every_n_steps: Optimizer steps between regular checkpoints; the paper's base model took 10 minutes for 1500.
-        keep: Regular checkpoints that are kept, the newest ones; the paper averages 5 of base and 20 of big.
+        every_n_steps: Optimizer steps between regular checkpoints. The paper's base model took 10 minutes for 1500.
+        keep: Number of regular checkpoints to keep, the newest ones. The paper averages 5 of base and 20 of big.
     """
 
     def __init__(self, every_n_steps: int = 1500, keep: int = 5) -> None:
         if every_n_steps < 1 or keep < 1:
-            raise UserError("checkpoints.every_n_steps and checkpoints.keep must be at least 1")
+            raise UserError(f"every_n_steps is {every_n_steps} and keep is {keep}: both must be at least 1")
         self.every_n_steps = every_n_steps
         self.keep = keep
         self.best_selection = self.best_bleu = -math.inf
         self.best_step: int | None = None
         self.last_saved = Path()
-        """The checkpoint that was written last, other than for its score."""
+        """The last checkpoint that was not written for its score."""
         self._due = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,14 +83,14 @@ class Checkpoints(CheckpointCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
-        # Before there was a selection BLEU alone chose the best: below 1 that choice meant nothing.
+        # Older versions chose the best by BLEU alone. Below 1 that choice meant nothing.
         by_bleu = self.best_bleu if self.best_bleu >= 1.0 else -math.inf
         self.best_selection = state_dict.get("best_selection", by_bleu)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         folder = self._folder(trainer)
         if trainer.is_global_zero:
-            # A killed process of this run may have left some, as large as checkpoints.
+            # A killed process of this run may have left unfinished files, as large as checkpoints.
             for name in ("step-", "best-step-", "interrupted-step-"):
                 remove_unfinished(folder, name)
 
@@ -116,7 +115,7 @@ class Checkpoints(CheckpointCallback):
         self._save(trainer, step_path(self._folder(trainer), trainer.global_step))
 
     def request(self, trainer: L.Trainer) -> None:
-        """Saves this step: at its end, or after the validation that is due there, which a resumed run does not make."""
+        """Save this step. If a validation is due, save after it, because a resumed run would not repeat it."""
         self._due = validates_now(trainer)
         if not self._due:
             self._save_requested(trainer)
@@ -134,10 +133,10 @@ class Checkpoints(CheckpointCallback):
         self._save(trainer, path(self._folder(trainer), trainer.global_step))
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
-        # Remembered, not looked up: saving takes all ranks, and they must agree while the first one writes the file.
+        # All ranks must agree on whether to save, so they do not ask for the file, which rank 0 may be writing.
         if self.last_saved == path:
             return
-        # A kill must not take curves that the resumed run will not draw again.
+        # A kill must not lose curves that the resumed run does not draw again.
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 with CURVES:
@@ -155,7 +154,11 @@ class Checkpoints(CheckpointCallback):
 
 
 def write(trainer: L.Trainer, path: Path) -> None:
-    """Write a checkpoint; all ranks must call it, and all of them raise the `UserError` of the one that writes."""
+    """Write a checkpoint. All ranks must call it.
+
+    Raises:
+        UserError: Rank 0 cannot write it. All ranks raise it.
+    """
     trainer.save_checkpoint(path)
     if isinstance(io := trainer.strategy.checkpoint_io, WholeCheckpointIO):
         on_all_ranks(io.raise_failure)

@@ -1,4 +1,4 @@
-"""Stopping a run from outside without losing a step: a signal saves at the next step boundary, on all ranks."""
+"""Stopping: after a signal, all ranks save and stop at the end of the same step."""
 
 import os
 import signal
@@ -22,11 +22,10 @@ REQUEUE_SIGNAL = "SIGUSR1"
 
 
 class Interruption(Callback):
-    """Raises `Interrupted` at the first step boundary after a signal, on all ranks at the same one.
+    """Lightning asks the other ranks inside the signal handler, which can hang: this callback asks them between steps.
 
-    It stands in for Lightning's own handling, which talks to the other ranks inside the signal handler and makes every
-    micro-batch wait for the device to ask them. Here every rank tells the others in the background what it has
-    received, and looks a step later at what all have: no step waits, and all ranks come to the same answer.
+    After a signal it saves, and raises `Interrupted` at the same step on all ranks. Each rank sends its signal to the
+    others in the background and reads the answer one step later, so that no step waits.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,7 @@ class Interruption(Callback):
         self._asked: tuple[distributed.Work, torch.Tensor] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning has just put its own before them. It gives back what it has found when it ends.
+        # Lightning has just replaced the handlers by its own. It restores them when it ends.
         self.signals.install()
         self.signals.training = True
         stop_asking_for_sigterm(trainer)
@@ -54,7 +53,7 @@ class Interruption(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        # Not earlier: a validation that was due after the step is made before, and is part of the checkpoint.
+        # Not earlier: a validation that is due after the step is part of the checkpoint.
         if self._agreed:
             self._settle()
             raise Interrupted(
@@ -65,7 +64,7 @@ class Interruption(Callback):
         self._settle()
 
     def _ask(self) -> int:
-        """The signal that any rank had received a step ago; without other ranks, that this one has."""
+        """Return the signal that any rank had received one step ago. A single rank returns its own at once."""
         if self._group is None:
             return self.signals.received
         answer = self._settle()
@@ -75,7 +74,7 @@ class Interruption(Callback):
         return answer
 
     def _settle(self) -> int:
-        """Ends the question that is on its way: nobody may leave while another rank waits for the answer."""
+        """Finish the pending exchange. A rank that left before would leave another one waiting."""
         if self._asked is None:
             return 0
         work, received = self._asked
@@ -85,10 +84,10 @@ class Interruption(Callback):
 
 
 def requeue(trainer: L.Trainer, received: signal.Signals) -> bool:
-    """Put this SLURM job back into the queue if the signal asks for it and Lightning's SLURM environment is to do so.
+    """Put this SLURM job back into the queue if the signal is SLURM's and Lightning's SLURM environment requeues.
 
     Returns:
-        Whether rank 0 has done so.
+        Whether the job is in the queue. False on all ranks but rank 0.
     """
     environment = cluster_of(trainer)
     if received.name != REQUEUE_SIGNAL or not isinstance(environment, SLURMEnvironment):

@@ -1,6 +1,6 @@
-"""Label-smoothed cross-entropy (section 5.4) from decoder states, without ever holding all logits.
+"""Label-smoothed cross-entropy (section 5.4) from decoder states, without holding all logits at once.
 
-It returns sums: who averages must know over what.
+It returns sums, because only the training step knows over how many tokens to average.
 
 Legend: P target positions (batch x length), R rows of a chunk, D d_model, V vocabulary.
 """
@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits held at a time. A CPU is fastest while they stay in its cache (experiments/measure/benchmark.py: 2.6 times as
-# fast as all at once); a GPU needs large products to be busy, and 2^28 float32 logits are 1 GiB.
+# Number of logits in memory at a time. A CPU is fastest if they fit into its cache: 2.6 times as fast as all at once
+# (experiments/measure/benchmark.py). A GPU needs large products, and 2^28 float32 logits are 1 GiB.
 LOGITS_PER_CHUNK = {"cpu": 2**21}
 LOGITS_PER_CHUNK_ELSEWHERE = 2**28
 
@@ -22,9 +22,9 @@ class LossSums(NamedTuple):
     """Sums over the target positions that are not padding."""
 
     smoothed: Tensor
-    """What training minimises; has a gradient."""
+    """The loss that training minimizes. It has a gradient."""
     nll: Tensor
-    """Negative log-likelihood in nats, unsmoothed: its mean's exponential is the perplexity. No gradient."""
+    """Negative log-likelihood in nats, without smoothing or gradient. The exponential of its mean is the perplexity."""
 
 
 def smoothed_cross_entropy(
@@ -33,16 +33,19 @@ def smoothed_cross_entropy(
     """Cross-entropy of softmax(states weight^T) against (1 - epsilon) onehot(target) + epsilon / V.
 
     The smoothing mass goes to all V classes, as in `torch.nn.functional.cross_entropy`. Positions whose target is
-    `pad_id` count nothing. Softmax and loss are computed in float32 at least.
+    `pad_id` do not count. Softmax and loss are computed in float32 at least.
 
     Args:
-        states_PD: What the decoder says, before the projection to the vocabulary.
-        weight_VD: The projection: the embedding matrix.
-        target_P: The right pieces.
-        pad_id: The padding id.
+        states_PD: Decoder states before the projection to the vocabulary.
+        weight_VD: The projection, which is the embedding matrix.
+        target_P: The tokens to predict.
+        pad_id: Id of padding.
         epsilon: Smoothing mass, 0.1 in the paper.
+
+    Returns:
+        The sums over all positions that are not padding.
     """
-    # Asked here: inside `forward` it is always off, while parameters need gradients under `no_grad` too.
+    # Inside `forward` gradients are always off. And under `no_grad` parameters still have `requires_grad`.
     with_gradient = torch.is_grad_enabled()
     sums = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         states_PD, weight_VD, target_P, pad_id, epsilon, with_gradient
@@ -51,13 +54,13 @@ def smoothed_cross_entropy(
 
 
 class _Projection(NamedTuple):
-    """The matrix to the vocabulary in the dtypes that are needed."""
+    """The projection to the vocabulary in the dtypes of the computation."""
 
     weight_VD: Tensor
     factor_VD: Tensor
-    """In the dtype of products."""
+    """The matrix in the dtype of products."""
     mean_D: Tensor
-    """The mean row, in the dtype of sums."""
+    """The mean of all rows, in the dtype of sums."""
 
 
 class _Gradients(NamedTuple):
@@ -68,11 +71,11 @@ class _Gradients(NamedTuple):
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and gradients in one pass over chunks of rows: a chunk's logits are made once, used, and freed.
+    """Loss and gradients in one pass over chunks of rows. The logits of a chunk are computed once, used and freed.
 
-    States and weight may differ in dtype: under FSDP in mixed precision the weight is bfloat16, and a layer norm gives
-    float32 states. Products have autocast's dtype, or else the wider of the two. All sums are float32 at least, and a
-    gradient is rounded to its input's dtype once, at the end.
+    States and weight may differ in dtype. Under FSDP in mixed precision the weight is bfloat16, and a layer norm
+    returns float32 states. Products have the dtype of autocast, or else the wider of the two. All sums are float32 at
+    least. A gradient is rounded to the dtype of its input once, at the end.
     """
 
     @staticmethod
@@ -133,9 +136,9 @@ def _chunk_sums(
     epsilon: float,
     gradients: _Gradients | None,
 ) -> LossSums:
-    """The sums over some rows; their part of the gradients goes into `gradients`, if there are any.
+    """Return the sums over a chunk of rows, and write its part of the gradients into `gradients`.
 
-    A function of its own, because its logits are freed when it returns.
+    This is a function so that the logits are freed when it returns.
     """
     weight_VD, factor_VD, mean_D = projection
     sum_dtype, product_dtype = mean_D.dtype, factor_VD.dtype
@@ -153,8 +156,8 @@ def _chunk_sums(
     uniform_R1 = log_z_R1 - (states_RD @ mean_D)[:, None]
     smoothed = (((1 - epsilon) * nll_R1 + epsilon * uniform_R1) * real_R1).sum()
     if gradients is not None:
-        # d loss / d logits = softmax - smoothed target. Only softmax, as exp / sum, needs the whole chunk;
-        # the two parts of the smoothed target are products with one row of the weights and their mean.
+        # d loss / d logits = softmax - smoothed target. Only softmax (exp / sum) needs the whole chunk. The two parts
+        # of the smoothed target are products with one row of the weights and with their mean.
         exp = exp_RV.to(product_dtype)
         scale_R1 = real_R1 / exp_sum_R1
         right_RD = (1 - epsilon) * weight_VD[target_R].to(sum_dtype) + epsilon * mean_D

@@ -15,20 +15,20 @@ from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("device")
 
-N, D, V, PAD_ID, EPSILON = 31, 7, 13, 2, 0.1
+P, D, V, PAD_ID, EPSILON = 31, 7, 13, 2, 0.1
 
 
 def inputs(dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.float64 if dtype is None else dtype
-    states_ND = torch.randn(N, D, dtype=dtype, requires_grad=True)
+    states_PD = torch.randn(P, D, dtype=dtype, requires_grad=True)
     weight_VD = torch.randn(V, D, dtype=dtype, requires_grad=True)
-    target_N = torch.randint(0, V, (N,))
-    target_N[[0, 5, 17, 30]] = PAD_ID
-    return states_ND, weight_VD, target_N
+    target_P = torch.randint(0, V, (P,))
+    target_P[[0, 5, 17, 30]] = PAD_ID
+    return states_PD, weight_VD, target_P
 
 
-def sums(states_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> LossSums:
-    return smoothed_cross_entropy(states_ND, weight_VD, target_N, pad_id=PAD_ID, epsilon=EPSILON)
+def sums(states_PD: Tensor, weight_VD: Tensor, target_P: Tensor) -> LossSums:
+    return smoothed_cross_entropy(states_PD, weight_VD, target_P, pad_id=PAD_ID, epsilon=EPSILON)
 
 
 def test_three_positions_over_five_pieces_by_hand() -> None:
@@ -42,58 +42,56 @@ def test_three_positions_over_five_pieces_by_hand() -> None:
     assert result.smoothed.item() == pytest.approx(0.75 * sum(nll) + 0.25 * sum(uniform), rel=1e-6)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 30, N, 1000])
+@pytest.mark.parametrize("rows", [1, 3, 30, P, 1000])
 def test_values_and_gradients_equal_torch_for_every_chunk_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, rows * V)
-    states_ND, weight_VD, target_N = inputs()
-    result = sums(states_ND, weight_VD, target_N)
-    logits_NV = states_ND @ weight_VD.T
-    expected = F.cross_entropy(logits_NV, target_N, ignore_index=PAD_ID, label_smoothing=EPSILON, reduction="sum")
-    expected_nll = F.cross_entropy(logits_NV, target_N, ignore_index=PAD_ID, reduction="sum")
+    states_PD, weight_VD, target_P = inputs()
+    result = sums(states_PD, weight_VD, target_P)
+    logits_PV = states_PD @ weight_VD.T
+    expected = F.cross_entropy(logits_PV, target_P, ignore_index=PAD_ID, label_smoothing=EPSILON, reduction="sum")
+    expected_nll = F.cross_entropy(logits_PV, target_P, ignore_index=PAD_ID, reduction="sum")
     torch.testing.assert_close(result.smoothed, expected, rtol=1e-13, atol=0.0)
     torch.testing.assert_close(result.nll, expected_nll, rtol=1e-13, atol=0.0)
     assert not result.nll.requires_grad
-    grads = torch.autograd.grad(0.37 * result.smoothed, (states_ND, weight_VD))
-    expected_grads = torch.autograd.grad(0.37 * expected, (states_ND, weight_VD))
+    grads = torch.autograd.grad(0.37 * result.smoothed, (states_PD, weight_VD))
+    expected_grads = torch.autograd.grad(0.37 * expected, (states_PD, weight_VD))
     torch.testing.assert_close(grads, expected_grads, rtol=0.0, atol=1e-13)
 
 
 def test_gradients_equal_differences(device: torch.device) -> None:
     if device.type == "mps":
         pytest.skip("differences need float64")
-    states_ND, weight_VD, target_N = inputs()
-    assert torch.autograd.gradcheck(
-        lambda states_ND, weight_VD: sums(states_ND, weight_VD, target_N).smoothed, (states_ND, weight_VD)
-    )
+    states_PD, weight_VD, target_P = inputs()
+    assert torch.autograd.gradcheck(lambda *given: sums(*given, target_P).smoothed, (states_PD, weight_VD))
 
 
 def test_padding_counts_nothing() -> None:
-    states_ND, weight_VD, target_N = inputs()
-    result = sums(states_ND, weight_VD, target_N)
-    real_N = target_N != PAD_ID
-    without = sums(states_ND[real_N], weight_VD, target_N[real_N])
+    states_PD, weight_VD, target_P = inputs()
+    result = sums(states_PD, weight_VD, target_P)
+    real_P = target_P != PAD_ID
+    without = sums(states_PD[real_P], weight_VD, target_P[real_P])
     torch.testing.assert_close(result, without, rtol=1e-13, atol=0.0)
-    assert torch.autograd.grad(result.smoothed, states_ND)[0][~real_N].abs().max() == 0.0
+    assert torch.autograd.grad(result.smoothed, states_PD)[0][~real_P].abs().max() == 0.0
     # What a rank without sentences has: no loss, and gradients that are zeros, not missing.
-    nothing = sums(states_ND, weight_VD, torch.full_like(target_N, PAD_ID))
+    nothing = sums(states_PD, weight_VD, torch.full_like(target_P, PAD_ID))
     assert (nothing.smoothed.item(), nothing.nll.item()) == (0.0, 0.0)
-    grads = torch.autograd.grad(nothing.smoothed, (states_ND, weight_VD))
+    grads = torch.autograd.grad(nothing.smoothed, (states_PD, weight_VD))
     assert all(grad.abs().max() == 0.0 for grad in grads)
 
 
 def test_mixed_precision_multiplies_in_bfloat16_and_sums_in_float32() -> None:
-    states_ND, weight_VD, target_N = inputs(torch.float32)
-    expected = sums(states_ND, weight_VD, target_N)
-    expected_grads = torch.autograd.grad(expected.smoothed, (states_ND, weight_VD))
+    states_PD, weight_VD, target_P = inputs(torch.float32)
+    expected = sums(states_PD, weight_VD, target_P)
+    expected_grads = torch.autograd.grad(expected.smoothed, (states_PD, weight_VD))
     with torch.autocast(torch.get_default_device().type, torch.bfloat16):
-        result = sums(states_ND, weight_VD, target_N)
-    logits_NV = F.linear(states_ND.bfloat16(), weight_VD.bfloat16()).float()
-    expected_nll = F.cross_entropy(logits_NV, target_N, ignore_index=PAD_ID, reduction="sum")
+        result = sums(states_PD, weight_VD, target_P)
+    logits_PV = F.linear(states_PD.bfloat16(), weight_VD.bfloat16()).float()
+    expected_nll = F.cross_entropy(logits_PV, target_P, ignore_index=PAD_ID, reduction="sum")
     torch.testing.assert_close(result.nll, expected_nll.detach(), rtol=1e-5, atol=0.0)
     assert result.smoothed.dtype == torch.float32
     assert not torch.equal(result.nll, expected.nll)
     torch.testing.assert_close(result, expected, rtol=1e-2, atol=0.0)
-    grads = torch.autograd.grad(result.smoothed, (states_ND, weight_VD))
+    grads = torch.autograd.grad(result.smoothed, (states_PD, weight_VD))
     for grad, expected_grad in zip(grads, expected_grads, strict=True):
         assert grad.dtype == torch.float32
         assert (grad - expected_grad).norm() < 0.03 * expected_grad.norm()
@@ -110,21 +108,21 @@ def test_states_and_weight_of_any_dtypes(
 ) -> None:
     """Against float64: 512 chunks leave the rounding of one product, because sums are float32 at least."""
     monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, 8 * V)
-    states_ND = torch.randn(4096, D).to(states_dtype).requires_grad_()
+    states_PD = torch.randn(4096, D).to(states_dtype).requires_grad_()
     weight_VD = torch.randn(V, D).to(weight_dtype).requires_grad_()
-    target_N = torch.randint(0, V, (len(states_ND),))
-    exact = states_ND.detach().double().requires_grad_(), weight_VD.detach().double().requires_grad_()
+    target_P = torch.randint(0, V, (len(states_PD),))
+    exact = states_PD.detach().double().requires_grad_(), weight_VD.detach().double().requires_grad_()
     expected = F.cross_entropy(
-        exact[0] @ exact[1].T, target_N, ignore_index=PAD_ID, label_smoothing=EPSILON, reduction="sum"
+        exact[0] @ exact[1].T, target_P, ignore_index=PAD_ID, label_smoothing=EPSILON, reduction="sum"
     )
     with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=autocast):
-        result = sums(states_ND, weight_VD, target_N)
+        result = sums(states_PD, weight_VD, target_P)
     assert result.smoothed.dtype == result.nll.dtype == torch.float32
     in_bfloat16 = autocast or states_dtype == weight_dtype == torch.bfloat16
     assert result.smoothed.item() == pytest.approx(expected.item(), rel=1e-3 if in_bfloat16 else 1e-5)
     (0.37 * result.smoothed).backward()
     (0.37 * expected).backward()
-    for given, oracle in zip((states_ND, weight_VD), exact, strict=True):
+    for given, oracle in zip((states_PD, weight_VD), exact, strict=True):
         assert given.grad is not None
         assert oracle.grad is not None
         assert given.grad.dtype == given.dtype
@@ -156,21 +154,21 @@ def test_one_chunk_of_logits_is_held_at_a_time(autocast: bool, copies: float, mo
     """In float32; in mixed precision they come and go in bfloat16. What else there is, is small beside them."""
     rows, vocab_size, d_model = 64, 1009, 2
     monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, rows * vocab_size)
-    states_ND = torch.randn(5 * rows, d_model, requires_grad=True)
+    states_PD = torch.randn(5 * rows, d_model, requires_grad=True)
     weight_VD = torch.randn(vocab_size, d_model, requires_grad=True)
-    target_N = torch.randint(0, vocab_size, (len(states_ND),))
+    target_P = torch.randint(0, vocab_size, (len(states_PD),))
     with LiveBytes() as live, torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=autocast):
-        sums(states_ND, weight_VD, target_N)
+        sums(states_PD, weight_VD, target_P)
     chunk = 4 * rows * vocab_size
     assert copies * chunk <= live.most < (copies + 0.3) * chunk
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_validation_computes_no_gradients(mode: type[torch.no_grad | torch.inference_mode]) -> None:
-    states_ND, weight_VD, target_N = inputs()
-    expected = sums(states_ND, weight_VD, target_N)
+    states_PD, weight_VD, target_P = inputs()
+    expected = sums(states_PD, weight_VD, target_P)
     with mode(), FlopCounterMode(display=False) as counter:
-        result = sums(states_ND, weight_VD, target_N)
+        result = sums(states_PD, weight_VD, target_P)
     assert counter.get_total_flops() == 2 * N * D * V
     assert not result.smoothed.requires_grad
     assert (result.smoothed.item(), result.nll.item()) == (expected.smoothed.item(), expected.nll.item())

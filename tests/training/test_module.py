@@ -27,8 +27,8 @@ STRATEGY = SimpleNamespace(root_device=torch.device("cpu"))
 class Successors(NamedTuple):
     """Pairs of tokens. A model predicts the second one from the first one."""
 
-    first_N: Tensor
-    second_N: Tensor
+    first_P: Tensor
+    second_P: Tensor
     step: int
     micro_batch: int
     step_target_tokens: int
@@ -44,16 +44,16 @@ class Bigrams(LitModel):
         self.output = nn.Linear(8, VOCAB_SIZE, bias=False)
 
     def loss_sums(self, batch: Successors) -> LossSums:
-        states_ND = self.embedding(batch.first_N)
-        return smoothed_cross_entropy(states_ND, self.output.weight, batch.second_N, pad_id=PAD_ID, epsilon=0.0)
+        states_PD = self.embedding(batch.first_P)
+        return smoothed_cross_entropy(states_PD, self.output.weight, batch.second_P, pad_id=PAD_ID, epsilon=0.0)
 
 
 def micro_batches(step: int) -> list[Successors]:
     """13 pairs in which each token has one successor, in two micro-batches of unequal sizes."""
-    first_N = torch.arange(1, 14)
+    first_P = torch.arange(1, 14)
     return [
-        Successors(part_N, part_N % 13 + 1, step, micro_batch, len(first_N), len(part_N))
-        for micro_batch, part_N in enumerate(first_N.split([8, 5]))
+        Successors(part_P, part_P % 13 + 1, step, micro_batch, len(first_P), len(part_P))
+        for micro_batch, part_P in enumerate(first_P.split([8, 5]))
     ]
 
 
