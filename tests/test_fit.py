@@ -431,7 +431,7 @@ def test_fully_sharded_training_in_mixed_precision_reports_the_truth(
         trainer__precision="bf16-mixed",
         data__max_tokens_per_device=tokens_per_device,
     )
-    assert f" {micro_batches} micro-batches a step" in sharded.output
+    assert f" {micro_batches} micro-batches per step" in sharded.output
     assert sharded.curve("train/loss") == pytest.approx(truth.curve("train/loss"), rel=0.01)
     assert sharded.curve("train/gradient_norm") == pytest.approx(truth.curve("train/gradient_norm"), rel=0.05)
 

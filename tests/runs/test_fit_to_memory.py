@@ -119,12 +119,12 @@ def test_every_device_must_have_room(trial: Trial) -> None:
 
 
 def test_nothing_fits(trial: Trial) -> None:
-    with memory_limit(0), pytest.raises(UserError, match=r"not even one pair of 20 pieces .* lower data\.max_length"):
+    with memory_limit(0), pytest.raises(UserError, match=r"not even one pair of 20 tokens .*max_length"):
         trial.fewest_micro_batches(agree=lambda fits: False)
 
 
 def test_without_a_limit_a_cpu_is_not_tried(trial: Trial) -> None:
-    with pytest.raises(UserError, match=r"auto, which on a CPU needs a limit .* `ulimit -v KILOBYTES`"):
+    with pytest.raises(UserError, match=r"max_tokens_per_device is auto.* CPU `ulimit -v KILOBYTES`"):
         trial.fewest_micro_batches(agree=lambda fits: fits)
 
 
@@ -148,7 +148,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("little_memory")
 def test_fit_takes_what_fits(tmp_path: Path) -> None:
     run = fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", **WIDE, data__max_tokens_per_device="auto")
-    found = re.search(r"auto: ([\d,]+) padded tokens a side\n(?:.*\n)*?.* (\d+) micro-batches a step", run.output)
+    found = re.search(r"auto: ([\d,]+) padded tokens per side\n(?:.*\n)*?.* (\d+) micro-batches per step", run.output)
     assert found, run.output
     assert int(found[2]) > 1
     assert int(found[1].replace(",", "")) < 1300
@@ -161,7 +161,7 @@ def test_fit_says_at_once_that_it_does_not_fit(tmp_path: Path, capfd: pytest.Cap
         fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", **WIDE, data__max_tokens_per_device=2000)
     assert status.value.code == 2
     last_line = capfd.readouterr().err.splitlines()[-1]
-    assert re.match(r"error: micro-batches of data\.max_tokens_per_device 2000 do not fit .* give fewer", last_line)
+    assert re.match(r"error: micro-batches of max_tokens_per_device 2000 do not fit .* give fewer", last_line)
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
 
 
@@ -208,4 +208,4 @@ def test_later_it_is_said_too(
         fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", trainer__max_steps=4, trainer__val_check_interval=4)
     assert status.value.code == 2
     last_line = capfd.readouterr().err.splitlines()[-1]
-    assert re.match(rf"error: there is not enough memory \(CUDA .* lower (data\.)?{remedy}", last_line)
+    assert re.match(rf"error: there is not enough memory \(CUDA .* lower {remedy}", last_line)

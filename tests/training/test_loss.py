@@ -169,6 +169,6 @@ def test_validation_computes_no_gradients(mode: type[torch.no_grad | torch.infer
     expected = sums(states_PD, weight_VD, target_P)
     with mode(), FlopCounterMode(display=False) as counter:
         result = sums(states_PD, weight_VD, target_P)
-    assert counter.get_total_flops() == 2 * N * D * V
+    assert counter.get_total_flops() == 2 * P * D * V
     assert not result.smoothed.requires_grad
     assert (result.smoothed.item(), result.nll.item()) == (expected.smoothed.item(), expected.nll.item())
