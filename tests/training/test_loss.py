@@ -62,7 +62,9 @@ def test_gradients_equal_differences(device: torch.device) -> None:
     if device.type == "mps":
         pytest.skip("differences need float64")
     states_PD, weight_VD, target_P = inputs()
-    assert torch.autograd.gradcheck(lambda *given: sums(*given, target_P).smoothed, (states_PD, weight_VD))
+    assert torch.autograd.gradcheck(
+        lambda states_PD, weight_VD: sums(states_PD, weight_VD, target_P).smoothed, (states_PD, weight_VD)
+    )
 
 
 def test_padding_counts_nothing() -> None:
