@@ -56,9 +56,8 @@ def run(options: argparse.Namespace) -> None:
         at = best_head(by_head)
     predicted = []
     for links in align(translator, text.sources, text.targets, at):
-        print(to_pharaoh(links))
+        print(to_pharaoh(links), flush=True)
         predicted.append(links)
-    print(end="", flush=True)
     chosen = f"--layer {at.layer + 1}" + ("" if at.head is None else f" --head {at.head + 1}") + f" --when {at.when}"
     print(f"links by {chosen} of {trained.path} (step {trained.step:,})", file=sys.stderr)
     if text.gold is not None:

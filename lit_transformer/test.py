@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from lit_transformer.cli.commands import run_command
-from lit_transformer.cli.options import add_search_options, load_translator, search_settings
+from lit_transformer.cli.options import add_search_options, load_translator, search_settings, translations_file
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.files import output_file
 
@@ -49,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
     languages = {"source": options.source or trained.source, "target": options.target or trained.target}
     pairs = load_pairs(options.corpus, split=options.split, **languages, cache_dir=Path(options.cache_dir))
-    output = Path(options.output) if options.output else default_output(trained.path, trained.target, options)
+    output = Path(options.output) if options.output else translations_file(trained, options)
     inputs = [trained.path, *filter(None, [as_folder(options.corpus)[0]])]
     with output_file(output, inputs=inputs) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
@@ -72,17 +71,6 @@ def run(options: argparse.Namespace) -> None:
     for name, score in others.items():
         print(f"{name} {score:.2f}")
     print(f"{len(translations):,} sentences in {seconds:.1f} seconds; translations: {output}")
-
-
-def default_output(checkpoint: Path, target: str, options: argparse.Namespace) -> Path:
-    """A file in the run's folder, or beside the checkpoint, whose name holds all that the translations depend on."""
-    settings = f"beam{options.beam_size}-alpha{options.length_penalty:g}"
-    # The language comes from the model and must not lead to another folder.
-    corpus, split, language = (re.sub(r"\W+", "-", part).strip("-") for part in (options.corpus, options.split, target))
-    folder = checkpoint.parent
-    run = folder.parent if folder.name == "checkpoints" else folder
-    name = checkpoint.name.removesuffix(".ckpt")
-    return run / "translations" / f"{corpus}.{split}.{name}.{settings}.{language}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Options that several commands have, and what they stand for."""
 
 import argparse
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
@@ -59,6 +61,21 @@ def search_settings(options: argparse.Namespace, *, n_best: int = 1) -> SearchSe
         UserError: If a value is out of range.
     """
     return SearchSettings(beam_size=options.beam_size, length_penalty=options.length_penalty, n_best=n_best)
+
+
+def translations_file(trained: "TrainedModel", options: argparse.Namespace) -> Path:
+    """The default of `test --output`: a file whose name holds all that the translations depend on.
+
+    It lies in the run's folder, or beside a checkpoint that belongs to no run.
+    """
+    settings = f"beam{options.beam_size}-alpha{options.length_penalty:g}"
+    # The language comes from the model, and must not lead to another folder.
+    parts = (options.corpus, options.split, trained.target)
+    corpus, split, language = (re.sub(r"\W+", "-", part).strip("-") for part in parts)
+    folder = trained.path.parent
+    run = folder.parent if folder.name == "checkpoints" else folder
+    name = trained.path.name.removesuffix(".ckpt")
+    return run / "translations" / f"{corpus}.{split}.{name}.{settings}.{language}"
 
 
 def check_number(option: str, number: int, size: int) -> None:
