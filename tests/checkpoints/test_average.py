@@ -64,9 +64,9 @@ def test_only_checkpoints_of_one_run_are_averaged(tmp_path: Path, file: Path, co
         content.update(read_checkpoint(file))
 
     content["lit_transformer"]["tokenizer"] += b"\x00"
-    check(r"has another tokenizer than")
+    check("tokenizer")
     content["lit_transformer"]["transformer"]["num_heads"] = 4
-    check(r"has another transformer than")
+    check("transformer")
     content["lit_transformer"]["target"] = "fr"
-    check(r"has another target than")
+    check("target")
     # Dropout may change on the way; it is no part of what the weights mean.
