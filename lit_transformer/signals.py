@@ -1,7 +1,7 @@
-"""The signals that ask a run to stop, heard from the start of the command to its end.
+"""The signals that ask a run to stop, and how its processes receive them.
 
-Python handles a signal in the main thread, between two of its own instructions. A main thread that is inside a library
-(waiting for other ranks, learning a vocabulary) does not get there. So a thread watches for signals as well.
+Python handles a signal in the main thread, between two of its own instructions. A main thread inside a library does not
+handle it, for example while it waits for other ranks. So a second thread watches for signals as well.
 """
 
 import os
@@ -17,16 +17,16 @@ from types import FrameType
 STOP_SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"))
 """The signals that ask a run to save and stop."""
 PATIENCE_SECONDS = 10.0
-"""What the main thread gets to end in order, before the first step."""
+"""Before the first step: the time in which the main thread can end by itself."""
 
 
 class Interrupted(BaseException):
-    """The run was stopped by a signal. No `Exception`: code that handles errors must let it pass.
+    """The run was stopped by a signal. It is not an `Exception`, so that code that handles errors lets it pass.
 
     Args:
         received: The signal.
-        step: The last step that was done; None if training had not begun.
-        checkpoint: What is saved of it.
+        step: The last optimizer step; None if training had not begun.
+        checkpoint: The checkpoint of that step.
     """
 
     def __init__(self, received: signal.Signals, step: int | None = None, checkpoint: Path | None = None) -> None:
@@ -37,22 +37,22 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """Before training a signal raises `Interrupted` in the main thread; in training it is only remembered.
+    """Receives stop signals. Before training a signal raises `Interrupted`, and in training it is only recorded.
 
-    A second Ctrl-C ends the process at once, wherever the main thread is.
+    A second Ctrl-C ends the process at once, whatever the main thread does.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        """The number of the last signal; 0 if there was none."""
+        """Number of the last signal; 0 if there was none."""
         self.training = False
 
     @contextmanager
     def heard(self, end: Callable[[signal.Signals], None]) -> Iterator[None]:
-        """Hear signals until the block ends. It does nothing in another thread than the main one, where Python cannot.
+        """Receive signals until the block ends. Outside the main thread Python cannot, and this does nothing.
 
         Args:
-            end: What is left to do before the process is ended at once. The watching thread calls it.
+            end: Called by the watching thread before it ends the process at once.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -80,14 +80,14 @@ class StopSignals:
         """Set the handlers. Call it again when another library has set its own."""
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
-                # `nohup` has the run outlive its terminal.
+                # Under `nohup` the run must survive the end of its terminal.
                 if not (number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                     signal.signal(number, self._receive)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         first = not self.received
         self.received = number
-        # A second one must not disturb how the first one ends the run.
+        # A second signal must not interrupt the end that the first one began.
         if first and not self.training:
             raise Interrupted(signal.Signals(number))
 
@@ -99,7 +99,7 @@ class StopSignals:
             os._exit(128 + number)  # as shells count
 
         def end_unless_training(number: signal.Signals) -> None:
-            # The command may have ended, in a notebook whose process goes on.
+            # In a notebook the process goes on after the command has ended.
             if self._owner and not self.training:
                 end_at_once(number)
 
@@ -117,7 +117,7 @@ class StopSignals:
                     timer.start()
 
     def _leave_to_parent(self) -> None:
-        """Ignore signals in a forked process. Terminals and clusters signal all; the parent ends its children."""
+        """Ignore signals in a forked process. Terminals signal all processes, and the parent ends this one."""
         if self._owner and self._owner != os.getpid():
             signal.set_wakeup_fd(-1)
             for number in STOP_SIGNALS:
