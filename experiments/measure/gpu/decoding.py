@@ -123,7 +123,7 @@ def graphed() -> None:
     """All sentences in a few shapes, each captured once. The outputs equal those of the search where it is checked."""
     model = model_of(torch.bfloat16)
     if SMALL:
-        _check(model)
+        report("decode, static equals search", sentences=f"{num_equal_to_search(model)} of 5")
         return
     budgets = (8192, 16384, 32768)
     for budget in budgets:
@@ -170,12 +170,12 @@ def graphed() -> None:
             peak_gb=timing.peak_gigabytes(),
         )
         del graphs
-    _check(model)
+    report("decode, static equals search", sentences=f"{num_equal_to_search(model)} of 5")
 
 
 @torch.inference_mode()
-def _check(model: Transformer) -> None:
-    """In float32 the static step finds what the search finds."""
+def num_equal_to_search(model: Transformer) -> int:
+    """For how many of 5 sentences the static step finds what the search finds, in float32."""
     torch.set_float32_matmul_precision("highest")
     model = model.float()
     ids = torch.randint(EOS_ID + 1, VOCAB_SIZE, (5, 9))
@@ -189,8 +189,7 @@ def _check(model: Transformer) -> None:
     for _ in range(12):
         decoder.step()
     mine = decoder.tokens_BKT[:, 0].tolist()
-    same = sum(row == candidates[0].tokens for row, candidates in zip(mine, found, strict=True))
-    report("decode, static equals search", sentences=f"{same} of 5")
+    return sum(row == candidates[0].tokens for row, candidates in zip(mine, found, strict=True))
 
 
 def compiled_decoder() -> tuple[StaticDecoder, Callable[[], None]]:
