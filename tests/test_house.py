@@ -106,6 +106,7 @@ IDEAS = {
     "robustness/test_sweep.py": "every option with unexpected values",
     "runs/test_meeting.py": "how several processes start, and what is said if one of them is missing or dies",
     "test_docs.py": "the documentation tells what is there",
+    "test_gpu_measurements.py": "what experiments/measure/gpu times",
     "test_house.py": "the files around the code",
     "test_main.py": "the list of commands",
     "test_notebooks.py": "notebooks run",
