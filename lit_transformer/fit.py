@@ -1,4 +1,4 @@
-"""`python -m lit_transformer.fit`: train a model; without options, the paper's base model on WMT14 English-German."""
+"""`python -m lit_transformer.fit`: train a model, without options the paper's base model on WMT14 English-German."""
 
 import faulthandler
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, train, print."""
     with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose):
-        # A death without an exception (SIGBUS: a mapped file was cut off; SIGABRT) shows at least where it happened.
+        # A crash without an exception (SIGBUS if a mapped file was cut off, SIGABRT) then shows where it happened.
         if sys.__stderr__ is not None and not faulthandler.is_enabled():
             faulthandler.enable(sys.__stderr__)
         arguments = sys.argv[1:] if args is None else args

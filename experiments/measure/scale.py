@@ -46,7 +46,7 @@ from lit_transformer.data.tokenizer import Tokenizer
 
 EN_DE_PAIRS, EN_FR_PAIRS, VALIDATION_PAIRS = 4_500_000, 36_000_000, 3_000
 SOURCE_WORDS, TARGET_RATIO, DEVIATION, RATIO_DEVIATION = 24.0, 7 / 6, 0.65, 0.25
-NUM_WORDS, PIECES_PER_WORD = 200_000, 1.2
+NUM_WORDS, TOKENS_PER_WORD = 200_000, 1.2
 TOKENS_PER_BATCH, MAX_LENGTH = 25_000, 256
 BLOCK_PAIRS = 100_000
 STAGES = ("text", "read", "vocabulary", "tokens", "start cold", "start warm", "plan")
@@ -165,7 +165,7 @@ def read(folder: Path) -> str:
 def vocabulary(folder: Path, vocab_size: int, words: bool) -> str:
     tokenizer = Tokenizer.train(sentences(pairs_of(folder)), vocab_size=vocab_size, character_coverage=0.9999)
     (folder / "pieces.model").write_bytes(word_model(vocab_size) if words else tokenizer.model_bytes)
-    return f"{tokenizer.vocab_size:,} pieces" + " (whole words are used below)" * words
+    return f"{tokenizer.vocab_size:,} tokens" + " (whole words are used below)" * words
 
 
 def word_model(vocab_size: int) -> bytes:
@@ -213,8 +213,8 @@ def plan(num_pairs: int) -> str:
     sides: list[IntArray] = [np.empty(num_pairs, np.int16) for _ in range(2)]
     for number, block in enumerate(lengths(num_pairs, seed=1)):
         for side, num_words in zip(sides, block, strict=True):
-            pieces = np.minimum(PIECES_PER_WORD * num_words + 1, MAX_LENGTH)
-            side[number * BLOCK_PAIRS : (number + 1) * BLOCK_PAIRS] = pieces
+            num_tokens = np.minimum(TOKENS_PER_WORD * num_words + 1, MAX_LENGTH)
+            side[number * BLOCK_PAIRS : (number + 1) * BLOCK_PAIRS] = num_tokens
     times, cpu = [time.perf_counter()], time.process_time()
     planned = BatchPlan(sides[0], sides[1], TOKENS_PER_BATCH, seed=1)
     times.append(time.perf_counter())
