@@ -21,12 +21,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", help="file of sentences in the checkpoint's source language, plain or .gz")
     parser.add_argument("--target", help="file of their translations, line by line")
     parser.add_argument("--demo", metavar="SPLIT", help="align a split of the demo corpus, which has gold links")
-    parser.add_argument("--layer", type=int, help="decoder layer from 1 on; by default, the best one by gold links")
-    parser.add_argument("--head", type=int, help="head of --layer from 1 on; by default, the mean of all heads")
+    parser.add_argument("--layer", type=int, help="decoder layer, counted from 1; default: the best one by gold links")
+    parser.add_argument("--head", type=int, help="head of --layer, counted from 1; default: the mean of all heads")
     when = "take the attention where a target word is said or where it is read; default: said, or the better one"
     parser.add_argument("--when", choices=("said", "read"), help=when)
     parser.add_argument("--gold", help="file of gold links, written i-j (sure) or ipj (possible), for the error rate")
-    first = "number of the first word in --gold: 1 in .talp files; default: %(default)s"
+    first = "how --gold counts words: from 0, or from 1 as .talp files do; default: %(default)s"
     parser.add_argument("--gold_first", type=int, choices=(0, 1), default=0, help=first)
 
 

@@ -30,8 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", required=True, nargs="+", help="one or more sentences, each in quotes")
     parser.add_argument("--target", nargs="+", help="a target for each sentence; default: the model's translation")
     parser.add_argument("--output", required=True, help=f"file to write, with the ending .{', .'.join(FORMATS)}")
-    parser.add_argument("--layers", type=int, nargs="+", help="layers from 1 on; default: all")
-    parser.add_argument("--head", type=int, help="draw one large picture of this head, from 1 on, of one layer")
+    parser.add_argument("--layers", type=int, nargs="+", help="layers, counted from 1; default: all")
+    parser.add_argument("--head", type=int, help="draw only this head, counted from 1, of the layer of --layers")
     kinds = ("encoder", "decoder", "cross")
     parser.add_argument("--kind", choices=kinds, default="cross", help="attention in a picture; default: %(default)s")
     figure = "picture of all heads, of the mean of each layer, of attention rollout, or of all heads' entropies"

@@ -45,8 +45,8 @@ class LitTransformer(LitModel):
         vocab_size: Tokens of the vocabulary that both languages share (section 5.1).
         label_smoothing: Epsilon of section 5.4, spread over the whole vocabulary.
         warmup_steps: Optimizer steps over which the learning rate rises (section 5.3).
-        learning_rate_scale: Factor on the paper's learning rate; small models stand more than the paper's 1.
-        validation_beam_size: Beam size for validation BLEU; 1, greedy search, is fast.
+        learning_rate_scale: Factor on the paper's learning rate. Small models tolerate more than 1.
+        validation_beam_size: Beam size for validation BLEU. 1 is greedy search, which is fast.
         bleu_tokenize: sacreBLEU's tokenizer for validation BLEU; by the target language when left out, `none` for a
             corpus that is tokenized already.
         seed: Dropout is a function of the seed, the step and the rank; follows seed_everything.
