@@ -1,4 +1,4 @@
-"""Arrow files: written batch by batch, read memory-map_file. It does not know what the columns mean."""
+"""Arrow files: written batch by batch, and memory-mapped for reading. It does not know what the columns mean."""
 
 from collections.abc import Iterable
 from mmap import ACCESS_READ, mmap
