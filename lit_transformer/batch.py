@@ -3,6 +3,7 @@
 Legend: B batch, S source length, T target length.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,20 +54,26 @@ class TextBatch(NamedTuple):
     references: tuple[str, ...]
 
 
+def pad(sequences: Sequence[Sequence[int]]) -> IntArray:
+    """Return one row per sequence, padded at the end with `PAD_ID` to the length of the longest sequence."""
+    longest = max(map(len, sequences))
+    return np.array([[*ids, *[PAD_ID] * (longest - len(ids))] for ids in sequences], dtype=np.int64)
+
+
 def make_batch(
     source_BS: IntArray, target_BT: IntArray, *, step_target_tokens: int = 0, step: int = 0, micro_batch: int = 0
 ) -> Batch:
     """Make a batch for teacher forcing: the decoder's input is its output moved one position to the right.
 
     Args:
-        source_BS: Token ids with `EOS_ID`, padded.
-        target_BT: Likewise.
-        step_target_tokens: As in `Batch`, like the rest.
-        step: The optimizer step.
-        micro_batch: The number within the step.
+        source_BS: Source tokens with `EOS_ID`, padded.
+        target_BT: Target tokens with `EOS_ID`, padded.
+        step_target_tokens: Target tokens of the whole optimizer step.
+        step: The optimizer step, counted from 0.
+        micro_batch: The number of this micro-batch within the step, counted from 0.
     """
     begin_B1 = np.full((len(target_BT), 1), BOS_ID, dtype=target_BT.dtype)
-    # In a shorter row, `EOS_ID` moves to a position that is padding in the output, where nothing is predicted.
+    # In a shorter row, the input keeps its `EOS_ID`. The output there is padding, so nothing is predicted from it.
     target_input_BT = np.concatenate([begin_B1, target_BT[:, :-1]], axis=1)
     return Batch(
         torch.from_numpy(source_BS),

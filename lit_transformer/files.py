@@ -61,7 +61,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path, name: str) -> None:
-    """Remove unfinished files whose names begin with `name`, which killed processes left. None may be writing now."""
+    """Remove unfinished files of killed processes, whose names begin with `name`. No process may be writing one now."""
     for path in folder.glob(f"{glob.escape(name)}*{UNFINISHED}"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

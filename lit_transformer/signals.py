@@ -92,7 +92,7 @@ class StopSignals:
             raise Interrupted(signal.Signals(number))
 
     def _watch(self, reading: socket.socket, end: Callable[[signal.Signals], None]) -> None:
-        """Read the signals' numbers, which Python writes when they arrive, until the other end is closed."""
+        """Read the numbers of signals, which Python writes to the socket, until the other end is closed."""
 
         def end_at_once(number: signal.Signals) -> None:
             end(number)

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     """Translate until the input ends."""
     settings = search_settings(options, n_best=1 if options.n_best is None else options.n_best)
     if sys.stdin is None or sys.stdout is None:
-        raise UserError("stdin or stdout is closed: translate reads the one and writes the other; open both")
+        raise UserError("stdin or stdout is closed: translate reads stdin and writes stdout; open both")
     from lit_transformer.decoding.devices import allow_tf32
 
     _, translator = load_translator(options)

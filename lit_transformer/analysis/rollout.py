@@ -28,7 +28,7 @@ class Rollout(NamedTuple):
     encoder_SS: Shares
     """Source tokens in the encoder's output. Rows sum to 1."""
     decoder_TT: Shares
-    """Tokens of `target_input` in the decoder's output. A row and that of `cross_TS` together sum to 1."""
+    """Tokens of `target_input` in the decoder's output. The sums of a row here and in `cross_TS` add up to 1."""
     cross_TS: Shares
     """Source tokens in the decoder's output."""
 

@@ -1,4 +1,4 @@
-"""Places of trained models: what a user names, and the checkpoint that is meant.
+"""Places of trained models: from what a user names to a file or a model folder.
 
 A place is a checkpoint, a run folder, a folder above runs, a model folder, or `hf:NAME` on the Hugging Face Hub.
 """
@@ -43,8 +43,8 @@ def load_checkpoint(place: str | Path) -> TrainedModel:
 def find_checkpoint(place: str | Path) -> Path:
     """The file or model folder at a place on this machine.
 
-    A file or a model folder is returned as it is. In a run folder the best checkpoint is meant, or the latest one if
-    there is no best. In a folder above runs the run that was written to last is meant.
+    A file or a model folder is returned as it is. A run folder stands for its best checkpoint, or for its latest one if
+    there is no best. A folder above runs stands for the run that was written to last.
 
     Raises:
         UserError: If there is none.

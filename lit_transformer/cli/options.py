@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they stand for."""
+"""Options that several commands share, and the objects that are made from them."""
 
 import argparse
 import re

@@ -21,7 +21,7 @@ def recipes() -> dict[str, Path]:
 
 
 def recipe_path(name: str) -> str:
-    """The file that a value of `--config` means. A file of this name comes before a recipe.
+    """The file that a value of `--config` names. If a file and a recipe have this name, the file is taken.
 
     Raises:
         UserError: If there is neither a file nor a recipe of this name.

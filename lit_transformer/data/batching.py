@@ -63,7 +63,7 @@ class BatchPlan:
         borders = batch_borders(source_lengths, target_lengths, counts, self.tokens_per_batch)
         object.__setattr__(self, "borders", borders)
         first, last = (np.searchsorted(ends, rows, side="right") for rows in (borders[:-1], borders[1:] - 1))
-        # Every other range covers the groups of a batch. The last range ends at the zero.
+        # The even ranges cover the groups of one batch each. The odd ones lie between, and the last ends at the zero.
         longer = np.append(np.maximum(source_lengths, target_lengths), 0)
         ranges = np.stack([first, last + 1], axis=1).ravel()
         object.__setattr__(self, "longest", np.maximum.reduceat(longer, ranges)[::2])

@@ -4,7 +4,6 @@ The seal is a checksum beside the file. A file is used only if it agrees with it
 """
 
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from lit_transformer.errors import UserError
 from lit_transformer.files import remove_unfinished, whole_file
+from lit_transformer.notes import print_note
 
 LARGE_FILE_BYTES = 2**26
 """Size of the smallest large file. It takes longer to read than a tick of the file system's clock."""
@@ -49,7 +49,7 @@ def make_once(path: Path, *, is_ready: Callable[[], bool], make: Callable[[], No
 
 
 def cached_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Return `path`. If the file is missing or damaged, call `write` with the path to write it to first.
+    """Return `path`. If the file is missing or damaged, `write` makes it first, at the path that it is given.
 
     Raises:
         UserError: The cache cannot be written.
@@ -70,7 +70,7 @@ def _lock(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=SILENT_SECONDS)
     except Timeout:
-        print(f"note: waiting for another process that makes {path}", file=sys.stderr, flush=True)
+        print_note(f"waiting for another process that makes {path}")
         lock.acquire()
     try:
         yield
@@ -107,7 +107,7 @@ def is_whole(path: Path) -> bool:
     except (OSError, ValueError):  # the file is written anew, and an error of the disk is reported then
         return False
     if checksum(path, version) != expected:
-        print(f"note: the cache file {path} is damaged and will be made again", file=sys.stderr)
+        print_note(f"the cache file {path} is damaged and will be made again")
         with suppress(OSError):  # a file without a seal is not read
             _seal_of(path).unlink()
         return False
@@ -128,7 +128,7 @@ def seems_whole(path: Path) -> bool:
 
 
 def version_of(status: os.stat_result) -> Version:
-    """Return numbers of which one differs after every change of a file. On Linux, ctime cannot be set back."""
+    """Return numbers that identify a version of a file. Any change alters one: on Linux, ctime cannot be set back."""
     return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -53,7 +53,7 @@ class PreparationReport:
     def __str__(self) -> str:
         return (
             f"{self.num_kept:,} of {self.num_pairs:,} pairs kept; dropped: {self.dropped_empty:,} with an "
-            f"empty side, {self.dropped_long:,} too long, {self.dropped_ratio:,} of too different lengths\n"
+            f"empty side, {self.dropped_long:,} too long, {self.dropped_ratio:,} with too different lengths\n"
             f"{self.num_source_tokens:,} source tokens ({self.num_source_unknown:,} unknown), "
             f"{self.num_target_tokens:,} target tokens ({self.num_target_unknown:,} unknown)"
         )

@@ -37,7 +37,7 @@ def find_text_folder(folder: Path, *, split: str, source: str, target: str, cach
         UserError: A file is missing or cannot be read.
     """
     source_path, target_path = _find_files(folder, split, source, target)
-    # `person` is changed when the same files are to be read in another way.
+    # Change `person` if the same files are to give other sentences, so that old cache entries are not used.
     digest = hashlib.blake2b(digest_size=16, person=b"text 1")
     for path in (source_path, target_path):
         digest.update(_digest(path, cache_dir))

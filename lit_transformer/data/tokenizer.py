@@ -111,7 +111,7 @@ class Tokenizer:
         """
         model = io.BytesIO()
         has_bytes = vocab_size >= BYTE_FALLBACK_FROM if byte_fallback is None else byte_fallback
-        # The model would also record False, and differ from those of older versions.
+        # Only True is passed. False would also be recorded, and change the bytes of the model.
         byte_option: dict[str, Any] = {"byte_fallback": True} if has_bytes else {}
         try:
             spm.SentencePieceTrainer.train(

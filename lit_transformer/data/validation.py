@@ -3,9 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from lit_transformer.batch import EOS_ID, PAD_ID, IntArray, TextBatch, filler_row, make_batch
+from lit_transformer.batch import EOS_ID, TextBatch, filler_row, make_batch, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
 
@@ -32,17 +30,12 @@ def validation_batches(
     batches = []
     for indices in batches_by_length([min(length, most) for length in lengths], batch_tokens):
         batch = make_batch(
-            _pad([[*source_ids[index][: most - 1], EOS_ID] for index in indices]),
-            _pad([[*target_ids[index], EOS_ID][:most] for index in indices]),
+            pad([[*source_ids[index][: most - 1], EOS_ID] for index in indices]),
+            pad([[*target_ids[index], EOS_ID][:most] for index in indices]),
         )
         texts = (tuple(texts[index] for index in indices) for texts in (sources, references))
         batches.append(TextBatch(batch, tuple(indices), *texts))
     return batches, sum(length > most for length in lengths)
-
-
-def _pad(sequences: list[list[int]]) -> IntArray:
-    longest = max(map(len, sequences))
-    return np.array([ids + [PAD_ID] * (longest - len(ids)) for ids in sequences])
 
 
 class ValidationBatches:

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_transformer.batch import BOS_ID
+from lit_transformer.batch import BOS_ID, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.devices import enough_memory
-from lit_transformer.decoding.padding import memory_remedy, pad
+from lit_transformer.decoding.devices import enough_memory, memory_remedy
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -88,7 +87,9 @@ def compute_attention(
     found: dict[int, Attention] = {}
     lengths = [max(len(source), len(target)) for source, target in zip(sources, inputs, strict=True)]
     for batch in batches_by_length(lengths, batch_tokens):
-        source_BS, target_input_BT = (pad([ids[index] for index in batch]).to(device) for ids in (sources, inputs))
+        source_BS, target_input_BT = (
+            torch.from_numpy(pad([ids[index] for index in batch])).to(device) for ids in (sources, inputs)
+        )
         remedy = memory_remedy(source_BS, lower="the number of layers")
         with torch.inference_mode(), enough_memory(remedy):
             maps = transformer.attention_maps(source_BS, target_input_BT, layers)

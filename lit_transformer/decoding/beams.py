@@ -102,11 +102,11 @@ class Beams:
         beam_size = self.settings.beam_size
         score_BC = torch.cat([self.finished_score_BW, ended_score_BW], dim=1)
         rank_BW = score_BC.topk(beam_size, dim=1).indices
-        # A sentence that is done keeps its order, in which unfinished hypotheses come last, whatever their score.
+        # A sentence that is done keeps its order. Hypotheses that its limit cut off come last, whatever their score.
         place_W = torch.arange(beam_size, device=rank_BW.device)
         rank_BW = torch.where(self.done_B[:, None], place_W, rank_BW)
         self.finished_score_BW = score_BC.gather(1, rank_BW)
-        # Those that end now are their parents, W places behind, and EOS.
+        # A hypothesis that ends now is its parent and EOS. Parents stand W places behind, among the live ones.
         place_BC = torch.cat([place_W.expand_as(parent_BW), parent_BW + beam_size], dim=1)
         eos_score_BC = torch.cat([torch.full_like(eos_score_BW, FILLER_SCORE), eos_score_BW], dim=1)
         self.finished = self.finished.join(self.live).take(place_BC.gather(1, rank_BW))

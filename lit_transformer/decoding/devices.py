@@ -1,9 +1,13 @@
-"""The device to compute on, and its memory."""
+"""The device to compute on, and its memory.
+
+Legend: B batch, S source length.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from lit_transformer.errors import UserError
 
@@ -53,3 +57,9 @@ def enough_memory(remedy: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UserError(f"there is not enough memory ({str(error).splitlines()[0]}): {remedy}") from error
+
+
+def memory_remedy(source_BS: Tensor, *, lower: str) -> str:
+    """What to do if a batch does not fit into memory: lower something, or `batch_tokens`."""
+    num_sentences, length = source_BS.shape
+    return f"lower {lower} or batch_tokens: the batch had {num_sentences} sentences of {length} tokens"

@@ -1,4 +1,4 @@
-"""Hypotheses: those that a search returns, and those that it is working on.
+"""Hypotheses: the results of a search, and the sequences that it extends.
 
 Legend: B batch, W beams, T target length, X any size.
 """
@@ -25,7 +25,7 @@ class Hypothesis(NamedTuple):
 
     @classmethod
     def create(cls, tokens: list[int], token_scores: list[float], score: float, *, eos: int) -> Self:
-        """A hypothesis from tokens that may end with EOS, and the scores of as many tokens."""
+        """A hypothesis from tokens that may end with EOS, with one score per token."""
         end = tokens.index(eos) if eos in tokens else len(tokens)
         return cls(tokens[:end], score, [each for each in token_scores[: end + 1] if not math.isnan(each)])
 

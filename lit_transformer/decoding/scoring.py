@@ -15,7 +15,7 @@ from lit_transformer.errors import UserError
 Adjust = Callable[[Tensor, Tensor], Tensor]
 """(tokens so far N x T, log-probabilities of the next token N x V) -> what the search ranks by instead, N x V."""
 FREE = -1
-"""Fills a prefix up to the length of the longest one: there, no token is forced."""
+"""Marks positions after the end of a shorter prefix, where no token is forced."""
 
 
 class SpecialIds(NamedTuple):

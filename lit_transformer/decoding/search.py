@@ -31,7 +31,7 @@ class SearchState(Protocol):
     """What a step function remembers. The rows of a sentence lie side by side, one per beam."""
 
     def reorder(self, row_N: Tensor) -> Self:
-        """Row i continues what was row `row_N[i]`, of the same sentence."""
+        """Reorder the rows: new row i continues old row `row_N[i]`, which belongs to the same sentence."""
 
     def keep(self, sentence_B: Tensor) -> Self:
         """Only these sentences continue."""
@@ -79,9 +79,9 @@ def beam_search(
             tokens after the first one are scored like any others. Prefixes may differ in length: the search starts at
             the end of the shortest, while the tokens of the longer ones are still forced.
         adjust: Changes what the search ranks by. It is called with the tokens so far of every row, N x T, and the
-            log-probabilities of the next token, N x V, minus infinity for banned tokens. It returns N x V values to add
-            up in their place. It must not change its arguments. With more than one beam the values must not be
-            positive, because the search would stop too early.
+            log-probabilities of the next token, N x V, minus infinity for banned tokens. It returns N x V values, which
+            the search adds up instead of the log-probabilities. It must not change its arguments. With more than one
+            beam the values must not be positive, because the search would stop too early.
         on_step: Called after every step with the numbers of the sentences that took it, B, and the tokens of their live
             hypotheses, best first, B x beams x T.
 

@@ -4,23 +4,22 @@ Legend: B batch, S source length.
 """
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
 from lit_transformer.data.batching import batches_by_length
-from lit_transformer.decoding.devices import enough_memory
+from lit_transformer.decoding.devices import enough_memory, memory_remedy
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.padding import memory_remedy, pad
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH, SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.notes import print_note
 
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
 SECONDS_PER_NOTE = 60.0
@@ -72,7 +71,7 @@ def search_all(
     found: list[list[Hypothesis]] = [[] for _ in sources]
     num_done, last_note = 0, time.monotonic()
     for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
-        source_BS = pad([sources[index] for index in batch]).to(device)
+        source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
         remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
         with torch.inference_mode(), enough_memory(remedy):
             hypotheses = search_batch(transformer, source_BS, settings)
@@ -83,5 +82,5 @@ def search_all(
         num_done += len(batch)
         if num_done < len(sources) and time.monotonic() - last_note > SECONDS_PER_NOTE:
             last_note = time.monotonic()
-            print(f"note: {num_done:,} of {len(sources):,} sentences or parts are translated", file=sys.stderr)
+            print_note(f"{num_done:,} of {len(sources):,} sentences or parts are translated")
     return found

@@ -1,6 +1,5 @@
 """Strings in, strings out: a trained model as a translator. It does not know Lightning."""
 
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -18,6 +17,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.notes import print_note
 
 MAX_SOURCE_TOKENS = 1024
 """Longer texts are translated in parts, because the memory of attention grows with the square of the length."""
@@ -154,10 +154,8 @@ class Translator:
         parts = [list(_split(ids, self._longest())) for ids in self.tokenizer.encode(texts)]
         for number, text_parts in enumerate(parts, start=first_line):
             if len(text_parts) > 1:
-                print(
-                    f"note: line {number} is too long to be translated at once: it is translated in "
-                    f"{len(text_parts):,} parts",
-                    file=sys.stderr,
+                print_note(
+                    f"line {number} is too long to be translated at once: it is translated in {len(text_parts):,} parts"
                 )
         found = self._search([part for text_parts in parts for part in text_parts], settings)
         rest = map(self._decode, found)
@@ -173,7 +171,7 @@ class Translator:
     ) -> Attention:
         """Record the attention weights of one sentence pair.
 
-        They are the weights with which the model, step by step, gives this very target.
+        They are the weights of teacher forcing with this target, which equal those of decoding it step by step.
 
         Args:
             text: One sentence, which may be empty.
@@ -268,7 +266,7 @@ class Translator:
 
 
 def _split(ids: list[int], longest: int) -> Iterator[list[int]]:
-    """A text's tokens in parts of at most `longest` tokens with EOS; no part if there are no tokens."""
+    """Cut a text into parts of at most `longest` tokens, EOS included. A text without tokens has no parts."""
     size = longest - 1
     for begin in range(0, len(ids), size):
         yield [*ids[begin : begin + size], EOS_ID]

@@ -70,7 +70,7 @@ class LinkCounts:
 
     @property
     def error_rate(self) -> float:
-        """Alignment error rate (AER), between 0 and 1. It is 0 if all sure links and only possible links are predicted.
+        """Alignment error rate (AER), between 0 and 1. It is 0 if every sure link is predicted, and no link outside P.
 
         Raises:
             UserError: There is no sure link.

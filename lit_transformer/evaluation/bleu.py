@@ -182,7 +182,7 @@ def _sacrebleu(tokenize: str, *, lowercase: bool) -> BLEU:
     try:
         # `force` only silences a warning about text that is tokenized, as it should be with `none`.
         return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
-    except Exception as error:  # of sacrebleu for a package, of the network for a download
+    except Exception as error:  # a missing package, or a failed download
         if extra := _EXTRAS.get(tokenize):
             reason = f"needs the extra {extra}: pip install -e '.[{extra}]'"
         else:

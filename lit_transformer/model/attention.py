@@ -75,8 +75,8 @@ def attention_weights(query_BHLK: Tensor, key_BHMK: Tensor, mask: Mask) -> Tenso
 def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
     """Equation (1) in the fastest way that the device has: the fused kernel, except on CPUs.
 
-    On CPUs, for sentences, the fused kernel's backward pass takes 8 times as long as equation (1) written out in
-    bfloat16, as long in float32, and 5 times as long for one query.
+    On a CPU, the backward pass of the fused kernel takes as long as that of equation (1) written out in float32, and 8
+    times as long in bfloat16. For a single query the kernel takes 5 times as long.
     """
     if query_BHLK.device.type == "cpu":
         return attention_weights(query_BHLK, key_BHMK, mask).to(value_BHMK.dtype) @ value_BHMK
@@ -118,7 +118,8 @@ def merge_heads(heads_BHLK: Tensor) -> Tensor:
 class SelfAttention(nn.Module):
     """Multi-head attention of a sequence to itself (section 3.2.2, figure 2).
 
-    The projections W^Q, W^K, W^V of all heads lie in one matrix, in this order, so that one product makes them all.
+    The projections W^Q, W^K, W^V of all heads lie in one matrix, in this order. One matrix product
+    computes them all.
     """
 
     def __init__(self, config: TransformerConfig) -> None:

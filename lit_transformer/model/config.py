@@ -27,7 +27,7 @@ class TransformerConfig:
         d_v: Width of a value head. The default is d_model / num_heads.
         dropout: Rate on every sub-layer's output and on the sums of embeddings and positions (section 5.4).
         norm: Layer normalization after the residual sum (`post`, as in the paper) or before the sub-layer (`pre`).
-        positions: How the model learns of order. `none` leaves it out, for study.
+        positions: How the model represents word order. `none` ignores it, for experiments.
         max_positions: Longest sequence in tokens, for learned positions only. The other schemes have no limit. Longer
             validation sentences are cut.
 

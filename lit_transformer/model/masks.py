@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Mask:
-    """Which keys a query may attend to, and what is added to its scores by distance.
+    """Which keys a query may attend to, and a bias that is added to its scores and depends on the distance.
 
     Positions count from the end: query i of L stands at key M - L + i. So one mask holds for a whole sequence, for a
     part of it whose earlier keys are cached, and for one step. `Mask()` lets every query attend to every key.

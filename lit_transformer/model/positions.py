@@ -1,4 +1,4 @@
-"""How a model without recurrence learns of order (section 3.5), and three later answers.
+"""Position schemes: how a model without recurrence represents order (section 3.5), and three later schemes.
 
 A scheme overrides one of three hooks: what is added to the embeddings, how queries and keys are rotated, or what is
 added to the scores of self-attention. Positions count tokens from 0. `position_BL` has a single row if all rows share

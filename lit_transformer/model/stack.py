@@ -33,7 +33,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class DecoderState:
-    """What decoding has to remember. The rows of one sentence lie side by side."""
+    """The state of decoding. The rows of one sentence lie side by side."""
 
     beam_size: int
     """Rows per sentence."""
@@ -43,7 +43,7 @@ class DecoderState:
     """Keys and values of the positions so far, by row."""
 
     def reorder(self, row_N: Tensor) -> Self:
-        """Row i continues what was row `row_N[i]`, of the same sentence."""
+        """Reorder the rows: new row i continues old row `row_N[i]`, which belongs to the same sentence."""
         return replace(self, cache={attention: past.take(row_N) for attention, past in self.cache.items()})
 
     def keep(self, sentence_B: Tensor) -> Self:
@@ -58,7 +58,7 @@ class Stack(nn.Module):
 
     Args:
         config: The architecture.
-        positions: How the stack learns of order (`make_positions`).
+        positions: The position scheme (`make_positions`).
         attends_to_source: Whether every layer has cross-attention, as in the decoder.
     """
 

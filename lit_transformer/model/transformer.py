@@ -88,7 +88,7 @@ class Transformer(nn.Module):
         """Reads one more target token per row.
 
         Returns:
-            Logits of the next token, N x V, and the state that has read `token_N`.
+            Logits of the next token, N x V, and the state after `token_N`.
         """
         cache = dict(state.cache)
         states_N1D = self.decoder(self.embed(token_N[:, None]), Mask(causal=True), cache=cache, source=state.source)

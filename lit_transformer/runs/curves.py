@@ -43,7 +43,7 @@ class Curves(Callback):
         self._learning_rate = 0.0
         # Smoothed loss and negative log-likelihood since the last report, on the device, so that no step waits for it.
         self._losses = torch.zeros(2)
-        # The same and target tokens, which the run had not reported when it was stopped.
+        # These two losses and the target tokens that an interrupted run had not reported yet, from its checkpoint.
         self._carried = [0.0, 0.0, 0.0]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -46,12 +46,12 @@ class BatchForecast:
     steps_per_epoch: int
     accumulation: int
     source_tokens: float
-    """Mean per step, as the next two and the padding."""
+    """Mean per step. So are `target_tokens`, `pairs` and `padding_share`."""
     target_tokens: float
     pairs: float
     padding_share: float
     imbalance: float
-    """Excess of the device with the most positions over the mean of all devices, over all micro-batches."""
+    """How many more positions the fullest device has than the mean, as a share, over all micro-batches."""
     smallest_step: int
     """Pairs of the smallest step."""
 

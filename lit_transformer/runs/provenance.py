@@ -1,4 +1,4 @@
-"""Provenance: what a run's numbers depend on, in `starts.jsonl`, equal on all ranks, and compared when it resumes."""
+"""Provenance: what a run's numbers depend on. It is recorded in `starts.jsonl` and compared when the run resumes."""
 
 import hashlib
 import importlib.metadata
@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 class RunRecord(Callback):
     """Lightning logs settings alone: this callback records the code, the data and the machine of every start.
 
-    It also refuses ranks that differ, and notes what has changed since the checkpoint that a run resumes from.
+    It refuses to train if ranks differ. On resuming, it prints what has changed since the checkpoint.
     """
 
     def __init__(self) -> None:

@@ -74,7 +74,7 @@ class Interruption(Callback):
         return answer
 
     def _settle(self) -> int:
-        """Finish the pending exchange. A rank that left before would leave another one waiting."""
+        """Finish the pending exchange. If a rank left before its end, the others would wait for it."""
         if self._asked is None:
             return 0
         work, received = self._asked

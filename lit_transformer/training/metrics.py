@@ -1,4 +1,4 @@
-"""What validation measures. What prints and logs iterates over these collections, and never names a metric."""
+"""What validation measures. The code that prints and logs scores iterates over these collections."""
 
 import math
 from typing import Literal
@@ -22,7 +22,7 @@ def loss_metrics() -> MetricCollection:
 def selection_score(*, bleu: float, loss: float) -> float:
     """The value by which the best checkpoint is chosen: the higher, the better.
 
-    From 1 up it is BLEU. A lower BLEU is noise. Then it is exp(-loss), which is below 1, so that the loss decides.
+    It is BLEU if that is at least 1. A lower BLEU is noise, so it is exp(-loss) then, which is always below 1.
 
     Args:
         bleu: Validation BLEU, 0 to 100.

@@ -41,7 +41,7 @@ class LitTransformer(LitModel):
     """The Transformer with the paper's training recipe (section 5).
 
     Args:
-        transformer: The architecture; the paper's base model when left out.
+        transformer: The architecture. The default is the paper's base model.
         vocab_size: Tokens of the vocabulary that both languages share (section 5.1).
         label_smoothing: Epsilon of section 5.4, spread over the whole vocabulary.
         warmup_steps: Optimizer steps over which the learning rate rises (section 5.3).

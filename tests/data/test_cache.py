@@ -138,10 +138,10 @@ def test_one_process_makes_a_file_while_the_others_wait(tmp_path: Path, monkeypa
         unfinished.write_bytes(CONTENT)
         made.append(unfinished)
 
-    def note(*_: object, **__: object) -> None:
+    def note(_: str) -> None:
         waiting.set()
 
-    monkeypatch.setattr(cache, "print", note, raising=False)
+    monkeypatch.setattr(cache, "print_note", note)
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(lambda _: cached_file(path, make), range(3))) == [path] * 3
     assert len(made) == 1

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, pad
 from lit_transformer.decoding import transformer_search
-from lit_transformer.decoding.padding import pad
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH, SearchSettings
 from lit_transformer.decoding.transformer_search import SPECIAL_IDS, search_all, search_batch
@@ -24,7 +23,9 @@ def transformer() -> Transformer:
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_the_scores_of_tokens_are_those_of_teacher_forcing(transformer: Transformer, beam_size: int) -> None:
     settings = SearchSettings(beam_size=beam_size, n_best=beam_size)
-    for source, hypotheses in zip(SOURCES, search_batch(transformer, pad(SOURCES), settings), strict=True):
+    for source, hypotheses in zip(
+        SOURCES, search_batch(transformer, torch.from_numpy(pad(SOURCES)), settings), strict=True
+    ):
         for best in hypotheses:
             # One that was cut off at the greatest length has no score of EOS.
             output = [*best.tokens, EOS_ID][: len(best.token_scores)]
@@ -38,7 +39,7 @@ def test_given_targets_are_scored_as_by_teacher_forcing(transformer: Transformer
     targets = [[BOS_ID, 9, 8, EOS_ID], [BOS_ID, EOS_ID], [BOS_ID, 4, PAD_ID, 16, 4, EOS_ID]]
     found = beam_search(
         transformer.step,
-        transformer.start(transformer.encode(pad(SOURCES)), beam_size=beam_size),
+        transformer.start(transformer.encode(torch.from_numpy(pad(SOURCES))), beam_size=beam_size),
         settings=SearchSettings(beam_size=beam_size),
         max_length_B=torch.tensor([len(target) - 1 for target in targets]),
         ids=SPECIAL_IDS,
@@ -53,7 +54,7 @@ def test_given_targets_are_scored_as_by_teacher_forcing(transformer: Transformer
 
 def test_outputs_have_a_greatest_length(transformer: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformer_search, "SPECIAL_IDS", SPECIAL_IDS._replace(banned=(*SPECIAL_IDS.banned, EOS_ID)))
-    found = search_batch(transformer, pad(SOURCES), SearchSettings(beam_size=1))
+    found = search_batch(transformer, torch.from_numpy(pad(SOURCES)), SearchSettings(beam_size=1))
     for source, [best] in zip(SOURCES, found, strict=True):
         assert len(best.tokens) == len(best.token_scores) == len(source) + MAX_EXTRA_LENGTH
 
