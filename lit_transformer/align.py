@@ -23,7 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--demo", metavar="SPLIT", help="align a split of the demo corpus, which has gold links")
     parser.add_argument("--layer", type=int, help="decoder layer, counted from 1; default: the best one by gold links")
     parser.add_argument("--head", type=int, help="head of --layer, counted from 1; default: the mean of all heads")
-    when = "use the position that predicts the target word (said) or reads it; default: said, or the better one without --layer"
+    when = (
+        "use the position that predicts a target word (said) or reads it; default: said with --layer, else the better"
+    )
     parser.add_argument("--when", choices=("said", "read"), help=when)
     parser.add_argument("--gold", help="file of gold links, written i-j (sure) or ipj (possible), for the error rate")
     first = "how --gold counts words: from 0, or from 1 as .talp files do; default: %(default)s"

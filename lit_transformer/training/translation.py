@@ -47,9 +47,9 @@ class LitTransformer(LitModel):
         warmup_steps: Optimizer steps over which the learning rate rises (section 5.3).
         learning_rate_scale: Factor on the paper's learning rate. Small models tolerate more than 1.
         validation_beam_size: Beam size for validation BLEU. 1 is greedy search, which is fast.
-        bleu_tokenize: sacreBLEU's tokenizer for validation BLEU; by the target language when left out, `none` for a
-            corpus that is tokenized already.
-        seed: Dropout is a function of the seed, the step and the rank; follows seed_everything.
+        bleu_tokenize: sacreBLEU's tokenizer for validation BLEU. By default, it depends on the target language. Give
+            `none` for a corpus that is already tokenized.
+        seed: Dropout is a function of the seed, the step and the rank. Follows seed_everything.
     """
 
     def __init__(
