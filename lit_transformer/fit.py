@@ -10,7 +10,7 @@ from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.sections import print_requested_help
 from lit_transformer.errors import UserError
-from lit_transformer.runs.dispensable import CURVES, Dispensable
+from lit_transformer.runs.dispensable import CURVES_MAY_FAIL, Dispensable
 
 if TYPE_CHECKING:
     from lit_transformer.cli.training import FitCLI
@@ -60,7 +60,7 @@ def fit(cli: "FitCLI") -> None:
             print_start(trainer, model, data, resumed)
         remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
         refusals = (MisconfigurationException, OverflowError)
-        with enough_memory(remedy), in_one_line("the settings cannot be used", *refusals), CURVES.in_threads():
+        with enough_memory(remedy), in_one_line("the settings cannot be used", *refusals), CURVES_MAY_FAIL.in_threads():
             trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
         run = run_folder(trainer)
     if trainer.is_global_zero:

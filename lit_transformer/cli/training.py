@@ -25,7 +25,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
 from lit_transformer.runs.attention_curves import AttentionCurves
 from lit_transformer.runs.curves import Curves
-from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import flat
@@ -63,7 +63,7 @@ class Settings(SaveConfigCallback):
         self._folder = run_folder(trainer)  # all ranks must ask
         super().setup(trainer, pl_module, stage)
 
-    @CURVES
+    @CURVES_MAY_FAIL
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         text = self.parser.dump(self.config, skip_none=False)
@@ -176,11 +176,11 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         run=False,
-        args=expanded(args),
+        args=spelled_out(args),
     )
 
 
-def expanded(args: Sequence[str]) -> list[str]:
+def spelled_out(args: Sequence[str]) -> list[str]:
     """The arguments with `--trainer.devices` for `--devices`, and with the file of each recipe for its name."""
     written_out = []
     for previous, argument in pairwise(["", *args]):

@@ -16,7 +16,7 @@ from lit_transformer.batch import EOS_ID
 from lit_transformer.decoding.attention import Attention, compute_attention
 from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
-from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.parts import data_of, model_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class AttentionCurves(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._pictures.clear()  # the data may have changed
 
-    @CURVES
+    @CURVES_MAY_FAIL
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         logger = trainer.logger
         # Other strategies split the model over devices.

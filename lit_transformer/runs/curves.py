@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
-from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.parts import callback_of, data_of, model_of
 from lit_transformer.runs.ranks import gather
@@ -159,7 +159,7 @@ class Curves(Callback):
             flush=True,
         )
 
-    @CURVES
+    @CURVES_MAY_FAIL
     def _log_samples(self, trainer: L.Trainer, samples: Sequence[Sample]) -> None:
         if isinstance(trainer.logger, TensorBoardLogger):
             text = "\n\n".join(

@@ -10,7 +10,7 @@ from lit_transformer.notes import print_note
 
 
 class Dispensable(ContextDecorator):
-    """A context or decorator in which an OSError does not end training. The first one is noted on stderr.
+    """A context or decorator in which an OSError does not end training. It prints a note about the first one.
 
     Args:
         what: Name of the output for the note, after "cannot write".
@@ -49,11 +49,11 @@ class Dispensable(ContextDecorator):
             threading.excepthook = former
 
     def lose(self, error: OSError) -> None:
-        """Note the first error."""
+        """Print a note about the first error."""
         if not self.noted:
             self.noted = True
             print_note(f"cannot write {self._what}: {error.strerror or error}. Training goes on.")
 
 
-CURVES = Dispensable("curves or settings")
+CURVES_MAY_FAIL = Dispensable("curves or settings")
 """Encloses everything that writes curves or settings into a run's folder."""

@@ -15,7 +15,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from lit_transformer.notes import print_note
-from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.parts import callback_of, data_of, model_of
 from lit_transformer.runs.ranks import check_ranks
 from lit_transformer.runs.run_folder import run_folder
@@ -71,7 +71,7 @@ class RunRecord(Callback):
                 "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
                 | {"python": platform.python_version()},
             }
-            with CURVES:
+            with CURVES_MAY_FAIL:
                 folder.mkdir(parents=True, exist_ok=True)
                 with (folder / FILE).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")

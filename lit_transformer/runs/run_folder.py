@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer.errors import UserError
-from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.ranks import on_rank_zero
 
 LOCK = "run.lock"
@@ -49,7 +49,7 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, continued: tuple[Pat
         )
     for chosen in trainer.loggers:
         for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
-            setattr(chosen, method, CURVES(getattr(chosen, method)))
+            setattr(chosen, method, CURVES_MAY_FAIL(getattr(chosen, method)))
     folder = run_folder(trainer)
     lock = FileLock(folder / LOCK)
     on_rank_zero(lambda: _acquire(lock, folder), is_rank_zero=trainer.is_global_zero)

@@ -22,7 +22,7 @@ from lit_transformer.checkpoints.names import (
 from lit_transformer.data.accumulation import ends_step, validates_now
 from lit_transformer.errors import UserError
 from lit_transformer.files import remove_unfinished
-from lit_transformer.runs.dispensable import CURVES
+from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.ranks import on_all_ranks
 from lit_transformer.runs.run_folder import run_folder
 
@@ -139,7 +139,7 @@ class Checkpoints(CheckpointCallback):
         # A kill must not lose curves that the resumed run does not draw again.
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                with CURVES:
+                with CURVES_MAY_FAIL:
                     logger.experiment.flush()
         write(trainer, path)
         self.last_saved = path
