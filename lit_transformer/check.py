@@ -43,9 +43,11 @@ def check(cli: "CheckCLI") -> None:
     parameters = sum(weight.numel() for weight in model.parameters())
     print_row("model", f"{parameters:,} parameters, {model.transformer.embedding.weight.numel():,} of them embeddings")
     print_row("data", *str(data.tokens.report).splitlines(), *map(str, data.coverage))
-    print_batches(batches, data.plan, devices=cli.devices, max_steps=settings.trainer.max_steps)
-    print_costs(forecast_costs(settings, trainer, model, data, batches, devices=cli.devices))
-    for warning in [*find_warnings(settings, data.tokens.report, batches, devices=cli.devices), *data.warnings]:
+    print_batches(batches, data.plan, devices=cli.devices, max_steps=trainer.max_steps)
+    rate = settings.tokens_per_second
+    print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate))
+    found = find_warnings(trainer, model, data.tokens.report, batches, devices=cli.devices)
+    for warning in [*found, *data.warnings]:
         print_row("warning", warning)
 
 

@@ -9,7 +9,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -23,6 +22,8 @@ from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.prepare import PreparationReport
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.fit_to_memory import Trial
+from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.translation import LitTransformer
 
 PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
@@ -148,26 +149,26 @@ class CostForecast:
 
 
 def forecast_costs(
-    settings: Any,
     trainer: L.Trainer,
     module: LitTransformer,
     data: TranslationData,
     batches: BatchForecast,
     *,
     devices: int,
+    tokens_per_second: float | None,
 ) -> CostForecast:
     """Predict the costs of a run. Speed and activations are measured on part of its largest micro-batch."""
-    steps = max(settings.trainer.max_steps, 0)
+    steps = max(trainer.max_steps, 0)
     flops = training_flops(
         module.transformer.config,
-        vocab_size=settings.model.vocab_size,
+        vocab_size=module.transformer.embedding.num_embeddings,
         source_tokens=steps * batches.source_tokens,
         target_tokens=steps * batches.target_tokens,
         lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
     )
     rate, measured, activations = _measure(trainer, module, data, batches, devices=devices)
-    if settings.tokens_per_second is not None:
-        rate, measured = settings.tokens_per_second, "as given"
+    if tokens_per_second is not None:
+        rate, measured = tokens_per_second, "as given"
     parameters = sum(weight.numel() for weight in module.parameters())
     return CostForecast(
         flops=flops,
@@ -176,8 +177,8 @@ def forecast_costs(
         hours=steps * batches.target_tokens / (rate * devices) / 3600,
         weight_bytes=parameters * BYTES_PER_PARAMETER,
         activation_bytes=activations,
-        checkpoint_bytes=parameters * SAVED_BYTES_PER_PARAMETER * (settings.checkpoints.keep + 2),
-        free_bytes=shutil.disk_usage(settings.trainer.default_root_dir).free,
+        checkpoint_bytes=parameters * SAVED_BYTES_PER_PARAMETER * (callback_of(trainer, Checkpoints).keep + 2),
+        free_bytes=shutil.disk_usage(trainer.default_root_dir).free,
     )
 
 
@@ -242,19 +243,21 @@ def histogram(lengths: IntArray) -> list[tuple[str, float]]:
     return [(names[index], float(shares[index])) for index in range(used[0], used[-1] + 1)]
 
 
-def find_warnings(settings: Any, report: PreparationReport, batches: BatchForecast, *, devices: int) -> list[str]:
+def find_warnings(
+    trainer: L.Trainer, module: LitTransformer, report: PreparationReport, batches: BatchForecast, *, devices: int
+) -> list[str]:
     """Return what would go wrong or surprise, each with its remedy."""
     found = []
     dropped = 1.0 - report.num_kept / report.num_pairs
     tokens = report.num_source_tokens + report.num_target_tokens
     unknown = (report.num_source_unknown + report.num_target_unknown) / tokens
-    steps, every = settings.trainer.max_steps, settings.trainer.val_check_interval
+    steps, every = trainer.max_steps, trainer.val_check_interval
     epochs = steps / batches.steps_per_epoch
     if dropped > 0.05:
         found.append(f"{dropped:.0%} of the pairs are dropped: look at them, at max_length and at max_length_ratio")
     if unknown > 0.001:
         found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
-    if 0 < steps <= settings.model.warmup_steps:
+    if 0 < steps <= module.warmup_steps:
         found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
     if epochs > MANY_EPOCHS:
         found.append(f"every sentence is seen {epochs:,.0f} times, and may be memorized: lower max_steps")
