@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
-from lit_transformer.cli.sections import print_requested_help
+from lit_transformer.cli.sections import print_requested_help, spell_settings
 
 if TYPE_CHECKING:
     from lit_transformer.cli.training import CheckCLI
@@ -18,7 +18,7 @@ OWN_OPTIONS = {
 
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, predict, print."""
-    with user_errors_to_exit():
+    with user_errors_to_exit(spell=spell_settings):
         arguments = sys.argv[1:] if args is None else args
         if print_requested_help("check", arguments, OWN_OPTIONS):
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
-from lit_transformer.cli.sections import print_requested_help
+from lit_transformer.cli.sections import print_requested_help, spell_settings
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL, Dispensable
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, train, print."""
-    with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose):
+    with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose, spell=spell_settings):
         # A crash without an exception (SIGBUS if a mapped file was cut off, SIGABRT) then shows where it happened.
         if sys.__stderr__ is not None and not faulthandler.is_enabled():
             faulthandler.enable(sys.__stderr__)

@@ -37,7 +37,13 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        suggestion = suggest_option(self._arguments, self._option_string_actions)
+        options = self._option_string_actions
+        given = (argument.partition("=")[0] for argument in self._arguments if argument.startswith("--"))
+        # Python's parser reports options that are missing before those that it does not know.
+        unknown = next((name for name in given if name not in options), "")
+        if unknown not in message:
+            message += f"; unrecognized: {unknown}"
+        suggestion = suggest_option(self._arguments, options)
         raise UserError(f"{message}{suggestion} (all options: --help)")
 
 

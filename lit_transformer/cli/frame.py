@@ -39,7 +39,9 @@ def end_command(error: OSError) -> NoReturn:
 
 
 @contextmanager
-def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -> Iterator[None]:
+def user_errors_to_exit(
+    cannot_print: Callable[[OSError], None] = end_command, spell: Callable[[str], str] = str
+) -> Iterator[None]:
     """Run a command: turn mistakes into exit statuses, and make the standard streams reliable.
 
     A `UserError` becomes one line on stderr and status 2. Ctrl-C becomes one line and status 130. Other exceptions are
@@ -47,6 +49,7 @@ def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -
 
     Args:
         cannot_print: Called if stdout cannot be written. Output that cannot be written to stderr is lost.
+        spell: Puts the command's names of its options into the message of a `UserError`, which names arguments.
     """
     with _standard_streams(cannot_print):
         try:
@@ -54,17 +57,17 @@ def user_errors_to_exit(cannot_print: Callable[[OSError], None] = end_command) -
             # Flush here, where an error can be reported, and not when Python ends.
             print(end="", flush=True)
         except (Exception, KeyboardInterrupt) as error:
-            sys.exit(_report(error))
+            sys.exit(_report(error, spell))
 
 
-def _report(error: BaseException) -> int:
+def _report(error: BaseException, spell: Callable[[str], str]) -> int:
     """Print in one line why a command ends, and return its status. Defects are raised again."""
     if underlying(error, KeyboardInterrupt) is not None:
         print("interrupted", file=sys.stderr)
         return 130  # 128 and the signal's number, as shells count
     # The mistake may be the context of another error: torch raises one in the main thread when a data worker dies.
     if mistake := underlying(error, UserError):
-        message = printable(str(mistake))
+        message = printable(spell(str(mistake)))
     elif isinstance(error, UnicodeEncodeError):
         # Bytes of a file name that are not UTF-8 are surrogates in Python's strings.
         message = f"{error.object!a:.200} is not UTF-8 and cannot be used here: rename it"

@@ -101,6 +101,24 @@ def read_section(section: str) -> Signature:
     return read_signature(Path(found.origin).parent / file, name)
 
 
+def spell_settings(message: str) -> str:
+    """Put the section before each setting that a message names: `d_ff is 0` becomes `model.transformer.d_ff is 0`.
+
+    A setting that is also a word, such as `source`, is one only where the message begins with it.
+    """
+    full_names = {
+        argument.name: f"{section}.{argument.name}"
+        for section in SECTIONS
+        for argument in read_section(section).arguments
+        if f"{section}.{argument.name}" not in NO_SETTINGS
+    }
+    return re.sub(
+        r"^(transformer\.)?([a-z_]+)(?= is )|(?<![\w./-])(transformer\.)?([a-z]+(_[a-z]+)+)(?![\w/-]|\.\w)",
+        lambda found: full_names.get(found[2] or found[4], found[0]),
+        message,
+    )
+
+
 def _print_section(section: str) -> None:
     summary, arguments = read_section(section)
     changed = {name: repr(value) for name, value in TRAINER_DEFAULTS.items() if section == "trainer"}

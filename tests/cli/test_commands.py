@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lit_transformer.cli.commands import COMMANDS
+import pytest
+
+from lit_transformer.cli.commands import COMMANDS, Parser
+from lit_transformer.errors import UserError
 
 SCRIPT = """
 import contextlib, importlib, io, sys
@@ -33,3 +36,12 @@ def test_help_and_mistakes_are_answered_at_once(repo_root: Path) -> None:
     for name in COMMANDS:
         assert lines.count(f"{name} True") == 1
         assert lines.count(f"{name} 2") == (1 if name in ("fit", "check") else 2)
+
+
+@pytest.mark.parametrize("args", [["--beam_sise", "3"], ["--beam_sise=3", "--checkpoint", "runs"]])
+def test_a_misspelt_option_is_named_even_if_another_one_is_missing(args: list[str]) -> None:
+    parser = Parser("translate")
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--beam_size")
+    with pytest.raises(UserError, match=r"--beam_sise.* --beam_size\?"):
+        parser.parse_args(args)

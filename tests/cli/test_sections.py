@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lit_transformer import check, fit
-from lit_transformer.cli.sections import SECTIONS, read_section
+from lit_transformer.cli.sections import SECTIONS, read_section, spell_settings
 from lit_transformer.cli.training import CheckCLI, FitCLI, parse
 
 
@@ -55,3 +55,27 @@ def test_a_misspelt_section(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         check.main(["--help", "modle"])
     assert "model?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "spelled"),
+    [
+        ("d_ff is 0: raise it", "model.transformer.d_ff is 0: raise it"),
+        ("transformer.dropout is 2.0: lower it", "model.transformer.dropout is 2.0: lower it"),
+        ("source is xx: lower max_length.", "data.source is xx: lower data.max_length."),
+        ("raise trainer.max_steps, --vocab_size or keep", "raise trainer.max_steps, --vocab_size or keep"),
+        (
+            "/runs/max_length/d_ff.ckpt and max_length.txt of seed_x",
+            "/runs/max_length/d_ff.ckpt and max_length.txt of seed_x",
+        ),
+    ],
+)
+def test_messages_name_settings_in_full(message: str, spelled: str) -> None:
+    assert spell_settings(message) == spelled
+
+
+def test_a_mistake_names_its_setting_in_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (fit.main, check.main):
+        with pytest.raises(SystemExit, match="2"):
+            main([f"--trainer.default_root_dir={tmp_path}", "--data.tokens_per_batch", "0"])
+        assert "data.tokens_per_batch is 0" in capsys.readouterr().err
