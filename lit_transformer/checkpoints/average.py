@@ -10,7 +10,7 @@ from lit_transformer.errors import UserError
 
 
 def average_checkpoints(paths: Sequence[Path]) -> TrainedModel:
-    """The mean of the weights of several checkpoints of one run; everything else is the last checkpoint's.
+    """The mean of the weights of several checkpoints of one run. Everything else is taken from the last one.
 
     The paper averages the last 5 checkpoints of base and the last 20 of big, written at 10-minute intervals. Sums are
     in float64, so that the mean of copies equals the copy bit for bit.

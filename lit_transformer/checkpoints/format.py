@@ -32,7 +32,7 @@ FORMAT = 2
 def model_entry(
     transformer: Transformer, tokenizer: Tokenizer, *, source: str, target: str, step: int
 ) -> dict[str, Any]:
-    """The entry that makes Lightning's checkpoint a complete translator; plain types only."""
+    """The entry that makes Lightning's checkpoint a complete translator. It has plain types only."""
     return {
         "format": FORMAT,
         "transformer": asdict(transformer.config),

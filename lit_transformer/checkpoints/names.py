@@ -40,7 +40,7 @@ def step_of(path: Path) -> int | None:
 
 
 def all_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest step first; the regular one of a step comes last."""
+    """The checkpoints in a folder, oldest step first. The regular checkpoint of a step comes last."""
     return sorted((file for file in folder.iterdir() if step_of(file) is not None), key=_by_step)
 
 

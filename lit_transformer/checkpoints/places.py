@@ -57,7 +57,7 @@ def find_checkpoint(place: str | Path) -> Path:
 
 
 def newest_checkpoints_folder(root: str | Path) -> Path:
-    """The folder with a run's checkpoints, at `root` or below; if there are several, the one that was written to last.
+    """The folder with a run's checkpoints, at `root` or below. If there are several, the one that was written to last.
 
     Raises:
         UserError: If there is none.

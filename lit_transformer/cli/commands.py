@@ -57,7 +57,7 @@ def run_command(
 
     Args:
         command: Its name.
-        args: Its arguments; those of the process if None.
+        args: Its arguments. None means those of the process.
         add_options: Adds the command's options to its parser.
         run: The work. It imports heavy packages itself, so that `--help` and a misspelt option are answered at once.
     """

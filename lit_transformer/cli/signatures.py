@@ -70,7 +70,7 @@ def _descriptions(docstring: str) -> dict[str, str]:
 
 
 class _Names(ast.NodeTransformer):
-    """Replaces the names that a module of this project defines or imports from another one by what they stand for."""
+    """Replaces names by their values, if a module defines them or imports them from another module of this project."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._tree = tree

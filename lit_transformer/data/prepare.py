@@ -30,7 +30,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.files import UNFINISHED, expanded
 
 BATCH_SIZE = 10_000
-_MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work; starting a process for less does not pay
+_MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work: for less, starting a process does not pay
 RECORD_BATCH_BYTES = 2**27
 _MAX_PROCESSES = 8  # 0.4 GB each, below 4 GB together
 _FORMAT = "2"  # part of the cache's name: raise it when the content of the cache changes

@@ -1,4 +1,4 @@
-"""The contract of every corpus source: sentence pairs that are found at once and read when they are needed."""
+"""The contract of every corpus source: sentence pairs that are found without reading them, and read later."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -24,7 +24,7 @@ def find_vocabulary(
     Args:
         text: The training text. It is loaded only if a vocabulary must be learned from it.
         file: A SentencePiece model to read. None learns one.
-        vocab_size: Number of tokens, which that of the file must equal.
+        vocab_size: Number of tokens. A given file must have this many.
         character_coverage: As in `Tokenizer.train`, like the next two.
         normalization: How text is rewritten.
         byte_fallback: Whether characters without a token are written as bytes.

@@ -1,7 +1,7 @@
 """The beams of a search: the live and the finished hypotheses of all sentences at once.
 
-A live hypothesis may continue. A finished one has ended with EOS. Each step ranks the continuations of the live ones,
-moves those that end to the finished ones, and lets the best others live on (`Beams.advance`).
+A live hypothesis may continue. A finished one has ended with EOS. Each step ranks the continuations of all live
+hypotheses. Those that end become finished. The best of the others stay live (`Beams.advance`).
 
 Legend: B batch, W beams, N rows (batch x beams), V vocabulary, C candidates, T target length, X any size.
 """

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 FILLER_SCORE = math.nan
-"""Marks an EOS that only fills a sequence up to the length of those that continue."""
+"""Score of an EOS that pads a finished sequence to the length of the live ones."""
 
 
 class Hypothesis(NamedTuple):
@@ -21,7 +21,7 @@ class Hypothesis(NamedTuple):
     score: float
     """What the search ranks by: the sum over all tokens and EOS, divided by the length penalty."""
     token_scores: list[float]
-    """The model's own log-probability of each token, and at the end that of EOS if the hypothesis has ended."""
+    """The model's own log-probability of each token. If the hypothesis has ended, the last one is that of EOS."""
 
     @classmethod
     def create(cls, tokens: list[int], token_scores: list[float], score: float, *, eos: int) -> Self:

@@ -3,9 +3,9 @@
 A hypothesis is scored by the sum of the log-probabilities of its tokens and of EOS, divided by the length penalty
 ((5 + length) / 6)^alpha of Wu et al. 2016 (GNMT), equation 14. Its length counts EOS and leaves out the first token.
 
-When may a search stop? Log-probabilities are never positive, so the sum of a live hypothesis can only fall. The penalty
-that it is divided by can at most grow to that of the greatest length. So no continuation of a live hypothesis scores
-more than
+When may a search stop? Log-probabilities are never positive, so the sum of a live hypothesis can only fall. It is
+divided by a penalty that grows with the length, up to that of the greatest length. So no continuation of a live
+hypothesis scores more than
 
     (its sum so far) / (penalty of the greatest length).
 
@@ -43,7 +43,7 @@ StepFunction = Callable[[Tensor, State], tuple[Tensor, State]]
 OnStep = Callable[[Tensor, Tensor], None]
 """(numbers of the sentences that took the step B, their live hypotheses so far, best first, B x beams x T)."""
 
-# A GPU is asked only every so often whether sentences are done, because the host waits for the answer.
+# Steps between checks of whether sentences are done. On a GPU, each check makes the host wait.
 STEPS_PER_CHECK = {"cpu": 1}
 STEPS_PER_CHECK_ELSEWHERE = 8
 # Dropping sentences copies the state. It pays once a quarter of them is done.
@@ -75,7 +75,7 @@ def beam_search(
         settings: How to search.
         max_length_B: The greatest length of each sentence's hypotheses. EOS counts, the first token does not.
         ids: The special ids.
-        prefix: What the hypotheses of each sentence begin with, at least one token each; `ids.bos` by default. The
+        prefix: Tokens that the hypotheses of each sentence begin with, at least one. The default is `ids.bos`. The
             tokens after the first one are scored like any others. Prefixes may differ in length: the search starts at
             the end of the shortest, while the tokens of the longer ones are still forced.
         adjust: Changes what the search ranks by. It is called with the tokens so far of every row, N x T, and the

@@ -19,7 +19,7 @@ class SearchSettings:
     """How translations are searched for.
 
     Args:
-        beam_size: Live hypotheses per sentence; 1 is greedy search.
+        beam_size: Live hypotheses per sentence. 1 is greedy search.
         length_penalty: Alpha of GNMT's length penalty. A larger value favors longer translations.
         n_best: Hypotheses to return per sentence, at most `beam_size`.
 

@@ -38,7 +38,7 @@ class Translator:
         tokenizer: Its vocabulary.
         device: Where to compute, as in `torch.device`.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
-        source: The language to translate from; only `save_pretrained` needs the languages.
+        source: The language to translate from. Only `save_pretrained` needs the languages.
         target: The language to translate into.
         step: How many optimizer steps the model was trained for.
 

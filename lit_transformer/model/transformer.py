@@ -103,7 +103,7 @@ class Transformer(nn.Module):
         Args:
             source_BS: As for `forward`.
             target_input_BT: As for `forward`.
-            layers: The layers to keep, from 0. Left out, all are kept. Only their weights take memory.
+            layers: The layers to keep, counted from 0. None keeps all. Other layers take no memory.
         """
         layers = range(self.config.num_layers) if layers is None else layers
         kinds = (self.encoder.self_attentions, self.decoder.self_attentions, self.decoder.cross_attentions)

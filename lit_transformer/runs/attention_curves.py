@@ -33,7 +33,7 @@ class AttentionCurves(Callback):
     reference, so that pictures of different steps show the same words.
 
     Args:
-        sentences: Number of sentences, up to 25 MB of memory each; 0 draws nothing.
+        sentences: Number of sentences. Each takes up to 25 MB of memory. 0 draws nothing.
     """
 
     def __init__(self, sentences: int = 2) -> None:

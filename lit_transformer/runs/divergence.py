@@ -35,7 +35,7 @@ class Divergence(Callback):
         self.skipped_steps: Tensor
         """Number of steps that float16 has skipped."""
         self._broken_step: Tensor
-        """The step that broke the run, counted from 0; -1 if there is none."""
+        """The step that broke the run, counted from 0. -1 if there is none."""
         self._bad_in_a_row: Tensor
         self._lowest_loss = math.inf
         self._reports_above = 0

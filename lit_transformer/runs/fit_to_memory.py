@@ -121,7 +121,7 @@ class Trial:
         """Find the fewest micro-batches per step that fit with a margin.
 
         Args:
-            agree: Whether all devices answer yes; called with this device's answer.
+            agree: Called with this device's answer. Returns whether all devices answer yes.
 
         Returns:
             Their number on each device.

@@ -23,7 +23,7 @@ def on_all_ranks(action: Callable[[], T]) -> T:
     """Call `action` on every rank, and return this rank's result.
 
     Raises:
-        UserError: `action` raised one on some rank. All ranks raise that of the first such rank.
+        UserError: `action` raised one on some rank. All ranks raise the error of the first such rank.
     """
     mistake: UserError | None = None
     try:

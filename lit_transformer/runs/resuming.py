@@ -1,4 +1,4 @@
-"""Resuming: which checkpoint a run goes on from, whether it fits this run, and where in the run it continues."""
+"""Resuming: the checkpoint that a run continues from, and the checks that it fits this run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -37,7 +37,7 @@ class Resuming(Callback):
         """Read the checkpoint that `ckpt_path` means: rank 0 finds it, and each rank reads it once.
 
         Returns:
-            Its path; None if training starts afresh.
+            Its path, or None if training starts afresh.
 
         Raises:
             UserError: There is none, it is damaged, or a rank cannot read it. All ranks raise it.

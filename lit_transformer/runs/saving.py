@@ -57,7 +57,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(CheckpointCallback):
-    """Lightning's `ModelCheckpoint` cannot keep the latest and the best at once and save when asked: this callback can.
+    """Lightning's `ModelCheckpoint` cannot keep both the latest and the best, nor save on request: this callback can.
 
     The latest are for averaging. The best one has the highest `val/selection`. All are in `checkpoints/` of the run's
     folder. There is always one of the last step.
@@ -133,7 +133,7 @@ class Checkpoints(CheckpointCallback):
         self._save(trainer, path(self._folder(trainer), trainer.global_step))
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
-        # All ranks must agree on whether to save, so they do not ask for the file, which rank 0 may be writing.
+        # All ranks must decide alike. So they compare paths, and ignore the file, which rank 0 may be writing.
         if self.last_saved == path:
             return
         # A kill must not lose curves that the resumed run does not draw again.

@@ -64,7 +64,7 @@ class Interruption(Callback):
         self._settle()
 
     def _ask(self) -> int:
-        """Return the signal that any rank had received one step ago. A single rank returns its own at once."""
+        """Return the signal that any rank had received one step ago. A single rank returns its own without delay."""
         if self._group is None:
             return self.signals.received
         answer = self._settle()
