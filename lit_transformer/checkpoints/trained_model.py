@@ -14,6 +14,8 @@ from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 
+WEIGHT_TYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -48,7 +50,7 @@ def build_transformer(
         path: The file or folder that all this was read from, for errors.
 
     Raises:
-        UserError: If this is no architecture, or if the weights do not fit it or are not finite.
+        UserError: If this is no architecture, or if the weights do not fit it, have another type or are not finite.
     """
     try:
         config = TransformerConfig(**architecture)
@@ -66,6 +68,8 @@ def build_transformer(
         raise UserError(
             f"{path} has weights of another architecture: {innermost_reason(error)}; take another one"
         ) from error
+    if other := {weight.dtype for weight in transformer.parameters()} - WEIGHT_TYPES:
+        raise UserError(f"{path} has weights of type {other.pop()}: take another one")
     if not all(bool(weight.isfinite().all()) for weight in transformer.parameters()):
         raise UserError(f"{path} has weights that are not finite: its training diverged; take an earlier checkpoint")
     return transformer.float().requires_grad_(False).eval()

@@ -363,6 +363,14 @@ WRONG_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
         tensors(lambda weights: weights.update({"embedding.weight": torch.ones(131, 32, dtype=torch.int64)})),
         r"another architecture",
     ),
+    "eight bits": (
+        tensors(lambda weights: weights.update({"embedding.weight": torch.ones(131, 32).to(torch.float8_e4m3fn)})),
+        r"of type torch\.float8_e4m3fn",
+    ),
+    "complex": (
+        tensors(lambda weights: weights.update({"embedding.weight": torch.ones(131, 32, dtype=torch.complex64)})),
+        r"of type torch\.complex64",
+    ),
     "not numbers": (
         tensors(lambda weights: weights.update({"embedding.weight": torch.full((131, 32), float("nan"))})),
         r"not finite",
