@@ -113,8 +113,8 @@ def spell_settings(message: str) -> str:
         if f"{section}.{argument.name}" not in NO_SETTINGS
     }
     return re.sub(
-        r"^(transformer\.)?([a-z_]+)(?= is )|(?<![\w./-])(transformer\.)?([a-z]+(_[a-z]+)+)(?![\w/-]|\.\w)",
-        lambda found: full_names.get(found[2] or found[4], found[0]),
+        r"^[a-z_]+(?= is )|(?<![\w./-])[a-z]+(_[a-z]+)+(?![\w/-]|\.\w)",
+        lambda found: full_names.get(found[0], found[0]),
         message,
     )
 

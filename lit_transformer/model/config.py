@@ -50,23 +50,23 @@ class TransformerConfig:
         for name in ("d_model", "d_ff", "num_heads", "num_layers", "max_positions", "d_k", "d_v"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"transformer.{name} is {value}: it must be at least 1")
+                raise UserError(f"{name} is {value}: it must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"transformer.dropout is {self.dropout}: it must be at least 0 and below 1")
+            raise UserError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
         if (self.d_k is None or self.d_v is None) and self.d_model % self.num_heads:
             raise UserError(
-                f"transformer.d_model {self.d_model} does not divide by transformer.num_heads {self.num_heads}: "
-                "change one of them, or give transformer.d_k and transformer.d_v"
+                f"d_model {self.d_model} does not divide by num_heads {self.num_heads}: "
+                "change one of them, or give d_k and d_v"
             )
         if self.norm not in get_args(Norm):
-            raise UserError(f"transformer.norm is {self.norm!r}: choose one of {', '.join(get_args(Norm))}")
+            raise UserError(f"norm is {self.norm!r}: choose one of {', '.join(get_args(Norm))}")
         if self.positions not in get_args(PositionScheme):
             choices = ", ".join(get_args(PositionScheme))
-            raise UserError(f"transformer.positions is {self.positions!r}: choose one of {choices}")
+            raise UserError(f"positions is {self.positions!r}: choose one of {choices}")
         if self.positions == "sinusoidal" and self.d_model % 2:
-            raise UserError(f"transformer.d_model is {self.d_model}: sinusoidal positions need an even number")
+            raise UserError(f"d_model is {self.d_model}: sinusoidal positions need an even number")
         if self.positions == "rotary" and self.key_size % 2:
-            raise UserError(f"transformer.d_k is {self.key_size}: rotary positions need an even number")
+            raise UserError(f"d_k is {self.key_size}: rotary positions need an even number")
 
     @property
     def longest(self) -> int | None:

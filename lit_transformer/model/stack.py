@@ -127,7 +127,7 @@ class Stack(nn.Module):
         end = start + vectors_BLD.shape[1]
         if self.positions.longest is not None and end > self.positions.longest:
             raise UserError(
-                f"a sequence of {end} tokens is longer than transformer.max_positions {self.positions.longest}: "
+                f"a sequence of {end} tokens is longer than max_positions {self.positions.longest}: "
                 "shorten it, or train with more positions or another scheme"
             )
         return torch.arange(start, end, device=vectors_BLD.device)[None]

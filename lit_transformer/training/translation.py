@@ -78,7 +78,7 @@ class LitTransformer(LitModel):
         except (RuntimeError, TypeError, OverflowError) as error:
             raise UserError(
                 f"the model is too large for this machine ({str(error).splitlines()[0]}): lower vocab_size, "
-                "transformer.d_model or transformer.d_ff"
+                "d_model or d_ff"
             ) from error
         self.label_smoothing = label_smoothing
         self.validation_beam_size = validation_beam_size

@@ -28,8 +28,8 @@ def test_head_widths_are_the_model_width_divided_unless_they_are_given() -> None
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"dropout": -0.1}, "dropout is -0.1"),
         ({"dropout": float("nan")}, "dropout is nan"),
-        ({"d_model": 22, "num_heads": 3}, "d_model 22 does not divide by transformer.num_heads 3"),
-        ({"d_model": 22, "num_heads": 3, "d_k": 5}, "give transformer.d_k and transformer.d_v"),
+        ({"d_model": 22, "num_heads": 3}, "d_model 22 does not divide by num_heads 3"),
+        ({"d_model": 22, "num_heads": 3, "d_k": 5}, "give d_k and d_v"),
         ({"norm": "rms"}, "norm is 'rms': choose one of post, pre"),
         ({"positions": "rope"}, "positions is 'rope': choose one of sinusoidal, learned, rotary, alibi, none"),
         ({"d_model": 21, "num_heads": 3}, "d_model is 21: sinusoidal positions need an even number"),
@@ -37,7 +37,7 @@ def test_head_widths_are_the_model_width_divided_unless_they_are_given() -> None
     ],
 )
 def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=r"^transformer\.") as error:
+    with pytest.raises(UserError) as error:
         TransformerConfig(**settings)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
