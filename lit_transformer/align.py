@@ -63,10 +63,8 @@ def run(options: argparse.Namespace) -> None:
     chosen = f"--layer {at.layer + 1}" + ("" if at.head is None else f" --head {at.head + 1}") + f" --when {at.when}"
     print(f"links by {chosen} of {trained.path} (step {trained.step:,})", file=sys.stderr)
     if text.gold is not None:
-        scores = count_links(predicted, text.gold)
-        rates = {"AER": scores.error_rate, "precision": scores.precision, "recall": scores.recall}
-        percentages = "  ".join(f"{name} {100 * rate:.2f}" for name, rate in rates.items())
-        print(f"{percentages}  {len(text.gold):,} sentence pairs, {scores.sure:,} sure links", file=sys.stderr)
+        counts = count_links(predicted, text.gold)
+        print(f"{counts}  {len(text.gold):,} sentence pairs, {counts.sure:,} sure links", file=sys.stderr)
 
 
 def check_options(options: argparse.Namespace) -> None:

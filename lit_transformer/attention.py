@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 PICTURES = ("png", "svg", "pdf")
 FORMATS = ("html", "json", *PICTURES)
-JSON_DIGITS = 6
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -65,7 +64,7 @@ def write(attentions: "list[Attention]", path: Path, format: str, options: argpa
     if format == "html":
         path.write_text(page.Page(attentions).html, encoding="utf-8")
     elif format == "json":
-        sentences = [maps.as_json(attention, digits=JSON_DIGITS) for attention in attentions]
+        sentences = [maps.as_json(attention, digits=6) for attention in attentions]
         path.write_text(json.dumps(sentences, ensure_ascii=False), encoding="utf-8")
     elif options.head is not None:
         layer, head = options.layers[0] - 1, options.head - 1

@@ -1,4 +1,4 @@
-"""`python -m lit_transformer.fit`: train a model, without options the paper's base model on WMT14 English-German."""
+"""`python -m lit_transformer.fit`: train a model, by default the paper's base model on WMT14 English-German."""
 
 import faulthandler
 import sys

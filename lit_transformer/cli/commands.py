@@ -11,7 +11,7 @@ from lit_transformer.cli.suggestions import suggest_option
 from lit_transformer.errors import UserError
 
 COMMANDS = {
-    "fit": "Train a model; without options, the paper's base model on WMT14 English-German.",
+    "fit": "Train a model, by default the paper's base model on WMT14 English-German.",
     "check": "Predict the size, time and memory of a run of `fit` with the same options.",
     "test": "Translate a split of a corpus and score it with sacreBLEU and chrF.",
     "translate": "Translate stdin to stdout, one sentence per line.",

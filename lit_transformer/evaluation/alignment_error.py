@@ -54,6 +54,11 @@ class LinkCounts:
             self.predicted_possible + other.predicted_possible,
         )
 
+    def __str__(self) -> str:
+        """The three scores in percent."""
+        scores = {"AER": self.error_rate, "precision": self.precision, "recall": self.recall}
+        return "  ".join(f"{name} {100 * score:.2f}" for name, score in scores.items())
+
     @property
     def precision(self) -> float:
         """Share of the predicted links that are sure or possible. 0 if nothing was predicted."""
