@@ -14,6 +14,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from lit_transformer.cli.commands import COMMANDS
+
 TOP_LEVEL = {
     ".ci",
     ".github",
@@ -133,7 +135,7 @@ def test_tests_mirror_the_package(repo_root: Path) -> None:
 def test_only_commands_spell_option_names(repo_root: Path) -> None:
     """Other modules name the argument. Whole commands in backticks and lists of arguments are allowed."""
     package = repo_root / "lit_transformer"
-    commands = {path for path in package.glob("*.py") if path.stem not in ("batch", "errors", "files")}
+    commands = {package / f"{name}.py" for name in ("__main__", *COMMANDS)}
     modules = {path for path in package.rglob("*.py") if package / "cli" not in path.parents} - commands
     for module in sorted(modules):
         nodes = list(ast.walk(ast.parse(read(module))))
