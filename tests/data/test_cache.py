@@ -117,6 +117,20 @@ def test_a_file_that_replaced_it_is_not_touched(sealed: Path) -> None:
     assert not check.damaged, "the seal is that of another file"
 
 
+def test_a_file_that_is_replaced_while_it_is_read_is_not_touched(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = LateCheck(sealed)
+
+    def replace_and_fail(path: Path, _: object) -> str:
+        monkeypatch.undo()
+        with sealed_file(path) as unfinished:
+            unfinished.write_bytes(b"other bytes" * 99)
+        raise OSError(EIO, "Input/output error")
+
+    monkeypatch.setattr(cache, "checksum", replace_and_fail)
+    finished(check).raise_if_damaged()
+    assert is_whole(sealed)
+
+
 def test_a_file_that_is_whole_or_gone_raises_nothing(sealed: Path) -> None:
     check = LateCheck(sealed)
     finished(check).raise_if_damaged()
