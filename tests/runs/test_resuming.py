@@ -1,0 +1,54 @@
+"""What a run may be resumed from, and where its curves go on."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lit_transformer.checkpoints.format import MODEL_ENTRY
+from lit_transformer.errors import UserError
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.runs.resuming import check_architecture, check_moments, check_vocabulary, continued_run
+
+
+def test_the_architecture_must_be_the_same_except_for_dropout() -> None:
+    config = TransformerConfig(d_model=6, d_ff=7, num_heads=3, num_layers=2, dropout=0.1)
+    checkpoint = {MODEL_ENTRY: {"transformer": asdict(config)}}
+    check_architecture(checkpoint, config)
+    check_architecture(checkpoint, replace(config, dropout=0.3))
+    with pytest.raises(UserError, match=r"d_ff 7, .*positions sinusoidal$"):
+        check_architecture(checkpoint, replace(config, d_ff=11, positions="none"))
+
+
+def test_the_vocabulary_must_be_the_same() -> None:
+    checkpoint = {MODEL_ENTRY: {"tokenizer": b"one"}}
+    check_vocabulary(checkpoint, b"one")
+    with pytest.raises(UserError, match="another vocabulary"):
+        check_vocabulary(checkpoint, b"two")
+
+
+def trained_adam(*sizes: int) -> torch.optim.Adam:
+    weights = [nn.Parameter(torch.ones(size)) for size in sizes]
+    optimizer = torch.optim.Adam(weights)
+    sum(weight.sum() for weight in weights).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize("sizes", [(3, 7), (3,), (3, 5, 7), (5, 3)])
+def test_the_moments_must_be_those_of_the_weights(sizes: tuple[int, ...]) -> None:
+    checkpoint = {"optimizer_states": [trained_adam(3, 5).state_dict()]}
+    check_moments(checkpoint, trained_adam(3, 5))
+    with pytest.raises(UserError, match="optimizer state of other weights"):
+        check_moments(checkpoint, trained_adam(*sizes))
+
+
+def test_only_a_run_that_was_searched_for_is_continued() -> None:
+    path = Path("runs/version_3/checkpoints/step-00000017.ckpt")
+    for searched in ("auto", "last"):
+        assert continued_run(path, searched) == (Path("runs/version_3"), 18)
+    assert continued_run(path, str(path)) is None
+    assert continued_run(Path("elsewhere/step-00000017.ckpt"), "last") is None
+    assert continued_run(None, "auto") is None
