@@ -93,6 +93,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def written_format(path: Path) -> int:
+    """The format of a checkpoint in the file. The checkpoint must be readable (`read_checkpoint`)."""
+    entry = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[MODEL_ENTRY]
+    return int(entry["format"])
+
+
 def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
     """Change the content of a checkpoint to the newest format."""
     if checkpoint[MODEL_ENTRY].get("format") == 1:

@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 
-from lit_transformer.checkpoints.format import MODEL_ENTRY, read_checkpoint
+from lit_transformer.checkpoints.format import FORMAT, MODEL_ENTRY, read_checkpoint, written_format
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.checkpoints.places import FoundCheckpoint, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.data.accumulation import recount
@@ -40,12 +40,18 @@ class Resuming(Callback):
             Its path, or None if training starts afresh.
 
         Raises:
-            UserError: There is none, it is damaged, or a rank cannot read it. All ranks raise it.
+            UserError: There is none, it is damaged or too old for the strategy, or a rank cannot read it. All ranks
+                raise it.
         """
         found = _find_on_all_ranks(trainer, ckpt_path)
         self._content = found.content if found else None
         # A strategy that restores after its setup reads parts of the file by itself.
         reads_itself = trainer.strategy.restore_checkpoint_after_setup
+        if found and reads_itself and (written := on_all_ranks(lambda: written_format(found.path))) != FORMAT:
+            raise UserError(
+                f"{found.path} has format {written}, which this strategy reads by itself and does not know: resume "
+                "without strategy for some steps, whose checkpoint has the new format"
+            )
         trainer.strategy.checkpoint_io = WholeCheckpointIO(None if reads_itself else self._content)
         return found.path if found else None
 

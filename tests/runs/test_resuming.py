@@ -3,14 +3,16 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
-from lit_transformer.checkpoints.format import MODEL_ENTRY
+from lit_transformer.checkpoints.format import FORMAT, MODEL_ENTRY
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.runs.resuming import check_architecture, check_moments, check_vocabulary, continued_run
+from lit_transformer.runs.resuming import Resuming, check_architecture, check_moments, check_vocabulary, continued_run
 
 
 def test_the_architecture_must_be_the_same_except_for_dropout() -> None:
@@ -27,6 +29,25 @@ def test_the_vocabulary_must_be_the_same() -> None:
     check_vocabulary(checkpoint, b"one")
     with pytest.raises(UserError, match="another vocabulary"):
         check_vocabulary(checkpoint, b"two")
+
+
+class ReadsItself(SingleDeviceStrategy):
+    """Like FSDP, it reads a checkpoint's file by itself."""
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        return True
+
+
+def test_a_strategy_that_reads_the_file_itself_needs_the_newest_format(tmp_path: Path) -> None:
+    trainer = L.Trainer(strategy=ReadsItself("cpu"), logger=False, enable_checkpointing=False, barebones=True)
+    for written in (1, FORMAT):
+        path = tmp_path / f"format-{written}.ckpt"
+        entry = {"format": written}
+        torch.save({"state_dict": {}, "optimizer_states": [], MODEL_ENTRY: entry}, path)
+    assert Resuming().read(trainer, str(path)) == path
+    with pytest.raises(UserError, match=r"format-1\.ckpt has format 1"):
+        Resuming().read(trainer, str(tmp_path / "format-1.ckpt"))
 
 
 def trained_adam(*sizes: int) -> torch.optim.Adam:
