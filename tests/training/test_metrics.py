@@ -10,16 +10,29 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torchmetrics import MetricCollection
 from torchmetrics.text import CHRFScore
 
 from lit_transformer import test as test_command
 from lit_transformer.evaluation import metrics
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.training.metrics import selection_score
+from lit_transformer.training.loss import LossSums
+from lit_transformer.training.metrics import loss_metrics, selection_score
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import SHORT, fit
+
+
+def test_losses_are_means_over_tokens() -> None:
+    losses = loss_metrics()
+    for smoothed, nll, num_tokens in ((6.0, 3.0, 3), (20.0, 10.0, 5)):
+        losses.update(LossSums(smoothed=torch.tensor(smoothed), nll=torch.tensor(nll)), num_tokens)
+    assert {name: float(value) for name, value in losses.compute().items()} == {
+        "val/loss": pytest.approx(26 / 8),
+        "val/perplexity": pytest.approx(math.exp(13 / 8)),
+    }
+
 
 # BLEU and loss of a run on 200 Japanese sentences, scored with 13a: noise beat what was learnt.
 EARLY, LATE = {"bleu": 0.20, "loss": 5.44}, {"bleu": 0.03, "loss": 4.91}

@@ -57,6 +57,17 @@ def micro_batches(step: int) -> list[Successors]:
     ]
 
 
+def test_a_validation_batch_without_sentences_changes_no_mean() -> None:
+    """A rank gets one if there are fewer batches than ranks."""
+    model = Bigrams()
+    model.validation_step(micro_batches(0)[0], 0)
+    expected = model.val_losses["loss"].compute()
+    padding_P = torch.tensor([PAD_ID])
+    filler = Successors(padding_P, padding_P, step=0, micro_batch=0, step_target_tokens=0, num_target_tokens=0)
+    model.validation_step(filler, 1)
+    assert float(model.val_losses["loss"].compute()) == float(expected)
+
+
 @pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")  # of data workers
 def test_any_model_with_loss_sums_trains_and_validates() -> None:
     """Through a plain trainer, with micro-batches of other sizes; every token weighs the same (section 5)."""
