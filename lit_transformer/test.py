@@ -58,9 +58,11 @@ def run(options: argparse.Namespace) -> None:
         file.writelines(f"{text}\n" for text in translations)
     references = list(pairs["target"])
     scores = score_translations(translations, references, tokenize=tokenize, lowercase=options.lowercase)
-    metrics = text_metrics(tokenize=tokenize, lowercase=options.lowercase)
-    metrics.update(translations, references)
-    others = {name: score.item() for name, score in metrics.compute().items() if name not in scores._fields}
+    others = {}
+    for name, metric in text_metrics(tokenize=tokenize, lowercase=options.lowercase).items():
+        if name not in scores._fields:  # BLEU is in both, and takes a while
+            metric.update(translations, references)
+            others[name] = metric.compute().item()
     if options.json:
         about = {"sentences": len(translations), "seconds": seconds}
         places = {"checkpoint": str(trained.path), "translations": str(output)}

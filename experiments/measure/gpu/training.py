@@ -59,21 +59,21 @@ def _measure(
 ) -> None:
     inputs = [step.inputs(batch) for batch in timed]
     tokens = [batch.num_target_tokens for batch in timed]
+
+    def seconds_of_all_steps() -> float:
+        timing.synchronize()
+        begin = time.perf_counter()
+        for pair in zip(inputs, tokens, strict=True):
+            step(*pair)
+        timing.synchronize()
+        return time.perf_counter() - begin
+
     for _ in range(2 if SMALL else 4):
         step(inputs[-1], tokens[-1])
     # The first step of a shape may choose or build kernels: what an epoch of new shapes costs.
-    timing.synchronize()
-    begin = time.perf_counter()
-    for pair in zip(inputs, tokens, strict=True):
-        step(*pair)
-    timing.synchronize()
-    first = time.perf_counter() - begin
+    first = seconds_of_all_steps()
     timing.reset_peak()
-    begin = time.perf_counter()
-    for pair in zip(inputs, tokens, strict=True):
-        step(*pair)
-    timing.synchronize()
-    seconds = time.perf_counter() - begin
+    seconds = seconds_of_all_steps()
     host = []
     for pair in list(zip(inputs, tokens, strict=True))[:5]:
         timing.synchronize()
