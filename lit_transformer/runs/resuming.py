@@ -125,7 +125,7 @@ def check_architecture(checkpoint: Mapping[str, Any], config: TransformerConfig)
     """Raise UserError unless the checkpoint has this architecture. Dropout may differ."""
     saved, mine = checkpoint[MODEL_ENTRY]["transformer"], asdict(config)
     if other := [name for name in mine if name != "dropout" and saved.get(name) != mine[name]]:
-        settings = ", ".join(f"transformer.{name} {saved.get(name)}" for name in other)
+        settings = ", ".join(f"model.transformer.{name} {saved.get(name)}" for name in other)
         raise UserError(f"the checkpoint of ckpt_path has another architecture: resume with its {settings}")
 
 
