@@ -41,7 +41,9 @@ def check(cli: "CheckCLI") -> None:
     accumulation = planned_accumulation(trainer, model, data, devices=cli.devices)
     batches = forecast_batches(data.plan, accumulation=accumulation, world_size=cli.devices)
     parameters = sum(weight.numel() for weight in model.parameters())
-    print_row("model", f"{parameters:,} parameters, {model.transformer.embedding.weight.numel():,} of them embeddings")
+    transformer = model.transformer
+    embeddings = transformer.config.d_model * (transformer.vocab_size + (transformer.source_vocab_size or 0))
+    print_row("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
     print_row("data", *str(data.tokens.report).splitlines(), *map(str, data.coverage))
     print_batches(batches, data.plan, devices=cli.devices, max_steps=trainer.max_steps)
     rate = settings.tokens_per_second

@@ -145,6 +145,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lit_transformer.checkpoints.names import best_path, step_path
     from lit_transformer.data.demo.corpus import demo_pairs
     from lit_transformer.data.tokenizer import Tokenizer
+    from lit_transformer.data.vocabularies import Vocabularies
     from lit_transformer.model.config import TransformerConfig
     from lit_transformer.model.transformer import Transformer
 
@@ -172,7 +173,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             optimizer.step()
         else:
             pytest.fail(f"the tiny model does not know its {len(pairs)} sentences by heart after {MAX_UPDATES} updates")
-        entry = model_entry(transformer, tokenizer, source="en", target="de", step=step)
+        entry = model_entry(transformer, Vocabularies.shared(tokenizer), source="en", target="de", step=step)
         weights = {f"transformer.{name}": value.float() for name, value in transformer.state_dict().items()}
         saved = {"state_dict": weights, "lit_transformer": entry}
         save_checkpoint(saved, step_path(run / "checkpoints", step))

@@ -176,7 +176,7 @@ def _all_word_maps(
         )
         for attention, source, target in zip(attentions, source_texts[pairs], target_texts[pairs], strict=True):
             words = (
-                text_spans(source, attention.source[:-1], translator.tokenizer),
-                text_spans(target, attention.target_output[:-1], translator.tokenizer),
+                text_spans(source, attention.source[:-1], translator.vocabularies.source),
+                text_spans(target, attention.target_output[:-1], translator.vocabularies.target),
             )
             yield [maps for when in moments for maps in word_maps(attention, when, *words)]

@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lit_transformer.checkpoints.format import MODEL_ENTRY, WEIGHTS_ENTRY, read_checkpoint, to_trained_model
+from lit_transformer.checkpoints.format import (
+    MODEL_ENTRY,
+    VOCABULARY_ENTRIES,
+    WEIGHTS_ENTRY,
+    read_checkpoint,
+    to_trained_model,
+)
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.errors import UserError
 
@@ -32,8 +38,8 @@ def average_checkpoints(paths: Sequence[Path]) -> TrainedModel:
 
 def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """The part of the model in which two checkpoints differ, if there is one. Dropout may change within a run."""
-    for part in ("transformer", "tokenizer", "source", "target"):
-        values = [checkpoint[MODEL_ENTRY][part] for checkpoint in (first, other)]
+    for part in ("transformer", *VOCABULARY_ENTRIES, "source", "target"):
+        values = [checkpoint[MODEL_ENTRY].get(part) for checkpoint in (first, other)]
         if part == "transformer":
             values = [{**architecture, "dropout": None} for architecture in values]
         if values[0] != values[1]:

@@ -4,7 +4,8 @@
 |---|---|
 | `config.json` | architecture, languages, training step, versions |
 | `model.safetensors` | weights |
-| `sentencepiece.model` | vocabulary |
+| `sentencepiece.model` | vocabulary, the target's if there are two |
+| `sentencepiece.source.model` | the source's vocabulary, if there are two |
 | `README.md` | model card for people; it is never read |
 
 The format cannot express code. An unknown field, a missing tensor and a surplus tensor are errors. This module knows
@@ -27,6 +28,7 @@ from torch import Tensor
 from lit_transformer.checkpoints.format_1 import format_2_weights
 from lit_transformer.checkpoints.trained_model import TrainedModel, build_transformer
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import check_regular
 from lit_transformer.model.config import TransformerConfig
@@ -35,8 +37,9 @@ from lit_transformer.model.transformer import Transformer
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 VOCABULARY_FILE = "sentencepiece.model"
+SOURCE_VOCABULARY_FILE = "sentencepiece.source.model"
 CARD_FILE = "README.md"
-MODEL_FOLDER_FILES = (CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, CARD_FILE)
+MODEL_FOLDER_FILES = (CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, SOURCE_VOCABULARY_FILE, CARD_FILE)
 MODEL_TYPE = "lit_transformer"
 FORMAT = 2
 _ARCHITECTURE = [field.name for field in fields(TransformerConfig)]
@@ -50,27 +53,33 @@ _FIELDS: dict[str, type] = {
     "versions": dict,
 }
 """Fields of `config.json`, without those of the architecture."""
+_SOURCE_VOCAB_SIZE = "source_vocab_size"
+"""The field that says that there are two vocabularies."""
 
 
 def write_model_folder(
-    folder: Path, transformer: Transformer, tokenizer: Tokenizer, *, source: str, target: str, step: int
+    folder: Path, transformer: Transformer, vocabularies: Vocabularies, *, source: str, target: str, step: int
 ) -> None:
     """Write a model into an empty folder (`files.new_folder`)."""
     config = {
         "model_type": MODEL_TYPE,
         "format": FORMAT,
         **asdict(transformer.config),
-        "vocab_size": tokenizer.vocab_size,
+        "vocab_size": vocabularies.target.vocab_size,
         "source": source,
         "target": target,
         "step": step,
         "versions": {name: version(name) for name in ("torch", "safetensors", "sentencepiece")},
     }
+    models = {VOCABULARY_FILE: vocabularies.target.model_bytes}
+    if not vocabularies.are_shared:
+        config[_SOURCE_VOCAB_SIZE] = vocabularies.source.vocab_size
+        models[SOURCE_VOCABULARY_FILE] = vocabularies.source.model_bytes
     weights = {name: value.detach().cpu().contiguous() for name, value in transformer.state_dict().items()}
     for name, content in {
         CONFIG_FILE: f"{json.dumps(config, indent=2)}\n".encode(),
         WEIGHTS_FILE: to_safetensors(weights, metadata={"format": "pt"}),
-        VOCABULARY_FILE: tokenizer.model_bytes,
+        **models,
         CARD_FILE: _card(source, target, step, sum(value.numel() for value in weights.values())).encode(),
     }.items():
         with (folder / name).open("wb") as file:
@@ -91,13 +100,15 @@ def load_model_folder(folder: Path) -> TrainedModel:
         UserError: If a file is missing, damaged, or does not fit the others.
     """
     config = _read_config(folder / CONFIG_FILE)
-    tokenizer = Tokenizer.from_file(folder / VOCABULARY_FILE)
+    vocabularies = Vocabularies.shared(Tokenizer.from_file(folder / VOCABULARY_FILE))
+    if _SOURCE_VOCAB_SIZE in config:
+        vocabularies = vocabularies._replace(source=Tokenizer.from_file(folder / SOURCE_VOCABULARY_FILE))
     weights = _read_weights(folder / WEIGHTS_FILE)
     if config["format"] == 1:
         weights = format_2_weights(weights)
     architecture = {name: config[name] for name in _ARCHITECTURE}
-    transformer = build_transformer(architecture, weights, vocab_size=tokenizer.vocab_size, path=folder)
-    return TrainedModel(transformer, tokenizer, config["source"], config["target"], config["step"], folder)
+    transformer = build_transformer(architecture, weights, vocabularies=vocabularies, path=folder)
+    return TrainedModel(transformer, vocabularies, config["source"], config["target"], config["step"], folder)
 
 
 def download_model_folder(name: str) -> Path:
@@ -112,7 +123,7 @@ def download_model_folder(name: str) -> Path:
     # The small file first, so that a model of another program is refused before its weights are downloaded.
     folder = _download(name, [CONFIG_FILE])
     _read_config(folder / CONFIG_FILE)
-    return _download(name, [CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE], revision=folder.name)
+    return _download(name, [CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, SOURCE_VOCABULARY_FILE], revision=folder.name)
 
 
 def _download(name: str, files: list[str], revision: str | None = None) -> Path:
@@ -142,7 +153,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     if missing := sorted({*_FIELDS, *_ARCHITECTURE} - config.keys()):
         raise UserError(f"{path} lacks {', '.join(missing)}: copy the folder again")
-    if unknown := sorted(config.keys() - {*_FIELDS, *_ARCHITECTURE}):
+    if unknown := sorted(config.keys() - {*_FIELDS, *_ARCHITECTURE, _SOURCE_VOCAB_SIZE}):
         raise UserError(f"{path} has unknown fields ({', '.join(unknown):.200}): take the version that wrote it")
     for name, kind in _FIELDS.items():
         if type(config[name]) is not kind:

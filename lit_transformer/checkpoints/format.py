@@ -1,7 +1,7 @@
 """A checkpoint: one file with a complete translator and its training state, for the run that wrote it.
 
 It is Lightning's checkpoint (weights under `state_dict`, the training state beside them) with one more entry,
-`lit_transformer`: the architecture, the SentencePiece model's bytes, the languages and the step.
+`lit_transformer`: the architecture, the bytes of the SentencePiece models, the languages and the step.
 
 Models are exchanged as model folders (`folder.py`). This module does not know Lightning.
 """
@@ -18,6 +18,7 @@ import torch
 from lit_transformer.checkpoints.format_1 import to_format_2
 from lit_transformer.checkpoints.trained_model import TrainedModel, build_transformer
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import check_regular, whole_file
 from lit_transformer.model.transformer import Transformer
@@ -27,20 +28,28 @@ WEIGHTS_ENTRY = "state_dict"
 WEIGHTS_PREFIX = "transformer."
 """The LightningModule's attribute that holds the model."""
 FORMAT = 2
+VOCABULARY_ENTRIES = ("tokenizer", "source_tokenizer")
+"""Parts of the entry. The second one is there only if the source has a vocabulary of its own."""
 
 
 def model_entry(
-    transformer: Transformer, tokenizer: Tokenizer, *, source: str, target: str, step: int
+    transformer: Transformer, vocabularies: Vocabularies, *, source: str, target: str, step: int
 ) -> dict[str, Any]:
     """The entry that makes Lightning's checkpoint a complete translator. It has plain types only."""
     return {
         "format": FORMAT,
         "transformer": asdict(transformer.config),
-        "tokenizer": tokenizer.model_bytes,
+        **vocabulary_entries(vocabularies),
         "source": source,
         "target": target,
         "step": step,
     }
+
+
+def vocabulary_entries(vocabularies: Vocabularies) -> dict[str, bytes]:
+    """The SentencePiece models, as they are in `model_entry`."""
+    tokenizers = [vocabularies.target] if vocabularies.are_shared else [vocabularies.target, vocabularies.source]
+    return {name: each.model_bytes for name, each in zip(VOCABULARY_ENTRIES, tokenizers, strict=False)}
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -117,7 +126,8 @@ def load_checkpoint_file(path: Path) -> TrainedModel:
 def to_trained_model(checkpoint: Mapping[str, Any], path: Path) -> TrainedModel:
     """The trained model in the content of a checkpoint."""
     entry = checkpoint[MODEL_ENTRY]
-    tokenizer = Tokenizer(entry["tokenizer"])
+    tokenizer, source_bytes = Tokenizer(entry["tokenizer"]), entry.get("source_tokenizer")
+    vocabularies = Vocabularies(Tokenizer(source_bytes) if source_bytes else tokenizer, tokenizer)
     weights = {name.removeprefix(WEIGHTS_PREFIX): value for name, value in checkpoint[WEIGHTS_ENTRY].items()}
-    transformer = build_transformer(entry["transformer"], weights, vocab_size=tokenizer.vocab_size, path=path)
-    return TrainedModel(transformer, tokenizer, entry["source"], entry["target"], entry["step"], path)
+    transformer = build_transformer(entry["transformer"], weights, vocabularies=vocabularies, path=path)
+    return TrainedModel(transformer, vocabularies, entry["source"], entry["target"], entry["step"], path)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lit_transformer.batch import PAD_ID
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -23,7 +24,7 @@ class TrainedModel:
 
     Args:
         transformer: The model, in float32 and in evaluation mode.
-        tokenizer: Its vocabulary.
+        vocabularies: Its vocabularies.
         source: Language that it translates from.
         target: Language that it translates into.
         step: Optimizer steps that it was trained for.
@@ -31,22 +32,27 @@ class TrainedModel:
     """
 
     transformer: Transformer
-    tokenizer: Tokenizer
+    vocabularies: Vocabularies
     source: str
     target: str
     step: int
     path: Path
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary that both sides share. Raises UserError if each has its own."""
+        return self.vocabularies.tokenizer
+
 
 def build_transformer(
-    architecture: Mapping[str, Any], weights: Mapping[str, Tensor], *, vocab_size: int, path: Path
+    architecture: Mapping[str, Any], weights: Mapping[str, Tensor], *, vocabularies: Vocabularies, path: Path
 ) -> Transformer:
     """Build a model around its weights, in float32 and in evaluation mode.
 
     Args:
         architecture: The fields of `TransformerConfig`.
         weights: The model's state dict.
-        vocab_size: Number of tokens in the vocabulary.
+        vocabularies: The vocabularies, whose numbers of tokens the weights must fit.
         path: The file or folder that all this was read from, for errors.
 
     Raises:
@@ -57,7 +63,12 @@ def build_transformer(
         if config.num_layers > len(weights):  # building layers that do not exist could take hours
             raise ValueError(f"num_layers is {config.num_layers}, but there are {len(weights)} weights")
         with torch.device("meta"):  # takes no memory: the weights are assigned, not copied
-            transformer = Transformer(config, vocab_size=vocab_size, pad_id=PAD_ID)
+            transformer = Transformer(
+                config,
+                vocab_size=vocabularies.target.vocab_size,
+                pad_id=PAD_ID,
+                source_vocab_size=vocabularies.source_vocab_size,
+            )
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f"{path} holds no model of lit_transformer: {innermost_reason(error)}; take another one"

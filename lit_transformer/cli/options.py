@@ -38,7 +38,7 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
 
     trained = load_checkpoint(options.checkpoint)
     device = default_device() if options.device is None else options.device
-    translator = Translator(trained.transformer, trained.tokenizer, device=device, batch_tokens=options.batch_tokens)
+    translator = Translator(trained.transformer, trained.vocabularies, device=device, batch_tokens=options.batch_tokens)
     return trained, translator
 
 

@@ -24,7 +24,14 @@ SECTIONS = {
     "trainer": ("lightning", "pytorch/trainer/trainer.py", "Trainer"),
 }
 """The class whose arguments are the settings of a section: its package, file and name."""
-NO_SETTINGS = ("model.transformer", "model.seed", "data.seed", "data.vocab_size", "data.max_positions")
+NO_SETTINGS = (
+    "model.transformer",
+    "model.seed",
+    "data.seed",
+    "data.vocab_size",
+    "data.source_vocab_size",
+    "data.max_positions",
+)
 """Arguments that are a section of their own or follow from other settings."""
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",

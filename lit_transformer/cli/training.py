@@ -91,6 +91,7 @@ class FitCLI(LightningCLI):
         parser.add_lightning_class_args(AttentionCurves, "attention")
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.link_arguments("model.vocab_size", "data.vocab_size")
+        parser.link_arguments("model.source_vocab_size", "data.source_vocab_size")
         parser.link_arguments(
             ("model.transformer.positions", "model.transformer.max_positions"),
             "data.max_positions",

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from lit_transformer.batch import UNK_ID
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 
 MAX_PAIRS = 10_000
 """Of a larger split, about this many pairs are measured, evenly spread over it."""
@@ -51,28 +52,32 @@ class Coverage:
         )
 
 
-def measure_coverage(pairs: Dataset, tokenizer: Tokenizer, *, split: str) -> Coverage:
+def measure_coverage(pairs: Dataset, vocabularies: Vocabularies, *, split: str) -> Coverage:
     """Encode and decode the references of a split, and count the unknown characters of both sides.
 
     Args:
         pairs: Text in the columns `source` and `target`.
-        tokenizer: The vocabulary.
+        vocabularies: The vocabularies of both sides.
         split: Name of the split, for the report.
     """
     rows = pairs[:: -(-len(pairs) // MAX_PAIRS) or 1]
     sources, references = list(rows["source"]), [_SPACES.sub(" ", text.strip()) for text in rows["target"]]
-    encoded = tokenizer.encode(references)
-    decoded = tokenizer.decode(encoded)
-    all_ids = [*tokenizer.encode(sources), *encoded]
-    unwritable = [text for text, ids in zip([*sources, *references], all_ids, strict=True) if UNK_ID in ids]
-    characters = Counter(character for text in unwritable for character in text)
-    known = dict(zip(characters, tokenizer.encode(list(characters)), strict=True))
+    source_ids, encoded = vocabularies.source.encode(sources), vocabularies.target.encode(references)
+    decoded = vocabularies.target.decode(encoded)
     return Coverage(
         split=split,
         num_references=len(references),
         num_exact=sum(text == reference for text, reference in zip(decoded, references, strict=True)),
-        unknown=Counter({character: count for character, count in characters.items() if UNK_ID in known[character]}),
+        unknown=_unknown(sources, source_ids, vocabularies.source) + _unknown(references, encoded, vocabularies.target),
     )
+
+
+def _unknown(texts: list[str], encoded: list[list[int]], tokenizer: Tokenizer) -> Counter[str]:
+    """Count the characters of encoded texts that have no token."""
+    unwritable = [text for text, ids in zip(texts, encoded, strict=True) if UNK_ID in ids]
+    characters = Counter(character for text in unwritable for character in text)
+    known = dict(zip(characters, tokenizer.encode(list(characters)), strict=True))
+    return Counter({character: count for character, count in characters.items() if UNK_ID in known[character]})
 
 
 def _listed(unknown: Counter[str]) -> str:

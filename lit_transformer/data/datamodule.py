@@ -1,12 +1,13 @@
 """The LightningDataModule: corpus -> vocabulary -> tokens -> plan -> batches. It does not know the model."""
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
 
 import lightning as L
 
-from lit_transformer.batch import EOS_ID, Batch, IntArray, TextBatch, make_batch
+from lit_transformer.batch import Batch, IntArray, TextBatch, make_batch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.accumulation import accumulate
 from lit_transformer.data.batching import BatchPlan
@@ -17,9 +18,10 @@ from lit_transformer.data.loader import TimedLoader
 from lit_transformer.data.prepare import TokenizedPairs, tokenize_pairs
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
-from lit_transformer.data.text import Text
+from lit_transformer.data.text import SIDES, Text
 from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
 from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.data.vocabulary import find_vocabulary
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
@@ -35,8 +37,11 @@ class TranslationData(L.LightningDataModule):
             configuration after a colon.
         source: Language to translate from.
         target: Language to translate into.
-        vocab_size: Tokens of the shared vocabulary. Follows model.vocab_size.
+        vocab_size: Tokens of the shared vocabulary, or of the target's. Follows model.vocab_size.
+        source_vocab_size: Tokens of a vocabulary for the source alone. None shares one. Follows
+            model.source_vocab_size.
         tokenizer: A SentencePiece model file. By default, a vocabulary is learned from the training split.
+        source_tokenizer: A SentencePiece model file for the source alone. It needs source_vocab_size.
         character_coverage: Share of the training text's characters that get a token of their own.
         normalization: Rule by which the learned vocabulary rewrites text. Only `identity` can write every reference.
             `nmt_nfkc` unites variants of characters, also in translations.
@@ -62,7 +67,9 @@ class TranslationData(L.LightningDataModule):
         source: str = "en",
         target: str = "de",
         vocab_size: int = 37000,
+        source_vocab_size: int | None = None,
         tokenizer: str | None = None,
+        source_tokenizer: str | None = None,
         character_coverage: float = 0.9999,
         normalization: Normalization = NORMALIZATION,
         byte_fallback: bool | None = None,
@@ -89,11 +96,17 @@ class TranslationData(L.LightningDataModule):
                 raise UserError(f"{name} is {value}: it must be at least {least}")
         if not 0.98 <= character_coverage <= 1.0:  # SentencePiece's own limits
             raise UserError(f"character_coverage is {character_coverage}: it must be from 0.98 to 1")
+        if source_tokenizer is not None and source_vocab_size is None:
+            raise UserError(
+                f"source_tokenizer is {source_tokenizer}, but source_vocab_size is not set: give its number of tokens"
+            )
         self.corpus = corpus
         self.source = source
         self.target = target
         self.vocab_size = vocab_size
+        self.source_vocab_size = source_vocab_size
         self.tokenizer_file = tokenizer
+        self.source_tokenizer_file = source_tokenizer
         self.character_coverage = character_coverage
         self.normalization: Normalization = normalization
         self.byte_fallback = byte_fallback
@@ -107,7 +120,7 @@ class TranslationData(L.LightningDataModule):
         self.seed = seed
         self.max_positions = max_positions
         # By `prepare_data`:
-        self.tokenizer: Tokenizer
+        self.vocabularies: Vocabularies
         self.tokens: TokenizedPairs
         self.coverage: list[Coverage] = []
         self._valid: Text
@@ -133,18 +146,10 @@ class TranslationData(L.LightningDataModule):
             return
         train, self._valid = self._text("train"), self._text("valid")
         self._valid.load()  # its errors are reported before the long work
-        self.tokenizer = find_vocabulary(
-            train,
-            file=self.tokenizer_file,
-            vocab_size=self.vocab_size,
-            character_coverage=self.character_coverage,
-            normalization=self.normalization,
-            byte_fallback=self.byte_fallback,
-            cache_dir=self.cache_dir,
-        )
+        self.vocabularies = self._find_vocabularies(train)
         self.tokens = tokenize_pairs(
             train,
-            self.tokenizer,
+            self.vocabularies,
             max_length=self.max_length,
             max_length_ratio=self.max_length_ratio,
             cache_dir=self.cache_dir,
@@ -152,7 +157,9 @@ class TranslationData(L.LightningDataModule):
         splits = {"validation": self._valid}
         with suppress(UserError):  # training needs no test set
             splits["test"] = self._text("test")
-        self.coverage = [measure_coverage(text.load(), self.tokenizer, split=split) for split, text in splits.items()]
+        self.coverage = [
+            measure_coverage(text.load(), self.vocabularies, split=split) for split, text in splits.items()
+        ]
         self._late_check = LateCheck(self.tokens.path)
         self._is_set_up = False
 
@@ -165,7 +172,7 @@ class TranslationData(L.LightningDataModule):
             self.plan = BatchPlan(*lengths, self.tokens_per_batch, self.seed)
             sources, references = (self._valid.load()[side][:] for side in ("source", "target"))
             self._validation, self._num_cut = validation_batches(
-                sources, references, self.tokenizer, self.validation_batch_tokens, longest=self.max_positions
+                sources, references, self.vocabularies, self.validation_batch_tokens, longest=self.max_positions
             )
             self._is_set_up = True
         if self.trainer is not None and self.trainer is not self._former_trainer:
@@ -200,6 +207,11 @@ class TranslationData(L.LightningDataModule):
         return ValidationBatches(self._validation, rank, world_size)
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary that both sides share. Raises UserError if each has its own. After `prepare_data`."""
+        return self.vocabularies.tokenizer
+
+    @property
     def summary(self) -> str:
         """Counts of pairs, tokens and steps, and what the vocabulary can write. After `setup`."""
         epoch = f"{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens per epoch"
@@ -226,9 +238,10 @@ class TranslationData(L.LightningDataModule):
     def describe_step(self, step: int) -> str:
         """Describe the sentence pairs of an optimizer step (counted from 0), for a person who looks for a mistake."""
         rows = self.plan.step_rows(step)
-        source, target = (self.store.gather(rows[:1], side)[0].tolist() for side in ("source", "target"))
-        first = " / ".join(self.tokenizer.decode([ids[: ids.index(EOS_ID)] for ids in (source, target)]))
-        return f"{len(rows):,} pairs of up to {self.plan.target_lengths[rows].max()} tokens, the first: {first}"
+        [source] = self.vocabularies.source.decode(self.store.gather(rows[:1], "source").tolist())
+        [target] = self.vocabularies.target.decode(self.store.gather(rows[:1], "target").tolist())
+        longest = self.plan.target_lengths[rows].max()
+        return f"{len(rows):,} pairs of up to {longest} tokens, the first: {source} / {target}"
 
     def batch(self, rows: IntArray) -> Batch:
         """Return the given training pairs as a micro-batch. After `setup`."""
@@ -238,6 +251,26 @@ class TranslationData(L.LightningDataModule):
         """Return the first validation sentences with their references. After `setup`."""
         rows = self._valid.load()[:number]
         return list(zip(rows["source"], rows["target"], strict=True))
+
+    def _find_vocabularies(self, train: Text) -> Vocabularies:
+        def find(sides: Sequence[str], file: str | None, vocab_size: int) -> Tokenizer:
+            return find_vocabulary(
+                train,
+                sides=sides,
+                file=file,
+                vocab_size=vocab_size,
+                character_coverage=self.character_coverage,
+                normalization=self.normalization,
+                byte_fallback=self.byte_fallback,
+                cache_dir=self.cache_dir,
+            )
+
+        if self.source_vocab_size is None:
+            return Vocabularies.shared(find(SIDES, self.tokenizer_file, self.vocab_size))
+        return Vocabularies(
+            find(("source",), self.source_tokenizer_file, self.source_vocab_size),
+            find(("target",), self.tokenizer_file, self.vocab_size),
+        )
 
     def _text(self, split: str) -> Text:
         return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)

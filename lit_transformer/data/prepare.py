@@ -25,7 +25,7 @@ from lit_transformer.batch import EOS_ID, UNK_ID
 from lit_transformer.data.arrow_file import write_arrow
 from lit_transformer.data.cache import is_whole, make_once, sealed_file, seems_whole
 from lit_transformer.data.text import PAIR_SCHEMA, Text
-from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.files import UNFINISHED, expanded
 
@@ -75,7 +75,7 @@ class TokenizedPairs(NamedTuple):
 
 def tokenize_pairs(
     text: Text,
-    tokenizer: Tokenizer,
+    vocabularies: Vocabularies,
     *,
     max_length: int,
     max_length_ratio: float,
@@ -86,7 +86,7 @@ def tokenize_pairs(
 
     Args:
         text: The corpus. It is loaded only if the cache does not have its tokens.
-        tokenizer: The vocabulary of both languages.
+        vocabularies: The vocabularies of both sides.
         max_length: Pairs with more tokens than this on either side (`EOS_ID` included) are dropped.
         max_length_ratio: Pairs whose longer side has more than this many times the tokens of the shorter are
             dropped.
@@ -96,13 +96,13 @@ def tokenize_pairs(
     Raises:
         UserError: No pair is left, or the cache cannot be written.
     """
-    key = _key(text, tokenizer, max_length, max_length_ratio)
+    key = _key(text, vocabularies, max_length, max_length_ratio)
     tokens_path = expanded(cache_dir) / "tokens" / f"{key}.arrow"
     report_path = tokens_path.with_suffix(".json")
 
     def make() -> None:
         with sealed_file(tokens_path) as unfinished:
-            report = _tokenize(text.load(), tokenizer, max_length, max_length_ratio, unfinished, num_proc)
+            report = _tokenize(text.load(), vocabularies, max_length, max_length_ratio, unfinished, num_proc)
         with sealed_file(report_path) as unfinished:
             unfinished.write_text(json.dumps(asdict(report)), encoding="utf-8")
 
@@ -111,21 +111,25 @@ def tokenize_pairs(
     return TokenizedPairs(tokens_path, report)
 
 
-def _key(text: Text, tokenizer: Tokenizer, max_length: int, max_length_ratio: float) -> str:
-    settings = (_FORMAT, text.fingerprint, max_length, float(max_length_ratio))
-    return hashlib.blake2b(repr(settings).encode() + tokenizer.model_bytes, digest_size=16).hexdigest()
+def _key(text: Text, vocabularies: Vocabularies, max_length: int, max_length_ratio: float) -> str:
+    settings: tuple[object, ...] = (_FORMAT, text.fingerprint, max_length, float(max_length_ratio))
+    models = vocabularies.target.model_bytes
+    if not vocabularies.are_shared:
+        settings += (len(models),)
+        models += vocabularies.source.model_bytes
+    return hashlib.blake2b(repr(settings).encode() + models, digest_size=16).hexdigest()
 
 
 def _tokenize(
     pairs: Dataset,
-    tokenizer: Tokenizer,
+    vocabularies: Vocabularies,
     max_length: int,
     max_length_ratio: float,
     path: Path,
     num_proc: int | None,
 ) -> PreparationReport:
     """Write the kept pairs to `path`. Meanwhile the tokens of all pairs are in a scratch folder."""
-    item_type = pa.uint16() if tokenizer.vocab_size <= 2**16 else pa.int32()
+    item_type = pa.uint16() if max(tokenizer.vocab_size for tokenizer in vocabularies) <= 2**16 else pa.int32()
     schema = pa.schema([(name, pa.list_(item_type)) for name in PAIR_SCHEMA.names])
     if num_proc is None:
         num_proc = min(_num_cores(), _MAX_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
@@ -133,7 +137,7 @@ def _tokenize(
     with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=UNFINISHED) as scratch:
         tokenized = pairs.with_format("arrow").map(
             _encode_batch,
-            fn_kwargs={"tokenizer": tokenizer, "schema": schema, "main_process": os.getpid()},
+            fn_kwargs={"vocabularies": vocabularies, "schema": schema, "main_process": os.getpid()},
             batched=True,
             batch_size=BATCH_SIZE,
             writer_batch_size=BATCH_SIZE,
@@ -154,13 +158,13 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _encode_batch(table: pa.Table, tokenizer: Tokenizer, schema: pa.Schema, main_process: int) -> pa.Table:
+def _encode_batch(table: pa.Table, vocabularies: Vocabularies, schema: pa.Schema, main_process: int) -> pa.Table:
     if os.getpid() != main_process:
         # A terminal sends Ctrl-C to all processes. The main one handles it and ends the others by SIGTERM.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     columns = []
-    for name in PAIR_SCHEMA.names:
+    for name, tokenizer in zip(PAIR_SCHEMA.names, vocabularies, strict=True):
         sequences = tokenizer.encode(table[name].to_pylist())
         for ids in sequences:
             ids.append(EOS_ID)

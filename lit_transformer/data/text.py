@@ -1,6 +1,6 @@
 """The contract of every corpus source: sentence pairs that are found without reading them, and read later."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ from lit_transformer.data.cache import cached_file
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 """The columns of every corpus."""
+SIDES = ("source", "target")
+"""Their names."""
 _VALIDATION_NAMES = ("valid", "validation", "val")
 
 
@@ -39,10 +41,10 @@ def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> 
     return Text(path.stem, load)
 
 
-def sentences(pairs: Dataset) -> Iterator[str]:
-    """Iterate over all sentences of a corpus, source and target in turn. A shared vocabulary is learned from them."""
+def sentences(pairs: Dataset, sides: Sequence[str] = SIDES) -> Iterator[str]:
+    """Iterate over the sentences of a corpus, source and target in turn. A vocabulary is learned from them."""
     for batch in pairs.iter(batch_size=1000):
-        for pair in zip(batch["source"], batch["target"], strict=True):
+        for pair in zip(*(batch[side] for side in sides), strict=True):
             yield from pair
 
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 from lit_transformer.batch import EOS_ID, TextBatch, filler_row, make_batch, pad
 from lit_transformer.data.batching import batches_by_length
-from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 
 
 def validation_batches(
     sources: Sequence[str],
     references: Sequence[str],
-    tokenizer: Tokenizer,
+    vocabularies: Vocabularies,
     batch_tokens: int,
     *,
     longest: int | None = None,
@@ -25,7 +25,7 @@ def validation_batches(
         The batches, and the number of sentence pairs that were cut.
     """
     most = sys.maxsize if longest is None else longest
-    source_ids, target_ids = tokenizer.encode(list(sources)), tokenizer.encode(list(references))
+    source_ids, target_ids = vocabularies.source.encode(list(sources)), vocabularies.target.encode(list(references))
     lengths = [1 + max(map(len, pair)) for pair in zip(source_ids, target_ids, strict=True)]
     batches = []
     for indices in batches_by_length([min(length, most) for length in lengths], batch_tokens):

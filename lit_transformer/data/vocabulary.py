@@ -1,10 +1,11 @@
 """The vocabulary of a corpus: read from a file, or learned once from the training text and then found in the cache."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from lit_transformer.data.cache import cached_file
-from lit_transformer.data.text import Text, sentences
+from lit_transformer.data.text import SIDES, Text, sentences
 from lit_transformer.data.tokenizer import Normalization, Tokenizer
 from lit_transformer.errors import UserError
 
@@ -12,6 +13,7 @@ from lit_transformer.errors import UserError
 def find_vocabulary(
     text: Text,
     *,
+    sides: Sequence[str] = SIDES,
     file: str | None,
     vocab_size: int,
     character_coverage: float,
@@ -23,6 +25,7 @@ def find_vocabulary(
 
     Args:
         text: The training text. It is loaded only if a vocabulary must be learned from it.
+        sides: The sides that use the vocabulary. It is learned from their sentences.
         file: A SentencePiece model to read. None learns one.
         vocab_size: Number of tokens. A given file must have this many.
         character_coverage: As in `Tokenizer.train`, like the next two.
@@ -37,15 +40,16 @@ def find_vocabulary(
     if file is not None:
         tokenizer = Tokenizer.from_file(file)
         if tokenizer.vocab_size != vocab_size:
+            name = "source_vocab_size" if sides == ("source",) else "vocab_size"
             raise UserError(
-                f"vocab_size is {vocab_size}, but tokenizer {file} has {tokenizer.vocab_size} tokens: "
-                f"give vocab_size {tokenizer.vocab_size}"
+                f"{name} is {vocab_size}, but tokenizer {file} has {tokenizer.vocab_size} tokens: "
+                f"give {name} {tokenizer.vocab_size}"
             )
         return tokenizer
 
     def train(unfinished: Path) -> None:
         learned = Tokenizer.train(
-            sentences(text.load()),
+            sentences(text.load(), sides),
             vocab_size=vocab_size,
             character_coverage=character_coverage,
             normalization=normalization,
@@ -53,6 +57,8 @@ def find_vocabulary(
         )
         unfinished.write_bytes(learned.model_bytes)
 
-    settings = (text.fingerprint, vocab_size, character_coverage, normalization, byte_fallback)
+    settings: tuple[object, ...] = (text.fingerprint, vocab_size, character_coverage, normalization, byte_fallback)
+    if sides != SIDES:
+        settings += (tuple(sides),)
     name = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
     return Tokenizer.from_file(cached_file(cache_dir / "tokenizers" / f"{name}.model", train))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lit_transformer.batch import BOS_ID, pad
 from lit_transformer.data.batching import batches_by_length
-from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory, memory_remedy
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
@@ -57,7 +57,7 @@ def check_layers(layers: Collection[int] | None, config: TransformerConfig) -> N
 
 def compute_attention(
     transformer: Transformer,
-    tokenizer: Tokenizer,
+    vocabularies: Vocabularies,
     sources: Sequence[list[int]],
     targets: Sequence[list[int]],
     *,
@@ -68,7 +68,7 @@ def compute_attention(
 
     Args:
         transformer: The model, in evaluation mode.
-        tokenizer: Its vocabulary.
+        vocabularies: Its vocabularies.
         sources: Source ids with EOS.
         targets: Target ids without BOS and EOS.
         layers: The layers to keep, counted from 0, or None for all.
@@ -96,9 +96,9 @@ def compute_attention(
         for row, index in enumerate(batch):
             num_source, num_target = len(sources[index]), len(inputs[index])
             found[index] = Attention(
-                source=[*tokenizer.tokens(sources[index][:-1]), EOS],
-                target_input=[BOS, *tokenizer.tokens(inputs[index][1:])],
-                target_output=[*tokenizer.tokens(targets[index]), EOS][:num_target],
+                source=[*vocabularies.source.tokens(sources[index][:-1]), EOS],
+                target_input=[BOS, *vocabularies.target.tokens(inputs[index][1:])],
+                target_output=[*vocabularies.target.tokens(targets[index]), EOS][:num_target],
                 encoder=_cut(maps.encoder, row, num_source, num_source),
                 decoder=_cut(maps.decoder, row, num_target, num_target),
                 cross=_cut(maps.cross, row, num_target, num_source),

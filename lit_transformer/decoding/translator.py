@@ -8,6 +8,7 @@ from lit_transformer.batch import EOS_ID
 from lit_transformer.checkpoints.folder import write_model_folder
 from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, check_layers, compute_attention
 from lit_transformer.decoding.devices import default_device, enough_memory, usable_device
 from lit_transformer.decoding.hypotheses import Hypothesis
@@ -35,7 +36,7 @@ class Translator:
 
     Args:
         transformer: The model.
-        tokenizer: Its vocabulary.
+        tokenizer: The vocabulary that both sides share, or the `Vocabularies` of both sides.
         device: Where to compute, as in `torch.device`.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
         source: The language to translate from. Only `save_pretrained` needs the languages.
@@ -43,13 +44,13 @@ class Translator:
         step: How many optimizer steps the model was trained for.
 
     Raises:
-        UserError: If the device cannot be used, or `batch_tokens` is below 1.
+        UserError: If the device cannot be used, `batch_tokens` is below 1, or the vocabularies are not the model's.
     """
 
     def __init__(
         self,
         transformer: Transformer,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | Vocabularies,
         *,
         device: str = "cpu",
         batch_tokens: int = BATCH_TOKENS,
@@ -59,10 +60,17 @@ class Translator:
     ) -> None:
         if batch_tokens < 1:
             raise UserError(f"batch_tokens is {batch_tokens}: it must be at least 1")
+        vocabularies = Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
+        sizes = vocabularies.target.vocab_size, vocabularies.source_vocab_size
+        if sizes != (transformer.vocab_size, transformer.source_vocab_size):
+            raise UserError(
+                f"tokenizer has vocab_size {sizes[0]} and source_vocab_size {sizes[1]}, but the model has "
+                f"{transformer.vocab_size} and {transformer.source_vocab_size}: give the vocabularies of its training"
+            )
         self.device = usable_device(device)
         with enough_memory("translate on the cpu"):
             self.transformer = transformer.to(self.device).eval()
-        self.tokenizer = tokenizer
+        self.vocabularies = vocabularies
         self.batch_tokens = batch_tokens
         self.source, self.target, self.step = source, target, step
 
@@ -82,7 +90,7 @@ class Translator:
         trained = load_checkpoint(place)
         return cls(
             trained.transformer,
-            trained.tokenizer,
+            trained.vocabularies,
             device=default_device() if device is None else device,
             batch_tokens=batch_tokens,
             source=trained.source,
@@ -104,6 +112,11 @@ class Translator:
         is_here = expanded(folder_or_name).exists()
         return cls.load(folder_or_name if is_here else f"{HUB_PREFIX}{folder_or_name}", device=device)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary that both sides share. Raises UserError if each has its own."""
+        return self.vocabularies.tokenizer
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model as a folder in Hugging Face's layout, which can be uploaded (`hf upload NAME FOLDER`).
 
@@ -114,7 +127,7 @@ class Translator:
             raise UserError("save_pretrained needs the languages: make the Translator with source= and target=")
         with new_folder(folder) as unfinished:
             write_model_folder(
-                unfinished, self.transformer, self.tokenizer, source=self.source, target=self.target, step=self.step
+                unfinished, self.transformer, self.vocabularies, source=self.source, target=self.target, step=self.step
             )
 
     def translate(self, texts: Sequence[str], settings: SearchSettings = SearchSettings()) -> list[str]:
@@ -151,7 +164,7 @@ class Translator:
         Raises:
             UserError: As for `translate`.
         """
-        parts = [list(_split(ids, self._longest())) for ids in self.tokenizer.encode(texts)]
+        parts = [list(_split(ids, self._longest())) for ids in self.vocabularies.source.encode(texts)]
         for number, text_parts in enumerate(parts, start=first_line):
             if len(text_parts) > 1:
                 print_note(
@@ -214,7 +227,7 @@ class Translator:
             UserError: As for `attention`, or if there are more or fewer targets than texts.
         """
         check_layers(layers, self.transformer.config)
-        sources = [[*ids, EOS_ID] for ids in self._encode(texts, first_line)]
+        sources = [[*ids, EOS_ID] for ids in self._encode(texts, self.vocabularies.source, first_line)]
         if targets is None:
             # A text without tokens is not searched for: its translation is empty.
             found = iter(self._search([ids for ids in sources if len(ids) > 1], settings))
@@ -222,16 +235,16 @@ class Translator:
         elif len(targets) != len(texts):
             raise UserError(f"{len(texts)} texts have {len(targets)} targets: give one for each, in the same order")
         else:
-            target_ids = self._encode(targets, first_line)
+            target_ids = self._encode(targets, self.vocabularies.target, first_line)
         return compute_attention(
-            self.transformer, self.tokenizer, sources, target_ids, layers=layers, batch_tokens=self.batch_tokens
+            self.transformer, self.vocabularies, sources, target_ids, layers=layers, batch_tokens=self.batch_tokens
         )
 
     def with_heads(self, mask: HeadMask) -> Self:
         """The same translator with only the heads of `mask`, to see what the others contribute."""
         return type(self)(
             with_heads(self.transformer, mask),
-            self.tokenizer,
+            self.vocabularies,
             device=str(self.device),
             batch_tokens=self.batch_tokens,
             source=self.source,
@@ -242,8 +255,8 @@ class Translator:
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Hypothesis]]:
         return search_all(self.transformer, sources, settings, batch_tokens=self.batch_tokens)
 
-    def _encode(self, texts: Sequence[str], first_line: int) -> list[list[int]]:
-        encoded = self.tokenizer.encode(texts)
+    def _encode(self, texts: Sequence[str], tokenizer: Tokenizer, first_line: int) -> list[list[int]]:
+        encoded = tokenizer.encode(texts)
         for number, ids in enumerate(encoded, start=first_line):
             if len(ids) >= self._longest():
                 raise UserError(
@@ -253,7 +266,7 @@ class Translator:
         return encoded
 
     def _decode(self, hypotheses: list[Hypothesis]) -> list[Translation]:
-        texts = self.tokenizer.decode([hypothesis.tokens for hypothesis in hypotheses])
+        texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in hypotheses])
         # A vocabulary can hold characters that end a line.
         return [
             Translation(" ".join(text.splitlines()), hypothesis.score)

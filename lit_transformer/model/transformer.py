@@ -32,20 +32,27 @@ class AttentionMaps(NamedTuple):
 
 
 class Transformer(nn.Module):
-    """The encoder-decoder of the paper with three-way tied embeddings (section 3.4).
+    """The encoder-decoder of the paper with tied embeddings (section 3.4).
+
+    One matrix embeds the source and the target and projects to logits. If the source has a vocabulary of its own, it
+    also has its own embedding, and the other two stay tied.
 
     Args:
         config: The architecture.
-        vocab_size: Tokens in the vocabulary that both languages share.
+        vocab_size: Tokens in the vocabulary, which is the target's if the source has its own.
         pad_id: The id that fills up short sources.
+        source_vocab_size: Tokens in a vocabulary of the source alone. None if both sides share one.
     """
 
-    def __init__(self, config: TransformerConfig, *, vocab_size: int, pad_id: int) -> None:
+    def __init__(
+        self, config: TransformerConfig, *, vocab_size: int, pad_id: int, source_vocab_size: int | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.pad_id = pad_id
-        self.embedding = nn.Embedding(vocab_size, config.d_model)
-        nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)
+        self.vocab_size, self.source_vocab_size = vocab_size, source_vocab_size
+        self.embedding = _embedding(vocab_size, config)
+        self.source_embedding = None if source_vocab_size is None else _embedding(source_vocab_size, config)
         source_positions, target_positions = make_positions(config), make_positions(config)
         self.encoder = Stack(config, source_positions)
         self.decoder = Stack(config, target_positions, attends_to_source=True)
@@ -63,17 +70,22 @@ class Transformer(nn.Module):
                 kernel.
         """
         mask = Mask(keys_BM=source_BS != self.pad_id if padded else None)
-        return Memory(self.encoder(self.embed(source_BS), mask), mask)
+        return Memory(self.encoder(self.embed_source(source_BS), mask), mask)
 
     def decode(self, target_input_BT: Tensor, memory: Memory) -> Tensor:
         """The decoder under teacher forcing, B x T x D. Position t attends to the input up to t.
 
         Padding at the end needs no mask of its own: no position before it attends to it.
         """
-        return self.decoder(self.embed(target_input_BT), Mask(causal=True), source=self.decoder.project(memory))
+        return self.decoder(self.embed_target(target_input_BT), Mask(causal=True), source=self.decoder.project(memory))
 
-    def embed(self, token_BL: Tensor) -> Tensor:
-        """Scaled embeddings, B x L x D (section 3.4)."""
+    def embed_source(self, source_BS: Tensor) -> Tensor:
+        """Scaled embeddings of source tokens, B x S x D (section 3.4)."""
+        embedding = self.embedding if self.source_embedding is None else self.source_embedding
+        return embedding(source_BS) * self.config.d_model**0.5
+
+    def embed_target(self, token_BL: Tensor) -> Tensor:
+        """Scaled embeddings of target tokens, B x L x D (section 3.4)."""
         return self.embedding(token_BL) * self.config.d_model**0.5
 
     def logits(self, states: Tensor) -> Tensor:
@@ -91,7 +103,8 @@ class Transformer(nn.Module):
             Logits of the next token, N x V, and the state after `token_N`.
         """
         cache = dict(state.cache)
-        states_N1D = self.decoder(self.embed(token_N[:, None]), Mask(causal=True), cache=cache, source=state.source)
+        vectors_N1D = self.embed_target(token_N[:, None])
+        states_N1D = self.decoder(vectors_N1D, Mask(causal=True), cache=cache, source=state.source)
         logits_NV = self.logits(states_N1D[:, 0])
         return logits_NV, replace(state, cache=cache)
 
@@ -110,3 +123,9 @@ class Transformer(nn.Module):
         with record_weights(attentions[layer] for attentions in kinds for layer in layers) as weights:
             self.decode(target_input_BT, self.encode(source_BS))
         return AttentionMaps(*({layer: weights[attentions[layer]] for layer in layers} for attentions in kinds))
+
+
+def _embedding(vocab_size: int, config: TransformerConfig) -> nn.Embedding:
+    embedding = nn.Embedding(vocab_size, config.d_model)
+    nn.init.normal_(embedding.weight, std=config.d_model**-0.5)
+    return embedding

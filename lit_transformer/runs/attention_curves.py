@@ -75,12 +75,14 @@ class AttentionCurves(Callback):
     def _attentions(self, trainer: L.Trainer) -> list[Attention]:
         data, transformer = data_of(trainer), model_of(trainer).transformer
         pairs = data.validation_pairs(self.sentences)
-        sources, targets = (data.tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
+        sources, targets = (
+            tokenizer.encode([pair[side] for pair in pairs]) for side, tokenizer in enumerate(data.vocabularies)
+        )
         longest = min(LONGEST, transformer.config.longest or LONGEST)
         short = [(a, b) for a, b in zip(sources, targets, strict=True) if max(len(a), len(b)) < longest]
         return compute_attention(
             transformer,
-            data.tokenizer,
+            data.vocabularies,
             [[*source, EOS_ID] for source, _ in short],
             [target for _, target in short],
             layers=None,

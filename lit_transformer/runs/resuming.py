@@ -9,10 +9,18 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 
-from lit_transformer.checkpoints.format import FORMAT, MODEL_ENTRY, read_checkpoint, written_format
+from lit_transformer.checkpoints.format import (
+    FORMAT,
+    MODEL_ENTRY,
+    VOCABULARY_ENTRIES,
+    read_checkpoint,
+    vocabulary_entries,
+    written_format,
+)
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.checkpoints.places import FoundCheckpoint, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.data.accumulation import recount
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.notes import print_note
@@ -59,7 +67,7 @@ class Resuming(Callback):
         if self._content is None:
             return
         model = model_of(trainer)
-        check_vocabulary(self._content, data_of(trainer).tokenizer.model_bytes)
+        check_vocabularies(self._content, data_of(trainer).vocabularies)
         check_architecture(self._content, model.transformer.config)
         check_moments(self._content, model.configure_optimizers()["optimizer"])
         self._content = None  # as large as the run's whole state
@@ -111,12 +119,13 @@ def continued_run(resumed: Path | None, ckpt_path: str | None) -> tuple[Path, in
     return resumed.parent.parent, (step_of(resumed) or 0) + 1
 
 
-def check_vocabulary(checkpoint: Mapping[str, Any], tokenizer_bytes: bytes) -> None:
-    """Raise UserError unless the checkpoint has this SentencePiece model."""
-    if checkpoint[MODEL_ENTRY]["tokenizer"] != tokenizer_bytes:
+def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies) -> None:
+    """Raise UserError unless the checkpoint has these SentencePiece models."""
+    saved = {name: value for name, value in checkpoint[MODEL_ENTRY].items() if name in VOCABULARY_ENTRIES}
+    if saved != vocabulary_entries(vocabularies):
         raise UserError(
-            "the checkpoint of ckpt_path was trained with another vocabulary: resume with the same corpus and "
-            "vocab_size (and with normalization nmt_nfkc and byte_fallback false if its config.yaml has no "
+            "the checkpoint of ckpt_path was trained with another vocabulary: resume with the same corpus, vocab_size "
+            "and source_vocab_size (and with normalization nmt_nfkc and byte_fallback false if its config.yaml has no "
             "normalization), or start afresh without ckpt_path"
         )
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
 from lit_transformer.checkpoints.format import MODEL_ENTRY, model_entry, upgrade_checkpoint
-from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
@@ -43,6 +42,8 @@ class LitTransformer(LitModel):
     Args:
         transformer: The architecture. The default is the paper's base model.
         vocab_size: Tokens of the vocabulary that both languages share (section 5.1).
+        source_vocab_size: Tokens of a vocabulary for the source alone. The one of vocab_size is then for the target
+            alone. By default, both languages share one.
         label_smoothing: Epsilon of section 5.4, spread over the whole vocabulary.
         warmup_steps: Optimizer steps over which the learning rate rises (section 5.3).
         learning_rate_scale: Factor on the paper's learning rate. Small models tolerate more than 1.
@@ -56,6 +57,7 @@ class LitTransformer(LitModel):
         self,
         transformer: TransformerConfig = TransformerConfig(),
         vocab_size: int = 37000,
+        source_vocab_size: int | None = None,
         label_smoothing: float = 0.1,
         warmup_steps: int = 4000,
         learning_rate_scale: float = 1.0,
@@ -68,12 +70,15 @@ class LitTransformer(LitModel):
         )
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"label_smoothing is {label_smoothing}: it must be at least 0 and below 1")
-        if vocab_size < EOS_ID + 2:
-            raise UserError(f"vocab_size is {vocab_size}: it must be at least {EOS_ID + 2}")
+        for name, size in (("vocab_size", vocab_size), ("source_vocab_size", source_vocab_size)):
+            if size is not None and size < EOS_ID + 2:
+                raise UserError(f"{name} is {size}: it must be at least {EOS_ID + 2}")
         if not 1 <= validation_beam_size <= MAX_BEAM_SIZE:
             raise UserError(f"validation_beam_size is {validation_beam_size}: it must be from 1 to {MAX_BEAM_SIZE}")
         try:
-            self.transformer = Transformer(transformer, vocab_size=vocab_size, pad_id=PAD_ID)
+            self.transformer = Transformer(
+                transformer, vocab_size=vocab_size, pad_id=PAD_ID, source_vocab_size=source_vocab_size
+            )
         # torch raises these if there is not enough memory, or if a size does not fit into an integer.
         except (RuntimeError, TypeError, OverflowError) as error:
             raise UserError(
@@ -98,11 +103,6 @@ class LitTransformer(LitModel):
             pad_id=PAD_ID,
             epsilon=self.label_smoothing,
         )
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The vocabulary, which the datamodule has."""
-        return self.trainer.datamodule.tokenizer  # type: ignore[attr-defined] # set, but not declared
 
     def setup(self, stage: str) -> None:
         """Choose the tokenizer of BLEU by the target language.
@@ -150,7 +150,7 @@ class LitTransformer(LitModel):
         """Add what makes the checkpoint a complete translator."""
         data = self.trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
         checkpoint[MODEL_ENTRY] = model_entry(
-            self.transformer, data.tokenizer, source=data.source, target=data.target, step=self.trainer.global_step
+            self.transformer, data.vocabularies, source=data.source, target=data.target, step=self.trainer.global_step
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -159,7 +159,8 @@ class LitTransformer(LitModel):
     def _translate(self, source_BS: Tensor) -> list[str]:
         hypotheses = search_batch(self.transformer, source_BS, SearchSettings(beam_size=self.validation_beam_size))
         # A model that has diverged finds no hypothesis.
-        return self.tokenizer.decode([best[0].tokens if best else [] for best in hypotheses])
+        vocabularies = self.trainer.datamodule.vocabularies  # type: ignore[attr-defined] # set, but not declared
+        return vocabularies.target.decode([best[0].tokens if best else [] for best in hypotheses])
 
 
 def first_samples(samples: Iterable[Sample]) -> list[Sample]:

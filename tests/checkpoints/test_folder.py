@@ -24,7 +24,14 @@ from lit_transformer import SearchSettings, Translator
 from lit_transformer.batch import PAD_ID
 from lit_transformer.checkpoints import folder as folder_module
 from lit_transformer.checkpoints.average import average_checkpoints
-from lit_transformer.checkpoints.folder import CARD_FILE, CONFIG_FILE, MODEL_FOLDER_FILES, VOCABULARY_FILE, WEIGHTS_FILE
+from lit_transformer.checkpoints.folder import (
+    CARD_FILE,
+    CONFIG_FILE,
+    MODEL_FOLDER_FILES,
+    SOURCE_VOCABULARY_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+)
 from lit_transformer.checkpoints.format import model_entry, save_checkpoint
 from lit_transformer.checkpoints.names import step_path
 from lit_transformer.checkpoints.places import find_checkpoint, load_checkpoint
@@ -68,13 +75,13 @@ def refused(folder: Path) -> str:
 @pytest.mark.parametrize("positions", get_args(PositionScheme))
 @pytest.mark.parametrize("norm", get_args(Norm))
 def test_a_folder_is_the_checkpoint_to_the_bit(tiny_run: Path, tmp_path: Path, norm: Norm, positions: Any) -> None:
-    tokenizer = load_checkpoint(tiny_run).tokenizer
+    vocabularies = load_checkpoint(tiny_run).vocabularies
     config = TransformerConfig(
         d_model=12, d_ff=7, num_heads=2, num_layers=2, dropout=0.1, norm=norm, positions=positions, max_positions=150
     )
-    model = Transformer(config, vocab_size=tokenizer.vocab_size, pad_id=PAD_ID)
+    model = Transformer(config, vocab_size=vocabularies.target.vocab_size, pad_id=PAD_ID)
     weights = {f"transformer.{name}": value for name, value in model.state_dict().items()}
-    entry = model_entry(model, tokenizer, source="en", target="de", step=5)
+    entry = model_entry(model, vocabularies, source="en", target="de", step=5)
     path = step_path(tmp_path, 5)
     save_checkpoint({"state_dict": weights, "lit_transformer": entry}, path)
     first = Translator.load(path)
@@ -100,7 +107,7 @@ def test_every_way_to_read_gives_the_same(tiny_run: Path, good: Path, monkeypatc
 
 
 def test_what_is_in_a_folder(good: Path) -> None:
-    assert sorted(path.name for path in good.iterdir()) == sorted(MODEL_FOLDER_FILES)
+    assert {path.name for path in good.iterdir()} == {*MODEL_FOLDER_FILES} - {SOURCE_VOCABULARY_FILE}
     config = json.loads((good / CONFIG_FILE).read_text())
     assert config["model_type"] == "lit_transformer"
     assert (config["source"], config["target"], config["step"], config["vocab_size"]) == ("en", "de", 120, 131)
@@ -209,7 +216,8 @@ def test_only_our_files_are_asked_for(good: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(folder_module, "snapshot_download", snapshot_download)
     load_checkpoint("hf:a/b")
-    assert asked == [("a/b", [CONFIG_FILE]), ("a/b", [CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE])]
+    files = [CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, SOURCE_VOCABULARY_FILE]
+    assert asked == [("a/b", [CONFIG_FILE]), ("a/b", files)]
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "", "a/b/c", "../x", "other/program"])

@@ -24,7 +24,7 @@ def test_help_shows_every_setting(tmp_path: Path, capsys: pytest.CaptureFixture[
         names = {"config", "seed_everything", "ckpt_path", *own}
         assert {"devices", "print_config", "help", *names} == set(re.findall(r"^  --(\w+)[ \n]", text, re.MULTILINE))
         defaults = vars(parse([f"--trainer.default_root_dir={tmp_path}"], cli).config.as_flat())
-        linked = {"model.seed", "data.seed", "data.vocab_size", "data.max_positions"}
+        linked = {"model.seed", "data.seed", "data.vocab_size", "data.source_vocab_size", "data.max_positions"}
         found = re.findall(r"^  --(\w+\.[\w.]+) \([^-]*?default:\s+([^-]*?)\)$", text, re.MULTILINE)
         settings = {name: " ".join(default.split()) for name, default in found}
         assert set(re.findall(r"^  --(\w+\.[\w.]+)", text, re.MULTILINE)) == set(defaults) - names - linked

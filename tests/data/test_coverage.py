@@ -8,13 +8,14 @@ from datasets import Dataset
 from lit_transformer.data import coverage
 from lit_transformer.data.coverage import Coverage, measure_coverage
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 
 WORDS = [f"word {number} of m² text" for number in range(40)]
 
 
 def measure(tokenizer: Tokenizer, *pairs: tuple[str, str]) -> Coverage:
     rows = {"source": [pair[0] for pair in pairs], "target": [pair[1] for pair in pairs]}
-    return measure_coverage(Dataset.from_dict(rows), tokenizer, split="validation")
+    return measure_coverage(Dataset.from_dict(rows), Vocabularies.shared(tokenizer), split="validation")
 
 
 def learn(**options: Any) -> Tokenizer:

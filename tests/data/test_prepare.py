@@ -14,6 +14,7 @@ from lit_transformer.data.prepare import PreparationReport, TokenizedPairs, toke
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.text import Text
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 
 SENTENCES = [f"the dog sees {number} small cats" for number in range(53)]
@@ -39,7 +40,7 @@ def tokenize(
 ) -> TokenizedPairs:
     return tokenize_pairs(
         Text(f"{len(pairs)} pairs", lambda: pairs),
-        tokenizer,
+        Vocabularies.shared(tokenizer),
         max_length=max_length,
         max_length_ratio=max_length_ratio,
         cache_dir=cache_dir,
@@ -114,7 +115,9 @@ def test_second_call_finds_everything_in_the_cache(
     assert second.report == first.report
     assert rows_of(second)[:] == rows_of(first)[:]
     unread = Text(f"{len(pairs)} pairs", lambda: pytest.fail("the text was read"))
-    third = tokenize_pairs(unread, tokenizer, max_length=1000, max_length_ratio=9.0, cache_dir=tmp_path)
+    third = tokenize_pairs(
+        unread, Vocabularies.shared(tokenizer), max_length=1000, max_length_ratio=9.0, cache_dir=tmp_path
+    )
     assert rows_of(third)[:] == rows_of(first)[:]
     other = Tokenizer.train(SENTENCES, vocab_size=37, character_coverage=1.0)
     with pytest.raises(EncodedAgainError):

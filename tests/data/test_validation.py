@@ -9,6 +9,7 @@ import torch
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, TextBatch, make_batch
 from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.data.vocabularies import Vocabularies
 
 
 def text_batch(*indices: int) -> TextBatch:
@@ -32,8 +33,9 @@ def test_each_sentence_is_on_one_rank_and_all_ranks_have_equally_many_batches(wo
     assert sum(batch.batch.num_target_tokens for batch in seen) == 9 * 3
 
 
-LETTERS: Any = SimpleNamespace(encode=lambda texts: [[ord(letter) for letter in text] for text in texts])
-"""A tokenizer whose tokens are letters."""
+_LETTERS: Any = SimpleNamespace(encode=lambda texts: [[ord(letter) for letter in text] for text in texts])
+LETTERS = Vocabularies.shared(_LETTERS)
+"""Tokens are letters."""
 
 
 def real(rows: torch.Tensor) -> list[list[int]]:

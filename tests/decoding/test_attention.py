@@ -13,6 +13,7 @@ from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
 from lit_transformer.checkpoints.format import model_entry, save_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.decoding.search import beam_search
@@ -70,7 +71,7 @@ def check_same(mine: Attention, theirs: Attention, atol: float = 1e-6) -> None:
 def test_every_map_with_its_tokens(norm: Norm, scheme: PositionScheme, tokenizer: Tokenizer, tmp_path: Path) -> None:
     """From a checkpoint file of any architecture."""
     model = untrained(tokenizer, norm=norm, positions=scheme).transformer
-    entry = model_entry(model, tokenizer, source="en", target="de", step=3)
+    entry = model_entry(model, Vocabularies.shared(tokenizer), source="en", target="de", step=3)
     weights = {f"transformer.{name}": value for name, value in model.state_dict().items()}
     save_checkpoint({"state_dict": weights, "lit_transformer": entry}, tmp_path / "step-00000003.ckpt")
     translator = Translator.load(tmp_path, device="cpu")

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import lightning as L
 import pytest
@@ -10,9 +12,11 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
 from lit_transformer.checkpoints.format import FORMAT, MODEL_ENTRY
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.runs.resuming import Resuming, check_architecture, check_moments, check_vocabulary, continued_run
+from lit_transformer.runs.resuming import Resuming, check_architecture, check_moments, check_vocabularies, continued_run
 
 
 def test_the_architecture_must_be_the_same_except_for_dropout() -> None:
@@ -24,11 +28,18 @@ def test_the_architecture_must_be_the_same_except_for_dropout() -> None:
         check_architecture(checkpoint, replace(config, d_ff=11, positions="none"))
 
 
-def test_the_vocabulary_must_be_the_same() -> None:
-    checkpoint = {MODEL_ENTRY: {"tokenizer": b"one"}}
-    check_vocabulary(checkpoint, b"one")
-    with pytest.raises(UserError, match="another vocabulary"):
-        check_vocabulary(checkpoint, b"two")
+def test_the_vocabularies_must_be_the_same() -> None:
+    one, two = (cast(Tokenizer, SimpleNamespace(model_bytes=name)) for name in (b"one", b"two"))
+    shared, separate = {"tokenizer": b"one"}, {"tokenizer": b"one", "source_tokenizer": b"two"}
+    for entry, vocabularies, others in (
+        (shared, Vocabularies.shared(one), (Vocabularies.shared(two), Vocabularies(two, one))),
+        (separate, Vocabularies(two, one), (Vocabularies(one, two), Vocabularies.shared(one))),
+    ):
+        checkpoint = {MODEL_ENTRY: {**entry, "source": "en"}}
+        check_vocabularies(checkpoint, vocabularies)
+        for other in others:
+            with pytest.raises(UserError, match="source_vocab_size"):
+                check_vocabularies(checkpoint, other)
 
 
 class ReadsItself(SingleDeviceStrategy):

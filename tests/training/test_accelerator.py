@@ -11,6 +11,7 @@ from lit_transformer.batch import PAD_ID, Batch
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.validation import validation_batches
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
@@ -39,7 +40,7 @@ def module_of(tokenizer: Tokenizer, **changes: Any) -> LitTransformer:
         accumulate_grad_batches=2,  # so that the first one is not the end of a step
         precision_plugin=SimpleNamespace(scaler=None),
         strategy=SimpleNamespace(reduce=lambda value, reduce_op: value, root_device=DEVICE),
-        datamodule=SimpleNamespace(tokenizer=tokenizer),
+        datamodule=SimpleNamespace(vocabularies=Vocabularies.shared(tokenizer)),
     )
     module.trainer = trainer  # type: ignore[assignment]
     return module.to(DEVICE)
@@ -59,7 +60,7 @@ every_scheme = pytest.mark.parametrize("positions", get_args(PositionScheme))
 
 @every_scheme
 def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: Tokenizer) -> None:
-    [text_batch], _ = validation_batches(SOURCES, TARGETS, tokenizer, 1000)
+    [text_batch], _ = validation_batches(SOURCES, TARGETS, Vocabularies.shared(tokenizer), 1000)
     with Accelerator() as accelerator:
         module = module_of(tokenizer, positions=positions)
         batch = on_device(text_batch.batch)
@@ -83,7 +84,7 @@ def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: To
 def test_validation(positions: PositionScheme, tokenizer: Tokenizer) -> None:
     with Accelerator(), torch.no_grad():
         module = module_of(tokenizer, positions=positions).eval()
-        [batch], _ = validation_batches(SOURCES, TARGETS, tokenizer, 1000)
+        [batch], _ = validation_batches(SOURCES, TARGETS, Vocabularies.shared(tokenizer), 1000)
         module.validation_step(batch._replace(batch=on_device(batch.batch)), 0)
         assert 1.0 < float(module.val_losses["loss"].compute()) < 20.0
         assert float(module.val_scores["bleu"].compute()) >= 0.0

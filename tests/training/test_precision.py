@@ -1,7 +1,7 @@
 """A training step and a validation under CUDA's autocast, which no CPU has: the dtypes must fit together."""
 
 from types import SimpleNamespace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lit_transformer.batch import EOS_ID, Batch, TextBatch, make_batch
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.model import attention
 from lit_transformer.model.attention import fused_attention
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
@@ -31,14 +32,14 @@ def make_module(config: TransformerConfig) -> LitTransformer:
     """The same weights at every call."""
     torch.manual_seed(0)
     module = LitTransformer(config, vocab_size=VOCAB_SIZE)
-    tokenizer = SimpleNamespace(decode=lambda translations: ["text"] * len(translations))
+    tokenizer: Any = SimpleNamespace(decode=lambda translations: ["text"] * len(translations))
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
         global_rank=0,
         global_step=0,
         world_size=1,
         accumulate_grad_batches=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        datamodule=SimpleNamespace(tokenizer=tokenizer),
+        datamodule=SimpleNamespace(vocabularies=Vocabularies.shared(tokenizer)),
     )
     return module
 

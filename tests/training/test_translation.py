@@ -2,11 +2,13 @@
 
 from itertools import chain
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from lit_transformer.batch import EOS_ID
 from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training.translation import NUM_SAMPLES, LitTransformer, first_samples
 
@@ -17,15 +19,16 @@ VOCAB_SIZE = 17
 def shown(world_size: int, limit: int | None) -> list[str]:
     """The sources that are shown after a validation of at most `limit` batches per rank."""
     texts = list("bcdefghijkl")
-    tokenizer = SimpleNamespace(
+    tokenizer: Any = SimpleNamespace(
         encode=lambda texts: [[ord(text) - ord("a") + EOS_ID] * (5 * ord(text) % 7 + 1) for text in texts],
         decode=lambda translations: [""] * len(translations),
     )
-    batches, _ = validation_batches(texts, texts, tokenizer, batch_tokens=7)  # type: ignore[arg-type]
+    vocabularies = Vocabularies.shared(tokenizer)
+    batches, _ = validation_batches(texts, texts, vocabularies, batch_tokens=7)
     modules = []
     for rank in range(world_size):
         module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
-        module.trainer = SimpleNamespace(datamodule=SimpleNamespace(tokenizer=tokenizer))  # type: ignore[assignment]
+        module.trainer = SimpleNamespace(datamodule=SimpleNamespace(vocabularies=vocabularies))  # type: ignore[assignment]
         module.on_validation_epoch_start()
         for number, text_batch in enumerate(list(ValidationBatches(batches, rank, world_size))[:limit]):
             module.validation_step(text_batch, number)

@@ -197,10 +197,10 @@ def packed_states(
     """Decoder states, 1 x L x D."""
     mask: Any = Borders(source_ends, source_ends, causal=False)
     cross: Any = Borders(target_ends, source_ends, causal=False)
-    memory = Memory(model.encoder(model.embed(source), mask, positions_BL=source_position), cross)
+    memory = Memory(model.encoder(model.embed_source(source), mask, positions_BL=source_position), cross)
     source_heads = model.decoder.project(memory)
     own: Any = Borders(target_ends, target_ends, causal=True)
-    return model.decoder(model.embed(target_input), own, positions_BL=target_position, source=source_heads)
+    return model.decoder(model.embed_target(target_input), own, positions_BL=target_position, source=source_heads)
 
 
 class Step:

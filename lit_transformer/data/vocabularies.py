@@ -1,0 +1,39 @@
+"""The vocabularies of source and target: one that both share (section 5.1), or one per side."""
+
+from typing import NamedTuple
+
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.errors import UserError
+
+
+class Vocabularies(NamedTuple):
+    """The tokenizers of both sides. A shared vocabulary is the same object twice."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @classmethod
+    def shared(cls, tokenizer: Tokenizer) -> "Vocabularies":
+        """One vocabulary for both sides."""
+        return cls(tokenizer, tokenizer)
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether both sides have the same vocabulary."""
+        return self.source is self.target
+
+    @property
+    def source_vocab_size(self) -> int | None:
+        """Number of tokens of the source vocabulary, or None if it is the target's."""
+        return None if self.are_shared else self.source.vocab_size
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary that both sides share.
+
+        Raises:
+            UserError: Each side has its own.
+        """
+        if not self.are_shared:
+            raise UserError("each side has a vocabulary of its own: take vocabularies.source or vocabularies.target")
+        return self.target
