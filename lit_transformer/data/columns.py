@@ -1,6 +1,6 @@
-"""The columns of a data set of the Hugging Face Hub, brought to those of every corpus.
+"""The columns of tables with types, brought to those of every corpus.
 
-The Hub has two layouts: a struct `translation` with one field per language, or one column per language.
+There are two layouts: a struct `translation` with one field per language, or one column per language.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from lit_transformer.errors import UserError, innermost_reason
 
 
 def language_columns(dataset: Dataset, corpus: str, *, source: str, target: str) -> Text:
-    """Take two languages out of a data set.
+    """Take two languages out of a data set of the Hub.
 
     Args:
         dataset: Rows in either layout.
@@ -26,30 +26,88 @@ def language_columns(dataset: Dataset, corpus: str, *, source: str, target: str)
     Raises:
         UserError: A language is missing or the data is damaged.
     """
-    prefix = ""
-    if "translation" in dataset.column_names:
-        dataset, prefix = dataset.flatten(), "translation."
-    languages = [
-        name.removeprefix(prefix)
-        for name, feature in dataset.features.items()
-        if name.startswith(prefix) and getattr(feature, "dtype", "") in ("string", "large_string")
-    ]
-    for argument, language in (("source", source), ("target", target)):
-        if language not in languages:
-            raise UserError(
-                f"{argument} is {language}, but the text columns of corpus {corpus} are "
-                f"{', '.join(languages) or 'none'}: choose among these"
-            )
+    prefix = check_languages(dataset.data.schema, f"corpus {corpus}", source=source, target=target)
+    if prefix:
+        dataset = dataset.flatten()
     columns = {prefix + source: "source", prefix + target: "target"}
-    with _damage_to_user_error(corpus):
+    with damage_to_user_error(f"corpus {corpus}"):
         pairs = _plain_strings(dataset.select_columns(list(columns)).rename_columns(columns))
 
     def load() -> Dataset:
-        with _damage_to_user_error(corpus):
+        with damage_to_user_error(f"corpus {corpus}"):
             _validate(pairs.data)
         return pairs
 
     return Text(pairs._fingerprint, load)
+
+
+def check_languages(schema: pa.Schema, place: str, *, source: str, target: str) -> str:
+    """Find the columns of two languages.
+
+    Args:
+        schema: Columns in either layout.
+        place: What holds the columns, for error messages.
+        source: Name of the source language's field or column.
+        target: Name of the target language's.
+
+    Returns:
+        What stands before the languages in the names of the flattened columns: `translation.` or nothing.
+
+    Raises:
+        UserError: A language has no column, or its column is not text.
+    """
+    prefix = ""
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if pa.types.is_struct(types.get("translation", pa.null())):
+        prefix, types = "translation.", {field.name: field.type for field in types["translation"]}
+    for argument, language in (("source", source), ("target", target)):
+        if language not in types:
+            texts = [name for name, column_type in types.items() if _is_text(column_type)]
+            raise UserError(
+                f"{argument} is {language}, but the text columns of {place} are {', '.join(texts) or 'none'}: "
+                "choose among these"
+            )
+        if not _is_text(types[language]):
+            raise UserError(
+                f"{argument} is {language}, but column {language} of {place} holds {types[language]} and no text: "
+                "write it as strings, or choose another column"
+            )
+    return prefix
+
+
+def _is_text(column_type: pa.DataType) -> bool:
+    value_type = column_type.value_type if pa.types.is_dictionary(column_type) else column_type
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(value_type) for test in tests)
+
+
+@contextmanager
+def damage_to_user_error(place: str) -> Iterator[None]:
+    """Turn an error of Arrow into a `UserError` that names what is damaged."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{place} is damaged ({innermost_reason(error)}): download or copy it again") from error
+
+
+def _plain_strings(pairs: Dataset) -> Dataset:
+    """Make every row a string."""
+    table = pairs.data.table
+    if table.schema.types == PAIR_SCHEMA.types and not any(column.null_count for column in table.columns):
+        return pairs
+    strings = Features({name: Value("string") for name in PAIR_SCHEMA.names})
+    arrow = pairs.with_format("arrow").map(plain_table, batched=True, features=strings, desc="Reading text")
+    return arrow.with_format(None)
+
+
+def plain_table(table: pa.Table) -> pa.Table:
+    """Make every row of two columns a string. A null becomes an empty line, which preparation drops and counts.
+
+    Raises:
+        pyarrow.ArrowInvalid: The data is damaged.
+    """
+    _validate(table)
+    return pa.table([pc.fill_null(column.cast(pa.string()), "") for column in table.columns], schema=PAIR_SCHEMA)
 
 
 def _validate(table: pa.Table) -> None:
@@ -58,26 +116,3 @@ def _validate(table: pa.Table) -> None:
     This reads everything, so it is done when the text is loaded and not when it is found.
     """
     table.validate(full=True)
-
-
-@contextmanager
-def _damage_to_user_error(corpus: str) -> Iterator[None]:
-    try:
-        yield
-    except pa.ArrowInvalid as error:
-        raise UserError(f"corpus {corpus} is damaged ({innermost_reason(error)}): download or copy it again") from error
-
-
-def _plain_strings(pairs: Dataset) -> Dataset:
-    """Make every row a string. A null becomes an empty line, which preparation drops and counts."""
-    table = pairs.data.table
-    if table.schema.types == PAIR_SCHEMA.types and not any(column.null_count for column in table.columns):
-        return pairs
-    strings = Features({name: Value("string") for name in PAIR_SCHEMA.names})
-    arrow = pairs.with_format("arrow").map(_fill_nulls, batched=True, features=strings, desc="Reading text")
-    return arrow.with_format(None)
-
-
-def _fill_nulls(table: pa.Table) -> pa.Table:
-    _validate(table)
-    return pa.table([pc.fill_null(column.cast(pa.string()), "") for column in table.columns], schema=PAIR_SCHEMA)

@@ -11,28 +11,14 @@ gigabytes. A configuration that only the card defines cannot be loaded.
 The files may lie in a folder of the copy, such as `data`. A configuration is a folder of the copy with its name.
 """
 
-import glob
 import re
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import datasets
-
-from lit_transformer.data.columns import language_columns
+from lit_transformer.data.tables import find_tables, table_suffix
 from lit_transformer.data.text import Text, split_names
-from lit_transformer.errors import UserError, innermost_reason
+from lit_transformer.errors import UserError
 
-_READERS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    ".parquet": ("parquet", {}),
-    ".arrow": ("arrow", {}),
-    ".jsonl": ("json", {}),
-    ".json": ("json", {}),
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-}
-"""The builder of `datasets` for each suffix, and its arguments."""
 _IN_THE_NAME = re.compile(r"(?!data-)(.+)-\d{5}-of-\d{5}(-\w+)?")
 _IN_THE_FOLDER = re.compile(r"\d+|data-\d{5}-of-\d{5}")
 
@@ -53,10 +39,10 @@ def find_table_folder(
         split: Name of the split.
         source: Name of the source language's field or column.
         target: Name of the target language's.
-        cache_dir: Where `datasets` keeps what it computes.
+        cache_dir: Folder of the cache.
 
     Raises:
-        UserError: There is no such configuration, split or language, or the files cannot be read.
+        UserError: There is no such configuration or split, or a file cannot be read.
     """
     place = folder if configuration is None else folder / configuration
     if not place.is_dir():
@@ -64,26 +50,15 @@ def find_table_folder(
             f"{folder} has no configuration {configuration!r}: the name after the colon is that of a folder of the copy"
         )
     paths = _files_of_split(place, split)
-    reader, options = _READERS[paths[0].suffix]
-    try:
-        rows = datasets.load_dataset(
-            reader,
-            data_files=[glob.escape(str(path.absolute())) for path in paths],
-            split="train",
-            cache_dir=str(cache_dir / "hub"),
-            **options,
-        )
-    except Exception as error:  # `datasets` raises many kinds
-        raise UserError(f"{place} cannot be read as a copy of a Hub data set: {innermost_reason(error)}") from error
-    return language_columns(rows, str(folder), source=source, target=target)
+    return find_tables(paths, source=source, target=target, cache_dir=cache_dir)
 
 
 def _files_of_split(place: Path, split: str) -> list[Path]:
     """Return the tables of a split: of one format, in one folder."""
     splits: dict[str, dict[tuple[Path, str], list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in _tables(place):
-        name, home = _split_of(path)
-        splits[name][home, path.suffix].append(path)
+        name, home, suffix = _split_of(path)
+        splits[name][home, suffix].append(path)
     found = next((splits[name] for name in split_names(split) if name in splits), None)
     if found is None:
         raise UserError(
@@ -100,18 +75,19 @@ def _files_of_split(place: Path, split: str) -> list[Path]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    # `datasets` reads `a::b` as two places. `hf download` and git leave files in hidden folders.
+    """Return the tables in a folder and below it, but not in hidden folders, which `hf download` and git leave."""
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix in _READERS
-        and not any(part.startswith(".") or "::" in part for part in path.relative_to(folder).parts)
+        if table_suffix(path.name) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
 
 
-def _split_of(path: Path) -> tuple[str, Path]:
-    """Return the split of a table, and the folder whose files share its naming."""
-    if _IN_THE_FOLDER.fullmatch(path.stem):
-        return path.parent.name, path.parent.parent
-    match = _IN_THE_NAME.fullmatch(path.stem)
-    return match[1] if match else path.stem, path.parent
+def _split_of(path: Path) -> tuple[str, Path, str]:
+    """Return the split of a table, the folder whose files share its naming, and the suffix."""
+    suffix = table_suffix(path.name) or ""
+    stem = path.name.removesuffix(suffix)
+    if _IN_THE_FOLDER.fullmatch(stem):
+        return path.parent.name, path.parent.parent, suffix
+    match = _IN_THE_NAME.fullmatch(stem)
+    return match[1] if match else stem, path.parent, suffix

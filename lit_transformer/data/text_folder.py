@@ -1,28 +1,22 @@
-"""Folders of `SPLIT.LANG` text files with one sentence per line. Line N of one file translates line N of the other.
+"""Folders of `SPLIT.LANG` text files with one sentence per line. Line N of one file translates line N of the other."""
 
-Lines end at a line feed and nowhere else: U+0085, U+2028 and a lone carriage return belong to their line. Files are
-read block by block without a Python object per line, so a corpus of any size needs little memory.
-"""
-
-import codecs
-import gzip
-import hashlib
-import os
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from lit_transformer.data.cache import LARGE_FILE_BYTES, cached_file, version_of
-from lit_transformer.data.text import PAIR_SCHEMA, Text, cached_text, split_names
+from lit_transformer.data.text import PAIR_SCHEMA, Text, split_names
+from lit_transformer.data.text_file import (
+    COMPRESSIONS,
+    LF,
+    read_blocks,
+    readable,
+    string_array,
+    text_of_files,
+    uncompressed,
+)
 from lit_transformer.errors import UserError
-from lit_transformer.files import check_regular
-
-BLOCK_BYTES = 8 * 2**20
-_LONGEST_LINE_BYTES = 2**30  # an Arrow string array holds less than 2**31 bytes
 
 
 def is_text_folder(folder: Path, languages: tuple[str, str]) -> bool:
@@ -37,50 +31,22 @@ def find_text_folder(folder: Path, *, split: str, source: str, target: str, cach
         UserError: A file is missing or cannot be read.
     """
     source_path, target_path = _find_files(folder, split, source, target)
-    # Change `person` if the same files are to give other sentences, so that old cache entries are not used.
-    digest = hashlib.blake2b(digest_size=16, person=b"text 1")
-    for path in (source_path, target_path):
-        digest.update(_digest(path, cache_dir))
-    return cached_text(
-        cache_dir / "text" / f"{digest.hexdigest()}.arrow", lambda: pair_batches(source_path, target_path)
+    return text_of_files(
+        (source_path, target_path),
+        reader="text 1",
+        cache_dir=cache_dir,
+        batches=lambda: pair_batches(source_path, target_path),
     )
 
 
-def _digest(path: Path, cache_dir: Path) -> bytes:
-    """Return a digest of a file's content. A large file is read again only if the file system reports a change."""
-    with _readable(path), path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_size < LARGE_FILE_BYTES:
-            return hashlib.file_digest(file, "blake2b").digest()
-        version = (str(path.resolve()), *version_of(status))
-        name = hashlib.blake2b(repr(version).encode(), digest_size=16).hexdigest()
-        known = cached_file(
-            cache_dir / "text" / f"{name}.digest",
-            lambda unfinished: unfinished.write_bytes(hashlib.file_digest(file, "blake2b").digest()),
-        )
-        return known.read_bytes()
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what can go wrong with a file or folder of the user into a `UserError` that names it."""
-    check_regular(path)
-    try:
-        yield
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{path} is not a complete gzip file ({error}): copy or compress it again") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 def _names(folder: Path) -> list[str]:
-    with _readable(folder):
+    with readable(folder):
         return sorted(path.name for path in folder.iterdir())
 
 
 def _split_and_language(name: str) -> tuple[str, str]:
     """`train.en.gz` -> (`train`, `en`)."""
-    split, _, language = name.removesuffix(".gz").rpartition(".")
+    split, _, language = uncompressed(name).rpartition(".")
     return split, language
 
 
@@ -88,7 +54,7 @@ def _find_files(folder: Path, split: str, source: str, target: str) -> tuple[Pat
     names = _names(folder)
     for alias in split_names(split):
         found = [
-            next((name for name in (f"{alias}.{language}", f"{alias}.{language}.gz") if name in names), None)
+            next((name for end in ("", *COMPRESSIONS) if (name := f"{alias}.{language}{end}") in names), None)
             for language in (source, target)
         ]
         if found[0] is not None and found[1] is not None:
@@ -122,7 +88,7 @@ def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatc
         UserError: A file cannot be read or is empty, or the files differ in their number of lines.
     """
     nothing = pa.array([], pa.string())
-    source_blocks, target_blocks = _line_blocks(source_path), _line_blocks(target_path)
+    source_blocks, target_blocks = _line_arrays(source_path), _line_arrays(target_path)
     sources = targets = nothing
     num_pairs = 0
     while True:
@@ -147,36 +113,8 @@ def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatc
         )
 
 
-def _line_blocks(path: Path) -> Iterator[pa.StringArray]:
-    num_lines = 0
-    rest = b""
-    with _readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        block = file.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
-        while block:
-            lines, newline, rest = (rest + block).rpartition(b"\n")
-            if newline:
-                yield (array := _line_array(lines + newline, path, num_lines + 1))
-                num_lines += len(array)
-            if len(rest) > _LONGEST_LINE_BYTES:
-                raise UserError(f"{path}:{num_lines + 1}: the line is longer than {_LONGEST_LINE_BYTES:,} bytes")
-            block = file.read(BLOCK_BYTES)
-    if rest:
-        yield _line_array(rest + b"\n", path, num_lines + 1)
-
-
-def _line_array(text: bytes, path: Path, first_line: int) -> pa.StringArray:
-    """Turn lines that each end with a line feed into strings without it."""
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        line = first_line + text.count(b"\n", 0, error.start)
-        raise UserError(
-            f"{path}:{line}: invalid UTF-8 (byte 0x{text[error.start]:02x}); convert the file to UTF-8, "
-            "for example with `iconv -f latin1 -t utf-8`"
-        ) from error
-    text = text.replace(b"\r\n", b"\n")
-    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    # Strings of an Arrow array lie end to end: each end moves back by the line feeds before it.
-    offsets = np.zeros(len(ends) + 1, np.int32)
-    offsets[1:] = ends - np.arange(len(ends))
-    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text.replace(b"\n", b"")))
+def _line_arrays(path: Path) -> Iterator[pa.StringArray]:
+    for block in read_blocks(path):
+        ends = np.flatnonzero(np.frombuffer(block.text, np.uint8) == LF)
+        # Each end moves back by the line feeds before it.
+        yield string_array(block.text.replace(b"\n", b""), ends - np.arange(len(ends)))

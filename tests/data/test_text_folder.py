@@ -9,7 +9,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_transformer.data import text_folder
+from lit_transformer.data import text_file
 from lit_transformer.data.text import Text, sentences
 from lit_transformer.data.text_folder import find_text_folder
 from lit_transformer.errors import UserError
@@ -58,7 +58,7 @@ def test_blocks_do_not_change_the_lines(
     tmp_path = tmp_path_factory.mktemp("blocks")
     folder = write_folder(tmp_path, {"train.en": "\n".join(sides[0]) + end, "train.de": "\r\n".join(sides[1]) + end})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_folder, "BLOCK_BYTES", block_bytes)
+        patch.setattr(text_file, "BLOCK_BYTES", block_bytes)
         pairs = load(folder, tmp_path)
     # One carriage return before a line feed, or at the end, is part of the line end.
     assert pairs["source"][:] == [line.removesuffix("\r") for line in sides[0]]
@@ -69,7 +69,7 @@ def test_blocks_do_not_change_the_lines(
 def test_cache_follows_the_content_and_is_memory_mapped(
     large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_folder, "LARGE_FILE_BYTES", 0 if large else 2**30)
+    monkeypatch.setattr(text_file, "LARGE_FILE_BYTES", 0 if large else 2**30)
     folder = write_folder(tmp_path / "text", {"train.en": "a\nb\n", "train.de": "c\nd\n"})
     first = load(folder, tmp_path / "cache")
     [file] = first.cache_files
@@ -86,7 +86,7 @@ def test_cache_follows_the_content_and_is_memory_mapped(
 def test_large_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "text", {"train.en": "a\nb\n" * 9, "train.de": "c\nd\n" * 9})
     expected = find(folder, tmp_path / "cache").fingerprint
-    monkeypatch.setattr(text_folder, "LARGE_FILE_BYTES", 36)
+    monkeypatch.setattr(text_file, "LARGE_FILE_BYTES", 36)
     first = find(folder, tmp_path / "cache")
     assert first.fingerprint == expected
     assert first.load()["target"][:] == ["c", "d"] * 9

@@ -1,0 +1,109 @@
+"""JSON files: one object per line (JSONL), or one array of objects. Each object is a row.
+
+A row has a field for each language, or a field `translation` that holds them. A text is a string. `null` and a missing
+field are empty sides.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lit_transformer.data.text import PAIR_SCHEMA
+from lit_transformer.data.text_file import open_text, read_blocks
+from lit_transformer.errors import UserError
+
+_BATCH_SIZE = 10_000
+_TYPES = {
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    list: "an array",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def json_batches(path: Path, *, source: str, target: str) -> Iterator[pa.RecordBatch]:
+    """Read two fields of all objects of a file.
+
+    Args:
+        path: The file, plain or compressed.
+        source: Name of the source language's field.
+        target: Name of the target language's field.
+
+    Yields:
+        Record batches in the columns of `PAIR_SCHEMA`.
+
+    Raises:
+        UserError: The file cannot be read, is no JSON, or has no such fields, or a text is no string.
+    """
+    with open_text(path) as file:
+        is_array = file.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    rows = _objects_of_array(path) if is_array else _objects_of_lines(path)
+    names: set[str] = set()
+    while chunk := list(islice(rows, _BATCH_SIZE)):
+        names.update(name for _, row in chunk for name in row)
+        for argument, language in (("source", source), ("target", target)):
+            if language not in names:
+                raise UserError(
+                    f"{argument} is {language}, but the fields of {path} are {', '.join(sorted(names)) or 'none'}: "
+                    "choose among these"
+                )
+        sides = [[_text(row.get(language), place, language) for place, row in chunk] for language in (source, target)]
+        yield pa.record_batch(sides, schema=PAIR_SCHEMA)
+
+
+def _objects_of_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read JSONL.
+
+    Yields:
+        The place of each object, for error messages, and the fields of its languages.
+    """
+    for block in read_blocks(path):
+        for number, line in enumerate(block.text.removesuffix(b"\n").split(b"\n"), block.first_line):
+            if line.strip():
+                place = f"{path}:{number}"
+                yield place, _fields(_parse(line, place), place)
+
+
+def _objects_of_array(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read an array, which must fit into memory."""
+    text = b"".join(block.text for block in read_blocks(path))
+    for number, row in enumerate(_parse(text, str(path)), 1):
+        place = f"{path}, object {number}"
+        yield place, _fields(row, place)
+
+
+def _parse(text: bytes, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} is not JSON ({error}): give one object per line, or one array of objects") from error
+
+
+def _fields(row: Any, place: str) -> dict[str, Any]:
+    if isinstance(row, dict):
+        row = row.get("translation", row)
+    if not isinstance(row, dict):
+        raise UserError(
+            f"{place}: {_TYPES[type(row)]} in place of an object with a field for each language; correct it"
+        )
+    return row
+
+
+def _text(value: Any, place: str, language: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{place}: {language} is {_TYPES[type(value)]}; write it as a string, in quotation marks")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        surrogate = f"\\u{ord(value[error.start]):04x}"
+        raise UserError(f"{place}: {language} has {surrogate} without the other half; correct it") from error
+    return value
