@@ -47,7 +47,7 @@ def text_spans(text: str, tokens: Sequence[str], tokenizer: Tokenizer) -> list[r
     Raises:
         UserError: If the tokens do not follow the words, as in a vocabulary with tokens of several words.
     """
-    alone = [tokenizer.tokens(ids) for ids in tokenizer.encode(text.split())]
+    alone = [tokenizer.tokens(ids) for ids in tokenizer.encode_words(text.split())]
     begins = accumulate((len(word_spans(word)) for word in alone), initial=0)
     # The begin of every marked word, and at last the end of the text.
     marks = [*(span.start for span in word_spans(tokens)), len(tokens)]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datasets import Dataset
 
 from lit_transformer.batch import UNK_ID
+from lit_transformer.characters import listed
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 
 MAX_PAIRS = 10_000
 """Of a larger split, about this many pairs are measured, evenly spread over it."""
-MAX_NAMED_CHARACTERS = 10
 MAX_INEXACT = 0.01
 """Largest share of references that cannot be written exactly without a warning."""
 _SPACES = re.compile(" {2,}")
@@ -33,7 +33,7 @@ class Coverage:
         share = self.num_exact / self.num_references if self.num_references else 1.0
         found = f"{self.unknown.total():,} unknown characters"
         if self.unknown:
-            found += f" ({_listed(self.unknown)})"
+            found += f" ({listed(self.unknown)})"
         references = f"{self.num_exact:,} of {self.num_references:,} {self.split} references ({share:.1%})"
         return f"{references} can be written exactly; {found}"
 
@@ -74,16 +74,5 @@ def measure_coverage(pairs: Dataset, vocabularies: Vocabularies, *, split: str) 
 
 def _unknown(texts: list[str], encoded: list[list[int]], tokenizer: Tokenizer) -> Counter[str]:
     """Count the characters of encoded texts that have no token."""
-    unwritable = [text for text, ids in zip(texts, encoded, strict=True) if UNK_ID in ids]
-    characters = Counter(character for text in unwritable for character in text)
-    known = dict(zip(characters, tokenizer.encode(list(characters)), strict=True))
-    return Counter({character: count for character, count in characters.items() if UNK_ID in known[character]})
-
-
-def _listed(unknown: Counter[str]) -> str:
-    """List the most frequent characters with their counts, and invisible ones by their code points."""
-    most = unknown.most_common(MAX_NAMED_CHARACTERS)
-    names = [
-        f"{character if character.isprintable() else f'U+{ord(character):04X}'} {count:,}" for character, count in most
-    ]
-    return ", ".join([*names, "..."] if len(unknown) > len(most) else names)
+    unwritable = (text for text, ids in zip(texts, encoded, strict=True) if UNK_ID in ids)
+    return Counter(character for text in unwritable for run in tokenizer.unknown(text) for character in run)

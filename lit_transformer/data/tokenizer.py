@@ -6,15 +6,15 @@ and no tensors. SentencePiece calls tokens "pieces".
 
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import sentencepiece as spm
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.characters import INVISIBLE, character_class, has_content, valid
+from lit_transformer.data.learning_text import evenly_spread, short_lines
 from lit_transformer.errors import UserError
 from lit_transformer.files import check_regular, expanded
 
@@ -33,17 +33,27 @@ BYTE_FALLBACK_FROM = 8_000
 Its 256 tokens replace byte-pair merges. On Multi30k, English and German, a sentence has 6.7 % more tokens in a
 vocabulary of 1,200, 0.8 % more in one of 5,000, 0.4 % in one of 8,000 and 0.1 % in one of 16,000.
 """
-_SPECIAL_IDS = {"pad_id": PAD_ID, "unk_id": UNK_ID, "bos_id": BOS_ID, "eos_id": EOS_ID}
+_SPACE = "\u2581"
+"""How SentencePiece writes a space."""
+_STAND_INS = str.maketrans({_SPACE: "\ufdd0", "\u2585": "\ufdd1"})
+"""SentencePiece decodes U+2581 to a space, and learns nothing from lines with U+2585, which it writes for unknown
+characters. These code points, which Unicode reserves for the inside of programs, stand in for both."""
+_RESERVED = [chr(code_point) for code_point in _STAND_INS]
+_STOOD_FOR = {ord(stand_in): chr(code_point) for code_point, stand_in in _STAND_INS.items()}
+_SPECIAL_TOKENS = {PAD_ID: "<pad>", UNK_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>"}
 
 
 class Tokenizer:
-    """A SentencePiece model with this project's special ids.
+    """A SentencePiece model with the special ids of `batch.py`.
+
+    Models that were trained elsewhere have other special ids. Their tokens are renumbered: the special ones come first,
+    those that the model lacks are added, and the others follow in the order of the model.
 
     Args:
         model_bytes: The content of a SentencePiece `.model` file.
 
     Raises:
-        UserError: It is not a SentencePiece model, or its special ids are not those of `batch.py`.
+        UserError: It is not a SentencePiece model.
     """
 
     def __init__(self, model_bytes: bytes) -> None:
@@ -52,21 +62,32 @@ class Tokenizer:
             # SentencePiece accepts zero bytes and fails later.
             loaded = bool(model_bytes) and processor.LoadFromSerializedProto(model_bytes)
             # It also accepts pieces that are not UTF-8 and would fail when it decodes them.
-            processor.id_to_piece(list(range(processor.get_piece_size())))
-            unknown = [character for character in _invisible() if loaded and UNK_ID in processor.encode(character)]
+            pieces: list[str] = processor.id_to_piece(list(range(processor.get_piece_size())))
+            invisible = sorted(INVISIBLE)
+            encoded = processor.encode(invisible, num_threads=1) if loaded else []
         except (RuntimeError, UnicodeDecodeError):
             loaded = False
         if not loaded:
             raise UserError("not a SentencePiece model, or a damaged one: train it again or copy it again")
-        special_ids = {name: getattr(processor, name)() for name in _SPECIAL_IDS}
-        if special_ids != _SPECIAL_IDS:
-            found, needed = (
-                ", ".join(f"{name} {value}" for name, value in ids.items()) for ids in (special_ids, _SPECIAL_IDS)
-            )
-            raise UserError(f"the special ids of the SentencePiece model are {found}: train it with {needed}")
+        special = {
+            PAD_ID: processor.pad_id(),
+            UNK_ID: processor.unk_id(),
+            BOS_ID: processor.bos_id(),
+            EOS_ID: processor.eos_id(),
+        }
+        unknown = [each for each, ids in zip(invisible, encoded, strict=True) if processor.unk_id() in ids]
         self.model_bytes = model_bytes
+        self.added = [_SPECIAL_TOKENS[special_id] for special_id, piece_id in special.items() if piece_id < 0]
+        """Special tokens that the model lacks. `vocab_size` counts them."""
         self._processor = processor
-        self._unknown_invisible = re.compile(f"[{''.join(unknown)}]") if unknown else None
+        self._unknown_invisible = re.compile(f"[{character_class(unknown)}]") if unknown else None
+        others = [piece_id for piece_id in range(len(pieces)) if piece_id not in special.values()]
+        self._piece_ids = [*(special[special_id] for special_id in sorted(special)), *others]
+        """The model's id of each token, or -1 if it was added."""
+        self._token_ids = {piece_id: token_id for token_id, piece_id in enumerate(self._piece_ids)}
+        self._is_renumbered = self._piece_ids != list(range(len(pieces)))
+        spaces = [token_id for piece_id, token_id in self._token_ids.items() if not pieces[piece_id].strip(_SPACE)]
+        self._without_content = {*_SPECIAL_TOKENS, *spaces}
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Tokenizer":
@@ -93,6 +114,7 @@ class Tokenizer:
         character_coverage: float,
         normalization: Normalization = NORMALIZATION,
         byte_fallback: bool | None = None,
+        symbols: Sequence[str] = (),
         max_sentences: int = 4_000_000,
     ) -> "Tokenizer":
         """Learn a byte-pair vocabulary. The same text gives the same bytes on every machine.
@@ -104,23 +126,27 @@ class Tokenizer:
             normalization: How text is rewritten before it is split. `identity` keeps it as it is (`NORMALIZATION`).
             byte_fallback: Whether characters without a token are written in UTF-8 bytes, each with a token of its own,
                 so that none is unknown. By default, they are if `vocab_size` is at least `BYTE_FALLBACK_FROM`.
+            symbols: Strings that are one token wherever they occur, for example `<2de>` or `<URL>`.
             max_sentences: Bounds the memory. Of a longer text, an evenly spread part is used.
 
         Raises:
-            UserError: The text cannot give a vocabulary of this size.
+            UserError: The text cannot give a vocabulary of this size, or a symbol cannot be a token.
         """
+        _check_symbols(symbols)
         model = io.BytesIO()
         has_bytes = vocab_size >= BYTE_FALLBACK_FROM if byte_fallback is None else byte_fallback
         # Only True is passed. False would also be recorded, and change the bytes of the model.
         byte_option: dict[str, Any] = {"byte_fallback": True} if has_bytes else {}
+        lines = (_without_reserved(line) for line in short_lines(evenly_spread(sentences, max_sentences)))
         try:
             spm.SentencePieceTrainer.train(
-                sentence_iterator=iter(evenly_spread(sentences, max_sentences)),
+                sentence_iterator=lines,
                 model_writer=model,
                 model_type="bpe",
                 vocab_size=vocab_size,
                 character_coverage=character_coverage,
                 normalization_rule_name=normalization,
+                user_defined_symbols=[_without_reserved(symbol) for symbol in symbols],
                 **byte_option,
                 hard_vocab_limit=True,
                 num_threads=16,  # the model records it, so it must be the same on every machine
@@ -138,45 +164,72 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Number of tokens, the four special ones included."""
-        return self._processor.get_piece_size()
+        return len(self._piece_ids)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text. `UNK_ID` is the only special id that text can give.
 
-        White space around a text is removed. Invisible characters must not make a word unknown: white space that the
-        vocabulary lacks becomes a space, and control and format characters that it lacks are left out.
+        White space around a text is removed, and a text without content has no tokens (`characters.has_content`).
+        Invisible characters must not make a word unknown: white space that the vocabulary lacks becomes a space, and
+        other invisible characters that it lacks are left out.
         """
-        if self._unknown_invisible is not None:
-            texts = [self._unknown_invisible.sub(_visible, text) for text in texts]
-        texts = [text.strip() for text in texts]
+        return self.encode_words([text if has_content(text) else "" for text in texts])
+
+    def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of words of a text. A word without content may have tokens inside a text."""
+        words = self._prepared(words)
         try:
-            sequences: list[list[int]] = self._processor.encode(texts, num_threads=1)
+            sequences: list[list[int]] = self._processor.encode(words, num_threads=1)
         except TypeError:
             # Python turns invalid bytes on stdin into half surrogate pairs, which have no UTF-8.
-            texts = [text.encode("utf-8", "replace").decode() for text in texts]
-            sequences = self._processor.encode(texts, num_threads=1)
+            sequences = self._processor.encode([valid(word) for word in words], num_threads=1)
+        if self._is_renumbered:
+            return [[self._token_ids[piece_id] for piece_id in ids] for ids in sequences]
         return sequences
 
     def decode(self, sequences: list[list[int]]) -> list[str]:
         """Return the text of each sequence up to its first `EOS_ID`, without `PAD_ID` and `BOS_ID`."""
-        return [self._processor.decode(_content(ids)) for ids in sequences]
+        texts = [self._processor.decode([self._piece_ids[each] for each in _content(ids)]) for ids in sequences]
+        return [text.translate(_STOOD_FOR) for text in texts]
 
     def tokens(self, ids: list[int]) -> list[str]:
         """Return tokens as SentencePiece writes them: U+2581 marks the beginning of a word."""
-        return [self._processor.id_to_piece(token_id) for token_id in ids]
+        return [
+            _SPECIAL_TOKENS.get(token_id) or self._processor.id_to_piece(self._piece_ids[token_id]) for token_id in ids
+        ]
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the characters of each unknown token of a text, as they are after normalization."""
+        [prepared] = self._prepared([valid(text)])
+        ids, pieces = (self._processor.encode(prepared, out_type=kind) for kind in (int, str))
+        return [
+            piece.translate(_STOOD_FOR)
+            for piece_id, piece in zip(ids, pieces, strict=True)
+            if piece_id == self._processor.unk_id()
+        ]
+
+    def keeps(self, symbol: str) -> bool:
+        """Whether a string is one token."""
+        tokens = [token.translate(_STOOD_FOR) for token in self.tokens(self.encode([symbol])[0])]
+        return tokens[-1:] in ([symbol], [f"{_SPACE}{symbol}"])
+
+    def has_known(self, ids: Iterable[int]) -> bool:
+        """Whether any token is known and has content. Unknown and special tokens and spaces say nothing."""
+        return not self._without_content.issuperset(ids)
+
+    def _prepared(self, texts: Sequence[str]) -> list[str]:
+        """Return texts as SentencePiece takes them."""
+        texts = [_without_reserved(text) for text in texts]
+        if self._unknown_invisible is not None:
+            texts = [self._unknown_invisible.sub(_visible, text) for text in texts]
+        return [text.strip() for text in texts]
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
         return Tokenizer, (self.model_bytes,)
 
 
-@cache
-def _invisible() -> list[str]:
-    """Return the white space, control and format characters of Unicode's first plane."""
-    return [
-        character
-        for character in map(chr, range(0x10000))
-        if character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
-    ]
+def _without_reserved(text: str) -> str:
+    return text.translate(_STAND_INS) if any(character in text for character in _RESERVED) else text
 
 
 def _visible(match: re.Match[str]) -> str:
@@ -188,24 +241,12 @@ def _content(ids: list[int]) -> list[int]:
     return [token_id for token_id in ids[:end] if token_id not in (PAD_ID, BOS_ID)]
 
 
-def evenly_spread(sentences: Iterable[str], max_sentences: int) -> list[str]:
-    """Return every n-th sentence, where n is the smallest power of three that leaves at most `max_sentences`.
-
-    SentencePiece's own sampling differs from run to run. In a stream where two languages alternate, an odd n keeps
-    both.
-    """
-    kept: list[str] = []
-    step = 1
-    for index, sentence in enumerate(sentences):
-        if index % step:
-            continue
-        if len(kept) == max_sentences:
-            kept = kept[::3]
-            step *= 3
-            if index % step:
-                continue
-        kept.append(sentence)
-    return kept
+def _check_symbols(symbols: Sequence[str]) -> None:
+    for symbol in symbols:
+        if symbol in _SPECIAL_TOKENS.values() or len(symbol.split()) != 1 or symbol != symbol.strip():
+            raise UserError(f"symbols has {symbol!r}: a symbol has no white space, and is no special token")
+    if len(set(symbols)) < len(symbols):
+        raise UserError(f"symbols has {max(symbols, key=symbols.count)!r} more than once: give each symbol once")
 
 
 def _training_error(message: str, vocab_size: int, *, can_lose_bytes: bool) -> str:
@@ -220,5 +261,5 @@ def _training_error(message: str, vocab_size: int, *, can_lose_bytes: bool) -> s
             f"{smallest.group(1)}; or lower character_coverage, or set byte_fallback to false"
         )
     if "sentences_.empty()" in message or "all_chars_count" in message:
-        return "there is no text to learn a vocabulary from: all lines are empty or longer than 4,192 bytes"
+        return "there is no text to learn a vocabulary from: all lines are empty"
     return f"SentencePiece cannot learn a vocabulary of {vocab_size} tokens: {message}"

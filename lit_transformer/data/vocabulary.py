@@ -19,6 +19,7 @@ def find_vocabulary(
     character_coverage: float,
     normalization: Normalization,
     byte_fallback: bool | None,
+    symbols: Sequence[str] = (),
     cache_dir: Path,
 ) -> Tokenizer:
     """Read, find or learn a vocabulary.
@@ -28,9 +29,10 @@ def find_vocabulary(
         sides: The sides that use the vocabulary. It is learned from their sentences.
         file: A SentencePiece model to read. None learns one.
         vocab_size: Number of tokens. A given file must have this many.
-        character_coverage: As in `Tokenizer.train`, like the next two.
+        character_coverage: As in `Tokenizer.train`, like the next two settings.
         normalization: How text is rewritten.
         byte_fallback: Whether characters without a token are written as bytes.
+        symbols: Strings that are one token wherever they occur. A given file must have them.
         cache_dir: Where a learned vocabulary is kept.
 
     Raises:
@@ -41,10 +43,14 @@ def find_vocabulary(
         tokenizer = Tokenizer.from_file(file)
         if tokenizer.vocab_size != vocab_size:
             name = "source_vocab_size" if sides == ("source",) else "vocab_size"
+            added = f" with {', '.join(tokenizer.added)}, which the file lacks" if tokenizer.added else ""
             raise UserError(
-                f"{name} is {vocab_size}, but tokenizer {file} has {tokenizer.vocab_size} tokens: "
+                f"{name} is {vocab_size}, but tokenizer {file} has {tokenizer.vocab_size} tokens{added}: "
                 f"give {name} {tokenizer.vocab_size}"
             )
+        for symbol in symbols:
+            if not tokenizer.keeps(symbol):
+                raise UserError(f"symbols has {symbol!r}, but tokenizer {file} splits it: leave out one of them")
         return tokenizer
 
     def train(unfinished: Path) -> None:
@@ -54,11 +60,14 @@ def find_vocabulary(
             character_coverage=character_coverage,
             normalization=normalization,
             byte_fallback=byte_fallback,
+            symbols=symbols,
         )
         unfinished.write_bytes(learned.model_bytes)
 
     settings: tuple[object, ...] = (text.fingerprint, vocab_size, character_coverage, normalization, byte_fallback)
     if sides != SIDES:
         settings += (tuple(sides),)
+    if symbols:
+        settings += (("symbols", *symbols),)
     name = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
     return Tokenizer.from_file(cached_file(cache_dir / "tokenizers" / f"{name}.model", train))

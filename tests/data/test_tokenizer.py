@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data import tokenizer as tokenizers
-from lit_transformer.data.tokenizer import Normalization, Tokenizer, evenly_spread
+from lit_transformer.data.learning_text import evenly_spread
+from lit_transformer.data.tokenizer import Normalization, Tokenizer
 from lit_transformer.errors import UserError
 
 TEXT = [
