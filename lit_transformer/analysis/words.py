@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from lit_transformer.analysis.maps import WORD_BEGIN
+from lit_transformer.characters import has_content
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import BOS, EOS, Attention, Weights
 from lit_transformer.errors import UserError
@@ -47,7 +48,8 @@ def text_spans(text: str, tokens: Sequence[str], tokenizer: Tokenizer) -> list[r
     Raises:
         UserError: If the tokens do not follow the words, as in a vocabulary with tokens of several words.
     """
-    alone = [tokenizer.tokens(ids) for ids in tokenizer.encode_words(text.split())]
+    encode = tokenizer.encode_words if has_content(text) else tokenizer.encode
+    alone = [tokenizer.tokens(ids) for ids in encode(text.split())]
     begins = accumulate((len(word_spans(word)) for word in alone), initial=0)
     # The begin of every marked word, and at last the end of the text.
     marks = [*(span.start for span in word_spans(tokens)), len(tokens)]

@@ -47,6 +47,7 @@ class TranslationData(L.LightningDataModule):
             `nmt_nfkc` unites variants of characters, also in translations.
         byte_fallback: Whether the learned vocabulary writes characters without a token as bytes, which takes 256 of
             its tokens. By default, it does if vocab_size is 8,000 or more.
+        symbols: Strings that the learned vocabulary keeps whole, such as `<2de>` or `<URL>`. Each is one of its tokens.
         tokens_per_batch: Tokens per optimizer step on each side, over all devices.
         max_tokens_per_device: Padded tokens on each side that a device takes at a time. Larger steps are accumulated.
             `auto` takes as many as fit into a GPU's memory.
@@ -73,6 +74,7 @@ class TranslationData(L.LightningDataModule):
         character_coverage: float = 0.9999,
         normalization: Normalization = NORMALIZATION,
         byte_fallback: bool | None = None,
+        symbols: Sequence[str] = (),
         tokens_per_batch: int = 25000,
         max_tokens_per_device: int | Literal["auto"] = 16384,
         max_length: int = 256,
@@ -110,6 +112,7 @@ class TranslationData(L.LightningDataModule):
         self.character_coverage = character_coverage
         self.normalization: Normalization = normalization
         self.byte_fallback = byte_fallback
+        self.symbols = tuple(symbols)
         self.tokens_per_batch = tokens_per_batch
         self.max_tokens_per_device: int | Literal["auto"] = max_tokens_per_device
         self.max_length = max_length
@@ -262,6 +265,7 @@ class TranslationData(L.LightningDataModule):
                 character_coverage=self.character_coverage,
                 normalization=self.normalization,
                 byte_fallback=self.byte_fallback,
+                symbols=self.symbols,
                 cache_dir=self.cache_dir,
             )
 

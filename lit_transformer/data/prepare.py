@@ -33,7 +33,7 @@ BATCH_SIZE = 10_000
 _MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work: for less, starting a process does not pay
 RECORD_BATCH_BYTES = 2**27
 _MAX_PROCESSES = 8  # 0.4 GB each, below 4 GB together
-_FORMAT = "2"  # part of the cache's name: raise it when the content of the cache changes
+_FORMAT = "3"  # part of the cache's name: raise it when the content of the cache changes
 
 
 @dataclass(frozen=True, kw_only=True)

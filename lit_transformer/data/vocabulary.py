@@ -19,7 +19,7 @@ def find_vocabulary(
     character_coverage: float,
     normalization: Normalization,
     byte_fallback: bool | None,
-    symbols: Sequence[str] = (),
+    symbols: Sequence[str],
     cache_dir: Path,
 ) -> Tokenizer:
     """Read, find or learn a vocabulary.

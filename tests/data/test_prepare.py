@@ -70,7 +70,7 @@ def test_filter_and_report(tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = [
         (short, middle),  # kept: the ratio is exactly the limit
         ("", middle),
-        (middle, " \u2028 "),
+        (middle, " \u2028\ufe0f "),
         ("", long),  # empty comes before too long
         (long, short),  # too long comes before the ratio
         (middle, long),
