@@ -14,7 +14,7 @@ from torch import Tensor
 from lit_transformer.batch import BOS_ID, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.decoding.devices import enough_memory, memory_remedy
+from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -67,7 +67,7 @@ def compute_attention(
     """Compute the attention weights of sentence pairs under teacher forcing.
 
     Args:
-        transformer: The model, in evaluation mode.
+        transformer: The model. Dropout is off during the computation.
         vocabularies: Its vocabularies.
         sources: Source ids with EOS.
         targets: Target ids without BOS and EOS.
@@ -91,7 +91,7 @@ def compute_attention(
             torch.from_numpy(pad([ids[index] for index in batch])).to(device) for ids in (sources, inputs)
         )
         remedy = memory_remedy(source_BS, lower="the number of layers")
-        with torch.inference_mode(), enough_memory(remedy):
+        with inference(transformer), enough_memory(remedy):
             maps = transformer.attention_maps(source_BS, target_input_BT, layers)
         for row, index in enumerate(batch):
             num_source, num_target = len(sources[index]), len(inputs[index])

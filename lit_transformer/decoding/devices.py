@@ -3,13 +3,19 @@
 Legend: B batch, S source length.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_transformer.errors import UserError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def default_device() -> str:
@@ -46,6 +52,54 @@ def allow_tf32(device: torch.device) -> None:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch reports that a device or the system has no memory left."""
     return "out of memory" in str(error) or "allocate memory" in str(error)
+
+
+def moved(module: Module, device: torch.device) -> Module:
+    """The module if it is on this device, else a copy of it there.
+
+    Raises:
+        UserError: If the device has not enough memory.
+    """
+    weight = next(module.parameters())
+    # `cuda` is the current GPU, whose weights are on `cuda:0`.
+    if torch.empty(0, device=device).device == weight.device:
+        return module
+    with enough_memory("translate on the cpu"), torch.no_grad():
+        # What `deepcopy` finds here it does not copy. So each weight is copied once, to the device, without gradients.
+        copies: dict[int, object] = {
+            id(weight): nn.Parameter(weight.to(device), requires_grad=weight.requires_grad)
+            for weight in module.parameters()
+        }
+        copies |= {id(buffer): buffer.to(device) for buffer in module.buffers()}
+        return deepcopy(module, copies)
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Compute without dropout and gradients. After the block, a model that is being trained is in training mode again.
+
+    It may be one whose parts have different modes.
+    """
+    in_training = [part for part in module.modules() if part.training]
+    if in_training:
+        module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part in in_training:
+            part.training = True
+
+
+@cache
+def let_forked_processes_compute() -> None:
+    """Let processes that are forked from now on compute on one thread.
+
+    A process that has computed on several threads has OpenMP's pool of them. A fork copies the pool without its
+    threads, and the child would wait for them forever. Servers fork their workers after loading the model.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
 from lit_transformer.data.batching import batches_by_length
-from lit_transformer.decoding.devices import enough_memory, memory_remedy
+from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
@@ -56,7 +56,7 @@ def search_all(
     A long search prints its progress to stderr.
 
     Args:
-        transformer: The model, in evaluation mode.
+        transformer: The model. Dropout is off during the search.
         sources: Source ids with EOS.
         settings: How to search.
         batch_tokens: Padded source tokens per batch.
@@ -73,7 +73,7 @@ def search_all(
     for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
         source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
         remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
-        with torch.inference_mode(), enough_memory(remedy):
+        with inference(transformer), enough_memory(remedy):
             hypotheses = search_batch(transformer, source_BS, settings)
         for index, candidates in zip(batch, hypotheses, strict=True):
             if not candidates or any(math.isnan(candidate.score) for candidate in candidates):

@@ -10,7 +10,7 @@ from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, check_layers, compute_attention
-from lit_transformer.decoding.devices import default_device, enough_memory, usable_device
+from lit_transformer.decoding.devices import default_device, let_forked_processes_compute, moved, usable_device
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.decoding.transformer_search import search_all
@@ -35,7 +35,8 @@ class Translator:
     """A trained model that translates text.
 
     Args:
-        transformer: The model.
+        transformer: The model. It may be one that is being trained. It stays as it is: if it is on another device, the
+            translator has a copy of it, else it translates with the model's current weights.
         tokenizer: The vocabulary that both sides share, or the `Vocabularies` of both sides.
         device: Where to compute, as in `torch.device`.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
@@ -68,8 +69,8 @@ class Translator:
                 f"{transformer.vocab_size} and {transformer.source_vocab_size}: give the vocabularies of its training"
             )
         self.device = usable_device(device)
-        with enough_memory("translate on the cpu"):
-            self.transformer = transformer.to(self.device).eval()
+        self.transformer = moved(transformer, self.device)
+        let_forked_processes_compute()
         self.vocabularies = vocabularies
         self.batch_tokens = batch_tokens
         self.source, self.target, self.step = source, target, step

@@ -1,5 +1,8 @@
+import contextlib
 import io
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_transformer import SearchSettings, Translator
-from lit_transformer.batch import PAD_ID
+from lit_transformer.batch import EOS_ID, PAD_ID
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding import translator as translator_module
-from lit_transformer.decoding.devices import allow_tf32
+from lit_transformer.decoding.devices import allow_tf32, moved
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from tests.helpers.processes import fork, status_of
 
 KNOWN = demo_pairs("train", num_pairs=31)
 STRANGE = [pair.english for pair in demo_pairs("test")[:13]]
@@ -198,3 +202,55 @@ def test_tf32_is_for_gpus() -> None:
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(former)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_caller_s_model_stays_as_it_is(translator: Translator, training: bool) -> None:
+    """It may be in training, with parts that are not, and translating leaves nothing that training could not use."""
+    config = TransformerConfig(d_model=8, d_ff=8, num_heads=2, num_layers=1, dropout=0.9)
+    size = translator.tokenizer.vocab_size
+    transformer = Transformer(config, vocab_size=size, pad_id=PAD_ID).to(translator.device).train(training)
+    transformer.encoder.eval()
+    modes = {name: part.training for name, part in transformer.named_modules()}
+    mine = Translator(transformer, translator.tokenizer, device=str(translator.device))
+    assert mine.translate(STRANGE) == mine.translate(STRANGE), "dropout is off"
+    mine.attention(STRANGE[0], KNOWN[0].german)
+    assert {name: part.training for name, part in transformer.named_modules()} == modes
+    ids = torch.tensor([[5, 6, EOS_ID]], device=translator.device)
+    transformer(ids, ids).sum().backward()
+    assert all(weight.grad is not None for weight in transformer.parameters())
+
+
+def test_a_model_on_another_device_is_copied() -> None:
+    """Each weight once, so that tied ones stay tied, and without its gradient."""
+    config = TransformerConfig(d_model=8, d_ff=8, num_heads=2, num_layers=1)
+    transformer = Transformer(config, vocab_size=31, pad_id=PAD_ID).requires_grad_(False)
+    there = moved(transformer, torch.device("meta"))
+    assert {weight.device.type for weight in [*there.parameters(), *there.buffers()]} == {"meta"}
+    assert {weight.device.type for weight in [*transformer.parameters(), *transformer.buffers()]} == {"cpu"}
+    assert [(name, weight.shape, weight.requires_grad) for name, weight in there.named_parameters()] == [
+        (name, weight.shape, False) for name, weight in transformer.named_parameters()
+    ]
+    assert there.state_dict().keys() == transformer.state_dict().keys()
+    assert moved(transformer, torch.device("cpu")) is transformer
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no processes are forked here")
+def test_a_forked_process_translates_after_its_parent(tiny_run: Path, tmp_path: Path) -> None:
+    """The parent's threads of OpenMP are not in the child, which must not wait for them."""
+
+    def translate() -> int:
+        torch.set_num_threads(2)
+        translator = Translator.load(tiny_run, device="cpu")
+        torch.ones(512, 512) @ torch.ones(512, 512)  # uses both threads, as a larger model does
+        german = translator.translate(STRANGE)
+        child = fork(lambda: int(translator.translate(STRANGE) != german))
+        (tmp_path / "child").write_text(str(child))
+        return status_of(child)
+
+    try:
+        assert status_of(fork(translate)) == 0
+    finally:
+        if (tmp_path / "child").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
