@@ -7,7 +7,6 @@ Legend: H heads, L query length, M key length.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from lit_transformer.analysis.entropy import normalized_head_entropy
+from lit_transformer.analysis.fonts import MISSING, Fonts, choose_fonts
 from lit_transformer.analysis.maps import KINDS, WORD_BEGIN, Kind, head_of, maps_of
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.decoding.attention import Attention
@@ -37,22 +36,6 @@ GRID_INCHES = 1.7
 """The smallest side of a map in a grid."""
 SMALLEST_FONT, LARGEST_FONT = 5.0, 9.0
 LONGEST_LABEL = 16
-FONTS = (
-    "DejaVu Sans",  # comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "Hiragino Sans",
-    "Yu Gothic",
-    "Malgun Gothic",
-    "Noto Sans Devanagari",
-    "Arial Unicode MS",
-)
-"""The labels are drawn with those that are installed."""
-MISSING = "\u25a1"
 LONE_BEGIN = "\u2423"
 """A token that is nothing but the beginning of a word. A dot alone would be taken for a full stop."""
 
@@ -195,17 +178,18 @@ def _grid(
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=11, pad=24 if columns else 8, parse_math=False)
     size, step = _legible(cell)
-    fonts: dict[str, Any] = {"fontfamily": _installed(), "fontsize": size, "parse_math": False}
+    fonts = choose_fonts([*queries, *keys, LONE_BEGIN])
+    style: dict[str, Any] = {"fontfamily": fonts.names, "fontsize": size, "parse_math": False}
     axes.set_yticks(
         [row * (num_queries + 1) + place for row in range(len(maps)) for place in range(0, num_queries, step)],
-        [_label(token) for token in queries[::step]] * len(maps),
-        **fonts,
+        [_label(token, fonts) for token in queries[::step]] * len(maps),
+        **style,
     )
     axes.set_xticks(
         [column * (num_keys + 1) + place for column in range(len(maps[0])) for place in range(0, num_keys, step)],
-        [_label(token) for token in keys[::step]] * len(maps[0]),
+        [_label(token, fonts) for token in keys[::step]] * len(maps[0]),
         rotation=90,
-        **fonts,
+        **style,
     )
     axes.tick_params(length=0 if size < LARGEST_FONT else 2)
     for column, name in enumerate(columns):
@@ -252,21 +236,8 @@ def _legible(cell_inches: float) -> tuple[float, int]:
     return float(np.clip(points, SMALLEST_FONT, LARGEST_FONT)), max(1, int(np.ceil(SMALLEST_FONT / points)))
 
 
-def _label(token: str) -> str:
+def _label(token: str, fonts: Fonts) -> str:
     """A token as it is drawn: a dot where a word begins, and a box for a character that no font can draw."""
     text = LONE_BEGIN if token == WORD_BEGIN else token.replace(WORD_BEGIN, "\u00b7")
     text = text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "\u2026"
-    known = _characters()
-    return "".join(mark if mark.isprintable() and ord(mark) in known else MISSING for mark in text)
-
-
-@cache
-def _installed() -> list[str]:
-    names = set(fontManager.get_font_names())
-    return [name for name in FONTS if name in names]
-
-
-@cache
-def _characters() -> frozenset[int]:
-    """The characters that the installed fonts can draw. For others, matplotlib warns whenever it draws a figure."""
-    return frozenset().union(*(get_font(findfont(name)).get_charmap() for name in _installed()))
+    return "".join(mark if mark.isprintable() and mark not in fonts.missing else MISSING for mark in text)

@@ -21,7 +21,7 @@
     made.textContent = text;
     return made;
   };
-  const option = (value, text) => element("option", text, { value });
+  const option = (value, text) => element("option", text, { value, dir: "auto" });
   const plain = (tokens) => tokens.join("").replaceAll(WORD_BEGIN, " ").trim();
   const maps = () => sentences[sentence.value][kind.value];
 
@@ -39,22 +39,19 @@
     side === "queries" ? shown.weights[index] : shown.weights.map((row) => row[index]);
 
   const label = (token) => {
-    const parts = document.createDocumentFragment();
-    if (token === WORD_BEGIN) {
-      // A dot alone would be taken for a full stop.
-      parts.append("\u2423");
-      return parts;
-    }
+    // A dot alone would be taken for a full stop.
+    if (token === WORD_BEGIN) return element("bdi", "\u2423");
     const begins = token.startsWith(WORD_BEGIN);
-    if (begins) parts.append(element("span", "\u00b7", { className: "mark" }));
-    parts.append(element("bdi", (begins ? token.slice(1) : token).replace(CONTROL, "\u25a1")));
-    return parts;
+    const text = (begins ? token.slice(1) : token).replace(CONTROL, "\u25a1");
+    // Its letters decide its direction. The mark inside is where they begin: on the right in Arabic and Hebrew.
+    const whole = element("bdi");
+    whole.append(begins ? element("span", "\u00b7", { className: "mark" }) : "", text);
+    return whole;
   };
 
   const quoted = (token) => {
-    const parts = label(token);
-    parts.prepend("\u201c");
-    parts.append("\u201d");
+    const parts = document.createDocumentFragment();
+    parts.append("\u201c", label(token), "\u201d");
     return parts;
   };
 

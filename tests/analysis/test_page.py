@@ -212,6 +212,18 @@ def test_pointing_at_a_token_shows_its_weights(shown: Shown, attention: Attentio
 
 
 @in_browser
+@pytest.mark.parametrize("word", ["\u2581القطة", "\u2581החתול", "\u2581cat"])
+def test_the_mark_of_a_word_is_where_its_letters_begin(shown: Shown, tmp_path: Path, word: str) -> None:
+    shown.open(tmp_path / "page.html", Page([random_attention([word, "</s>"], [word, "</s>"])]).html)
+    for side in ("queries", "keys"):
+        token = shown.tokens(side)[0]
+        mark, whole = (token.find_element(By.CSS_SELECTOR, part).rect for part in (".mark", "bdi"))
+        is_left = mark["x"] - whole["x"] < 1
+        is_right = mark["x"] + mark["width"] > whole["x"] + whole["width"] - 1
+        assert (is_left, is_right) == ((True, False) if word == "\u2581cat" else (False, True))
+
+
+@in_browser
 def test_choosing_layer_head_and_kind(shown: Shown, attention: Attention, tmp_path: Path) -> None:
     shown.open(tmp_path / "page.html", Page([attention]).html)
     shown.choose("layer", "1")
