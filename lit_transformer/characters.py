@@ -48,11 +48,21 @@ def character_class(characters: Iterable[str]) -> str:
 
 
 _CONTENT = re.compile(f"[^{character_class(INVISIBLE)}]")
+_WORD = re.compile("[^ \t]+")
 
 
 def has_content(text: str) -> bool:
     """Whether a text has a character that is not invisible. A text without one is an empty text."""
     return _CONTENT.search(text) is not None
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a sentence: what spaces (U+0020) and tabs separate.
+
+    Programs that read and write alignments count words like this. Other white space, such as the no-break space of
+    French "10 %", is part of a word.
+    """
+    return _WORD.findall(text)
 
 
 def valid(text: str) -> str:

@@ -117,3 +117,13 @@ def test_nobody_reads_any_more(tiny_run: Path, repo_root: Path) -> None:
     os.close(write)
     assert done.returncode == 0, done.stderr
     assert own_lines(done.stderr) == []
+
+
+def test_text_without_spaces_is_noted(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Words are what spaces separate, so a line of Chinese is one word."""
+    (tmp_path / "en").write_text("The cat\tsleeps.\n", encoding="utf-8")
+    (tmp_path / "zh").write_text("那只猫在那里安静地睡觉。\n", encoding="utf-8")
+    for target, noted in (("zh", True), ("en", False)):
+        files = ("--source", tmp_path / "en", "--target", tmp_path / target)
+        _, err = run(capsys, "--checkpoint", tiny_run, "--layer", 1, *files)
+        assert (f"note: {tmp_path / target} has no spaces" in err) is noted

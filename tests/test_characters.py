@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from lit_transformer.characters import INVISIBLE, character_class, has_content, listed, valid
+from lit_transformer.characters import INVISIBLE, character_class, has_content, listed, split_words, valid
 
 # One character of each range of Unicode's Default_Ignorable_Code_Point.
 IGNORABLE = (
@@ -51,3 +51,9 @@ def test_a_class_of_characters_in_ranges() -> None:
 
 def test_half_surrogate_pairs_are_replaced() -> None:
     assert valid("a\udc80 你") == "a? 你"
+
+
+def test_spaces_and_tabs_separate_words() -> None:
+    """Programs in C count words like this: a no-break space is part of a word."""
+    assert split_words(" 10\u00a0% of\tthe \u3000 cats ") == ["10\u00a0%", "of", "the", "\u3000", "cats"]
+    assert split_words(" \t ") == []

@@ -6,6 +6,7 @@ import pydoc
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,15 +32,37 @@ def test_help_describes_them() -> None:
         assert name in text.getvalue()
 
 
-@pytest.fixture(scope="module")
-def installed(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked wheel of this checkout."""
+def skip_without_setuptools() -> None:
     try:
         is_new = Version(version("setuptools")) >= Version("77")
     except PackageNotFoundError:
         is_new = False
     if not is_new:
-        pytest.skip("building a wheel offline needs setuptools 77")
+        pytest.skip("building a package offline needs setuptools 77")
+
+
+def test_the_source_archive_holds_the_checkout(repo_root: Path, tmp_path: Path) -> None:
+    """Its tests find their helpers, and what they read: documents, recipes, notebooks."""
+    skip_without_setuptools()
+    if not (repo_root / ".git").exists():
+        pytest.skip("this is not a git checkout")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=repo_root, capture_output=True, text=True, check=True)
+    names = {name for name in listing.stdout.split("\0") if name and (repo_root / name).exists()}
+    for name in names:
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repo_root / name, tmp_path / "source" / name)
+    build = f"from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path / "source", capture_output=True, check=True)
+    [archive] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        held = {name.partition("/")[2] for name in files.getnames()}
+    assert names - held == {".gitignore"}
+
+
+@pytest.fixture(scope="module")
+def installed(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked wheel of this checkout."""
+    skip_without_setuptools()
     source = tmp_path_factory.mktemp("source")
     for name in ("lit_transformer", "experiments"):
         shutil.copytree(repo_root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from lit_transformer.analysis.scripts import unsplit_script
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.text_folder import pair_batches
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.alignment_error import GoldLinks, check_gold, read_gold
+from lit_transformer.notes import print_note
 
 
 class AlignedText(NamedTuple):
@@ -47,6 +49,12 @@ def read_aligned_text(source: Path, target: Path, gold: Path | None, *, first_wo
     """
     batches = list(pair_batches(source, target))
     sources, targets = ([text for batch in batches for text in batch[side].to_pylist()] for side in range(2))
+    for path, sentences in ((source, sources), (target, targets)):
+        if script := unsplit_script(sentences):
+            print_note(
+                f"{path} has no spaces between its {script} words, so a whole phrase counts as one word: split the "
+                "text into words first"
+            )
     if gold is None:
         return AlignedText(sources, targets, None)
     links = read_gold(gold, first_word=first_word)

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from lit_transformer.analysis.words import merge, text_spans
+from lit_transformer.characters import split_words
 from lit_transformer.decoding.attention import Attention, Weights
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
@@ -96,7 +97,7 @@ def align(
         at: The layer, head and row to take the weights from.
 
     Yields:
-        The links of every sentence pair, in order. Words are those of `str.split`, counted from 0.
+        The links of every sentence pair, in order. Words are those of `split_words`, counted from 0.
 
     Raises:
         UserError: If there is no such layer or head, or the vocabulary does not follow the words.
@@ -167,8 +168,8 @@ def _all_word_maps(
     moments: Sequence[When],
 ) -> Iterator[list[WordMaps]]:
     """The word maps of every sentence pair, one list per pair."""
-    # SentencePiece and Python differ in what is white space.
-    source_texts, target_texts = ([" ".join(text.split()) for text in texts] for texts in (sources, targets))
+    # A tab between words is a space to the vocabulary.
+    source_texts, target_texts = ([" ".join(split_words(text)) for text in texts] for texts in (sources, targets))
     for first in range(0, len(source_texts), PAIRS_AT_A_TIME):
         pairs = slice(first, first + PAIRS_AT_A_TIME)
         attentions = translator.attentions(

@@ -1,12 +1,18 @@
 """The script that a character belongs to, by the first word of its name in Unicode."""
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
+
+from lit_transformer.characters import split_words
 
 WITHOUT_SPACES = frozenset({"CJK", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"})
 """Scripts that write no spaces between words."""
 SYMBOLS = "Symbols"
 """What `script_of` calls everything that is neither a letter nor a mark on one."""
+LETTERS_PER_WORD = 8
+"""A text of `WITHOUT_SPACES` with more letters per word on average has not been split into words."""
 
 
 @cache
@@ -16,3 +22,14 @@ def script_of(character: str) -> str:
         return SYMBOLS
     first = unicodedata.name(character, "unassigned").split()[0].split("-")[0]
     return first if first == "CJK" else first.capitalize()
+
+
+def unsplit_script(sentences: Sequence[str]) -> str | None:
+    """Return the script of a text whose words are not separated, or None if they are or the script needs spaces."""
+    letters: Counter[str] = Counter()
+    words: Counter[str] = Counter()
+    for word in (word for sentence in sentences for word in split_words(sentence)):
+        scripts = [script for script in map(script_of, word) if script in WITHOUT_SPACES]
+        letters.update(scripts)
+        words.update(set(scripts))
+    return next((name for name, count in letters.most_common() if count > LETTERS_PER_WORD * words[name]), None)

@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from lit_transformer.analysis.maps import WORD_BEGIN
-from lit_transformer.characters import has_content
+from lit_transformer.characters import has_content, split_words
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import BOS, EOS, Attention, Weights
 from lit_transformer.errors import UserError
@@ -35,21 +35,21 @@ def word_text(tokens: Sequence[str]) -> str:
 
 
 def text_spans(text: str, tokens: Sequence[str], tokenizer: Tokenizer) -> list[range]:
-    """The tokens of every word of a text. The words are those of `text.split()`.
+    """The tokens of every word of a text. The words are those of `split_words`.
 
     Some vocabularies normalize text before they split it into tokens. A word can then become two words or none. It has
     the tokens of both, or an empty span.
 
     Args:
         text: One sentence.
-        tokens: Its tokens without EOS. They must be those of `" ".join(text.split())`.
+        tokens: Its tokens without EOS. They must be those of `" ".join(split_words(text))`.
         tokenizer: The vocabulary that they come from.
 
     Raises:
         UserError: If the tokens do not follow the words, as in a vocabulary with tokens of several words.
     """
     encode = tokenizer.encode_words if has_content(text) else tokenizer.encode
-    alone = [tokenizer.tokens(ids) for ids in encode(text.split())]
+    alone = [tokenizer.tokens(ids) for ids in encode(split_words(text))]
     begins = accumulate((len(word_spans(word)) for word in alone), initial=0)
     # The begin of every marked word, and at last the end of the text.
     marks = [*(span.start for span in word_spans(tokens)), len(tokens)]

@@ -24,6 +24,8 @@ BLEU_IN_WORDS = (
     (101, "nearly every word is as in the reference"),
 )
 """What a BLEU score below each number means. Corpora differ, so this is a rough guide."""
+KEEP_ALL = "images=0,scalars=0"
+"""TensorBoard's own limits are a random 10 pictures of each kind, and a random 1,000 points of each curve."""
 
 
 def print_start(trainer: L.Trainer, model: LitTransformer, data: TranslationData, resumed: Path | None) -> None:
@@ -56,7 +58,7 @@ def print_result(
     tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
     print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {corpus} --split test{tokenize}")
     print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
-    print(f"  tensorboard --logdir {quoted}")
+    print(f"  tensorboard --logdir {quoted} --samples_per_plugin {KEEP_ALL}")
 
 
 def print_stop(received: signal.Signals, when: str, checkpoint: Path | None, requeued: bool) -> None:

@@ -1,6 +1,6 @@
 """Word alignments as sets of links, read from text and scored as in Och and Ney (2003). It knows no models.
 
-A link is (source word, target word). Both are counted from 0, and spaces separate words.
+A link is (source word, target word). Both are counted from 0. `split_words` defines words.
 """
 
 import re
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from lit_transformer.characters import split_words
 from lit_transformer.errors import UserError
 from lit_transformer.files import check_regular
 
@@ -137,7 +138,7 @@ def check_gold(gold: Sequence[GoldLinks], sources: Sequence[str], targets: Seque
     if len(gold) != len(sources):
         raise UserError(f"{path} has {len(gold):,} lines for {len(sources):,} sentence pairs: give one line per pair")
     for number, (links, *texts) in enumerate(zip(gold, sources, targets, strict=True), start=1):
-        sizes = tuple(len(text.split()) for text in texts)
+        sizes = tuple(len(split_words(text)) for text in texts)
         for link in sorted(links.sure | links.possible):
             if link[0] >= sizes[0] or link[1] >= sizes[1]:
                 raise UserError(

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lit_transformer.analysis import figures
 from lit_transformer.analysis.fonts import choose_fonts
-from lit_transformer.analysis.scripts import SYMBOLS, script_of
+from lit_transformer.analysis.scripts import script_of
 from tests.helpers.attentions import pixels, random_attention
 
 NOT_IN_DEJAVU_SANS = "\u1d81"  # the font STIXGeneral has it, and comes with matplotlib
@@ -36,19 +36,6 @@ def test_a_script_without_a_font_is_named_once(capsys: pytest.CaptureFixture[str
     figure = figures.head_map(attention, "encoder", layer=0, head=0)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["·The", "□", "</s>"]
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("character", "script"),
-    [("a", "Latin"), ("漢", "CJK"), ("ア", "Katakana"), ("ー", "Katakana"), ("ก", "Thai"), ("ع", "Arabic")],
-)
-def test_scripts(character: str, script: str) -> None:
-    assert script_of(character) == script
-
-
-@pytest.mark.parametrize("character", ["😀", ".", "1", "\u200b", "\U000e0fff"])
-def test_what_belongs_to_no_script(character: str) -> None:
-    assert script_of(character) == SYMBOLS
 
 
 def test_hebrew_runs_from_right_to_left() -> None:
