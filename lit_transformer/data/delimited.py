@@ -117,14 +117,16 @@ def _split(block: Block, separator: str) -> tuple[pa.StringArray, IntArray, IntA
         The fields of all rows, row by row, where each row ends in the block, and how many fields it has.
     """
     text = np.frombuffer(block.text, np.uint8)
-    removed = ends = np.flatnonzero((text == ord(separator)) | (text == LF))
-    quotes = np.flatnonzero(text == _QUOTE) if separator == "," else ends[:0]
-    if quotes.size:
+    ends = np.flatnonzero((text == ord(separator)) | (text == LF))
+    is_content = np.ones(len(text), bool)
+    if separator == ",":
+        quotes = np.flatnonzero(text == _QUOTE)
         ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
         opening = quotes[::2]
-        second_of_doubled = opening[text[opening - 1] == _QUOTE]
-        removed = np.union1d(ends, np.setdiff1d(quotes, second_of_doubled, assume_unique=True))
-    fields = string_array(np.delete(text, removed).tobytes(), ends - np.searchsorted(removed, ends))
+        is_content[quotes] = False
+        is_content[opening[text[opening - 1] == _QUOTE]] = True  # the second of two
+    is_content[ends] = False
+    fields = string_array(text[is_content].tobytes(), ends - np.searchsorted(np.flatnonzero(~is_content), ends))
     last_fields = np.flatnonzero(text[ends] == LF)
     return fields, ends[last_fields], np.diff(last_fields, prepend=-1)
 

@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lit_transformer.data.text import PAIR_SCHEMA
-from lit_transformer.data.text_file import open_text, read_blocks
+from lit_transformer.data.text_file import open_text, read_blocks, string_array
 from lit_transformer.errors import UserError
 
 _BATCH_SIZE = 10_000
@@ -45,17 +46,25 @@ def json_batches(path: Path, *, source: str, target: str) -> Iterator[pa.RecordB
     with open_text(path) as file:
         is_array = file.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     rows = _objects_of_array(path) if is_array else _objects_of_lines(path)
+    languages = {"source": source, "target": target}
     names: set[str] = set()
-    while chunk := list(islice(rows, _BATCH_SIZE)):
-        names.update(name for _, row in chunk for name in row)
-        for argument, language in (("source", source), ("target", target)):
+    while True:
+        sides: tuple[list[bytes], list[bytes]] = ([], [])
+        for place, row in islice(rows, _BATCH_SIZE):
+            names.update(row)
+            for side, language in zip(sides, languages.values(), strict=True):
+                side.append(_text(row.get(language), place, language))
+        if not sides[0]:
+            return
+        for argument, language in languages.items():
             if language not in names:
                 raise UserError(
                     f"{argument} is {language}, but the fields of {path} are {', '.join(sorted(names)) or 'none'}: "
                     "choose among these"
                 )
-        sides = [[_text(row.get(language), place, language) for place, row in chunk] for language in (source, target)]
-        yield pa.record_batch(sides, schema=PAIR_SCHEMA)
+        yield pa.record_batch(
+            [string_array(b"".join(side), np.cumsum([*map(len, side)])) for side in sides], schema=PAIR_SCHEMA
+        )
 
 
 def _objects_of_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -65,7 +74,7 @@ def _objects_of_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         The place of each object, for error messages, and the fields of its languages.
     """
     for block in read_blocks(path):
-        for number, line in enumerate(block.text.removesuffix(b"\n").split(b"\n"), block.first_line):
+        for number, line in enumerate(block.text.decode().removesuffix("\n").split("\n"), block.first_line):
             if line.strip():
                 place = f"{path}:{number}"
                 yield place, _fields(_parse(line, place), place)
@@ -74,12 +83,12 @@ def _objects_of_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _objects_of_array(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read an array, which must fit into memory."""
     text = b"".join(block.text for block in read_blocks(path))
-    for number, row in enumerate(_parse(text, str(path)), 1):
+    for number, row in enumerate(_parse(text.decode(), str(path)), 1):
         place = f"{path}, object {number}"
         yield place, _fields(row, place)
 
 
-def _parse(text: bytes, place: str) -> Any:
+def _parse(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -96,14 +105,14 @@ def _fields(row: Any, place: str) -> dict[str, Any]:
     return row
 
 
-def _text(value: Any, place: str, language: str) -> str:
+def _text(value: Any, place: str, language: str) -> bytes:
+    """Return a text in UTF-8."""
     if value is None:
-        return ""
+        return b""
     if not isinstance(value, str):
         raise UserError(f"{place}: {language} is {_TYPES[type(value)]}; write it as a string, in quotation marks")
     try:
-        value.encode()
+        return value.encode()
     except UnicodeEncodeError as error:
         surrogate = f"\\u{ord(value[error.start]):04x}"
         raise UserError(f"{place}: {language} has {surrogate} without the other half; correct it") from error
-    return value

@@ -57,6 +57,8 @@ def _table_batches(paths: list[Path], source: str, target: str) -> Iterator[pa.R
     reader = _READERS[Path(uncompressed(paths[0].name)).suffix]
     num_pairs = 0
     for path in paths:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty: it must hold sentence pairs")
         for batch in reader(path, source=source, target=target):
             num_pairs += len(batch)
             yield batch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lit_transformer.data import text_file
@@ -54,6 +54,7 @@ def test_blocks_do_not_change_the_lines(
         for side in zip(*lines, strict=True)
     ]
     sides = [[*side[:-1], side[-1] or "x"] for side in sides]
+    assume(not any("\r" in line.rstrip("\r") for side in sides for line in side))  # a file of the old Mac is refused
     end = "\n" if final_newline else ""
     tmp_path = tmp_path_factory.mktemp("blocks")
     folder = write_folder(tmp_path, {"train.en": "\n".join(sides[0]) + end, "train.de": "\r\n".join(sides[1]) + end})
@@ -126,6 +127,7 @@ def test_three_names_of_the_validation_split(tmp_path: Path, name: str, asked: s
         ({"train.en": "", "train.de": "b"}, "train", "en-de", r"train\.en is empty"),
         ({"train.en": "a\nb", "train.de": "c"}, "train", "en-de", r"train\.en has 2 .*\.de has 1:"),
         ({"train.en": "a\nb", "train.de": b"c\nd\xe4\n"}, "train", "en-de", r"train\.de:2: invalid UTF-8"),
+        ({"train.en": "a\nb\n", "train.de": "c\rd\r"}, "train", "en-de", r"train\.de has 1 lone .*`tr "),
     ],
 )
 def test_user_errors_of_folders(
