@@ -10,6 +10,7 @@ from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.sections import print_requested_help, spell_settings
 from lit_transformer.errors import UserError
+from lit_transformer.notes import print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL, Dispensable
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def fit(cli: "FitCLI") -> None:
     from lit_transformer.cli.reports import print_result, print_start
     from lit_transformer.decoding.devices import enough_memory
     from lit_transformer.runs.launching import check_settings_of_ranks, start_processes, waiting_noted
+    from lit_transformer.runs.limits import Limits, reached_limit
     from lit_transformer.runs.parts import callback_of
     from lit_transformer.runs.resuming import Resuming, continued_run
     from lit_transformer.runs.run_folder import claimed_folder, run_folder
@@ -65,10 +67,10 @@ def fit(cli: "FitCLI") -> None:
         run = run_folder(trainer)
     if trainer.is_global_zero:
         if not (run / CHECKPOINTS_FOLDER).exists():
-            raise UserError(
-                f"there was no optimizer step to take after step {trainer.global_step}: raise trainer.max_steps or "
-                "trainer.max_epochs"
-            )
+            raise UserError(f"no step was taken after step {trainer.global_step:,}: {reached_limit(trainer)}")
+        if callback_of(trainer, Limits).first_step == trainer.global_step:
+            limit = spell_settings(reached_limit(trainer))
+            print_note(f"no step was taken after step {trainer.global_step:,}: {limit}")
         print_result(trainer, model, data, run, seconds=time.perf_counter() - begin)
 
 

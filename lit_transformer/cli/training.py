@@ -29,6 +29,7 @@ from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import flat
+from lit_transformer.runs.limits import Limits, TimeLimit
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings, launches_commands
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
@@ -115,6 +116,10 @@ class FitCLI(LightningCLI):
         if self.config.trainer.precision is None:
             settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
         with in_one_line("trainer"):
+            if self.config.trainer.max_time is not None:
+                given = self.config_init.trainer.callbacks or []
+                given = given if isinstance(given, list) else [given]
+                settings["callbacks"] = [*given, TimeLimit(self.config_init.trainer.max_time)]
             trainer = super().instantiate_trainer(**settings)
         if not launches_commands(trainer):
             raise UserError(
@@ -164,7 +169,7 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     # The warning is about two lists of arguments. In sys.argv there may be those of another program, such as Jupyter.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
-    callbacks = [RunRecord(), Resuming(), FitToMemory(), Divergence(), Curves(), Interruption()]
+    callbacks = [RunRecord(), Resuming(), FitToMemory(), Divergence(), Curves(), Limits(), Interruption()]
     return cli(
         LitTransformer,
         TranslationData,
@@ -204,6 +209,12 @@ def check_settings(settings: Namespace) -> None:
     if not 0 <= int(settings.seed_everything) < 2**32:
         raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
     check_intervals(settings.trainer)
+    for name in ("min_epochs", "max_epochs"):
+        if settings.trainer[name] not in (None, -1):
+            raise UserError(
+                f"trainer.{name} is {settings.trainer[name]}: training reads the data without end and has no epochs; "
+                f"give trainer.{name.replace('epochs', 'steps')}"
+            )
     if (settings.trainer.gradient_clip_val or 0) < 0:
         raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
     root = settings.trainer.default_root_dir

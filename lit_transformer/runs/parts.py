@@ -21,6 +21,11 @@ def model_of(trainer: L.Trainer) -> LitTransformer:
     return cast(LitTransformer, trainer.lightning_module)
 
 
+def callbacks_of(trainer: L.Trainer, kind: type[Kind]) -> list[Kind]:
+    """Return the trainer's callbacks of a class."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
+
+
 def callback_of(trainer: L.Trainer, kind: type[Kind]) -> Kind:
-    """Return the trainer's callback of a class."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
+    """Return the trainer's first callback of a class."""
+    return callbacks_of(trainer, kind)[0]
