@@ -312,7 +312,7 @@ def test_weights_that_are_no_numbers_stop_the_run(
 
 def test_accumulation_changes_nothing(corpus: Path, run: Run, alone: Continued, tmp_path: Path) -> None:
     """One device with 4 micro-batches; the checkpoint is of a run that had 2."""
-    further = fit(corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=200)
+    further = fit(corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=240)
     # None of step 100, which would be of a step half done.
     assert further.names() - {"best-step-00000103.ckpt"} == {f"step-{step:08}.ckpt" for step in (101, 102, 103)}
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4)
@@ -349,7 +349,7 @@ def test_processes_change_nothing(
     changes, prefixes = LAUNCHERS[launcher]
     world_size = int(str(changes["devices"])) * int(str(changes.get("trainer__num_nodes", 1)))
     options = arguments(
-        corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=200, **changes
+        corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=240, **changes
     )
     with socket.socket() as free:
         free.bind(("localhost", 0))

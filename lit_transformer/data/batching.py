@@ -2,8 +2,8 @@
 
 The unit is the global batch: pairs of similar length with at most `tokens_per_batch` source tokens and at most
 `tokens_per_batch` target tokens (section 5.1: about 25,000 each). One optimizer step takes one global batch, however
-many devices share it. A batch is dealt out like cards to devices x accumulated micro-batches, so all of them get
-sentences of every length in it.
+many devices share it. Its pairs are dealt to the devices like cards, so all devices have sentences of every length in
+it. Each device cuts its pairs into micro-batches in the order of their lengths, so a micro-batch has little padding.
 
 Lengths are in tokens and count the final EOS.
 """
@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,41 @@ from numpy.typing import NDArray
 from lit_transformer.batch import IntArray
 from lit_transformer.errors import UserError
 
+PLAN_VERSION = 2
+"""Raise it if the same lengths, seed and step give other pairs."""
+
+
+class Order(NamedTuple):
+    """An order of the pairs by length, like a plowed field: from one length to the next, the direction turns."""
+
+    by_target: bool
+    """Whether the target length comes first. Among pairs of one target length, the source length rises or falls."""
+    from_longest: bool
+    """Whether the batches are filled from the longest pairs on. If so, the second length falls where the first is even,
+    and otherwise where it is odd."""
+
+    def keys(self, source_lengths: IntArray, target_lengths: IntArray, length_bits: int) -> NDArray[np.int64]:
+        """Return an integer for each pair. The integers sort as the pairs do, and pairs of equal lengths share one."""
+        first, second = (target_lengths, source_lengths) if self.by_target else (source_lengths, target_lengths)
+        falls = first % 2 != self.from_longest
+        keys = first.astype(np.int64)
+        keys <<= length_bits
+        keys |= np.where(falls, (1 << length_bits) - 1 - second, second)
+        return keys
+
+
+ORDERS = (Order(True, False), Order(False, False), Order(True, True), Order(False, True))
+"""The orders of the epochs, in turn. So sentences meet others in the next epoch, also in a small corpus, which has few
+pairs of equal lengths."""
+
 
 @dataclass(frozen=True, eq=False)
 class BatchPlan:
     """The global batches of every epoch.
 
-    Pairs are sorted by target and source length, in random order among equal lengths. So the borders of the batches
-    depend on the lengths alone, every epoch has the same number of batches, and the epoch of a step is a division.
+    An epoch sorts the pairs by length, in one of `ORDERS` and in random order among equal lengths. So the borders of
+    the batches depend on the lengths and the order alone, every epoch has the same number of batches, and the epoch of
+    a step is a division.
 
     Args:
         source_lengths: Source tokens of each pair.
@@ -42,9 +71,10 @@ class BatchPlan:
     tokens_per_batch: int
     seed: int
     borders: IntArray = field(init=False)
-    """Global batch i consists of the sorted pairs from borders[i] to borders[i + 1], without the latter."""
+    """Row o is for `ORDERS[o]`: global batch i consists of the sorted pairs from borders[o, i] to borders[o, i + 1],
+    without the latter."""
     longest: IntArray = field(init=False)
-    """Tokens of the longest sentence of each global batch, source or target."""
+    """Tokens of the longest sentence of each global batch, source or target, for each of `ORDERS`."""
 
     def __post_init__(self) -> None:
         longest = int(max(self.source_lengths.max(), self.target_lengths.max()))
@@ -54,31 +84,44 @@ class BatchPlan:
                 "raise it, or lower max_length"
             )
         num_pairs, length_bits = len(self.source_lengths), longest.bit_length()
-        keys = _by_length(self.source_lengths, self.target_lengths, length_bits)
+        keys = self.target_lengths.astype(np.int64)
+        keys <<= length_bits
+        keys |= self.source_lengths
         keys.sort()
         # Groups of pairs of equal lengths, of which there are few. np.unique does the same, but several times slower.
         ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, num_pairs)
         groups, counts = keys[ends - 1], np.diff(ends, prepend=0)
-        source_lengths, target_lengths = groups & ((1 << length_bits) - 1), groups >> length_bits
-        borders = batch_borders(source_lengths, target_lengths, counts, self.tokens_per_batch)
+        lengths = groups & ((1 << length_bits) - 1), groups >> length_bits
+        sorted_groups = [order.keys(*lengths, length_bits).argsort() for order in ORDERS]
+        all_borders = []
+        for order, rows in zip(ORDERS, sorted_groups, strict=True):
+            filled = rows[::-1] if order.from_longest else rows
+            borders = batch_borders(lengths[0][filled], lengths[1][filled], counts[filled], self.tokens_per_batch)
+            all_borders.append(num_pairs - borders[::-1] if order.from_longest else borders)
+        num_batches = max(map(len, all_borders)) - 1
+        borders = np.stack([_split_to(borders, num_batches) for borders in all_borders])
         object.__setattr__(self, "borders", borders)
-        first, last = (np.searchsorted(ends, rows, side="right") for rows in (borders[:-1], borders[1:] - 1))
-        # The even ranges cover the groups of one batch each. The odd ones lie between, and the last ends at the zero.
-        longer = np.append(np.maximum(source_lengths, target_lengths), 0)
-        ranges = np.stack([first, last + 1], axis=1).ravel()
-        object.__setattr__(self, "longest", np.maximum.reduceat(longer, ranges)[::2])
+        longer = np.maximum(*lengths)
+        object.__setattr__(
+            self,
+            "longest",
+            np.stack(
+                [
+                    _longest(longer[order], counts[order], borders)
+                    for order, borders in zip(sorted_groups, borders, strict=True)
+                ]
+            ),
+        )
 
     @property
     def num_batches(self) -> int:
         """Global batches per epoch, that is, optimizer steps per epoch."""
-        return len(self.borders) - 1
+        return self.borders.shape[1] - 1
 
     def step_rows(self, step: int) -> IntArray:
-        """Return the pairs of an optimizer step (counted from 0), by ascending length."""
+        """Return the pairs of an optimizer step (counted from 0), in the order of their lengths."""
         epoch, offset = divmod(step, self.num_batches)
-        order, batches = _epoch(self, epoch)
-        begin, end = self.borders[batches[offset] : batches[offset] + 2]
-        return order[begin:end]
+        return self._batch(epoch, _epoch(self, epoch)[1][offset])
 
     def accumulation(self, *, max_tokens_per_device: int, world_size: int) -> int:
         """Return the number of micro-batches that each device takes per step.
@@ -99,22 +142,33 @@ class BatchPlan:
         return int(-(-micro_batches.max() // world_size))
 
     def micro_batch_tokens(self, count: int) -> IntArray:
-        """Return the padded tokens of the largest of `count` micro-batches of each global batch, on the longer side."""
+        """Return the most padded tokens that one of `count` micro-batches of each global batch has on a side."""
         return -(-np.diff(self.borders) // count) * self.longest
 
-    def largest_micro_batches(self, count: int) -> list[IntArray]:
-        """Return the pairs of the micro-batches that need the most memory if each global batch is dealt to `count`.
+    def largest_micro_batches(self, *, accumulation: int, world_size: int) -> list[IntArray]:
+        """Return the pairs of the micro-batches that need the most memory.
 
         One has the most padded tokens, and one the most attention weights. They may be the same.
         """
-        tokens = self.micro_batch_tokens(count)
-        order, _ = _epoch(self, 0)
+        tokens = self.micro_batch_tokens(accumulation * world_size)
         largest = []
         for batch in np.unique([tokens.argmax(), (tokens * self.longest).argmax()]):
-            rows = order[self.borders[batch] : self.borders[batch + 1]]
-            # The micro-batch that ends with the longest pair. None is larger.
-            largest.append(micro_batch_rows(rows, (len(rows) - 1) % count, count))
+            rows = self._batch(*divmod(int(batch), self.num_batches))  # the first epoch of an order has its number
+            # The device of the last pair. None has more pairs.
+            rank = (len(rows) - 1) % world_size
+            parts = [micro_batch_rows(rows, part, accumulation, rank, world_size) for part in range(accumulation)]
+            largest.append(max(parts, key=self._padded_tokens))
         return largest
+
+    def _batch(self, epoch: int, index: int) -> IntArray:
+        begin, end = self.borders[epoch % len(ORDERS), index : index + 2]
+        return _epoch(self, epoch)[0][begin:end]
+
+    def _padded_tokens(self, rows: IntArray) -> int:
+        """Return the padded tokens of a micro-batch on the longer side."""
+        return len(rows) * int(
+            max(lengths[rows].max(initial=0) for lengths in (self.source_lengths, self.target_lengths))
+        )
 
 
 @lru_cache(maxsize=2)
@@ -123,10 +177,11 @@ def _epoch(plan: BatchPlan, epoch: int) -> tuple[IntArray, IntArray]:
     random = np.random.default_rng((plan.seed, epoch))
     num_pairs = len(plan.source_lengths)
     ties = random.permutation(num_pairs)
-    # The order of np.lexsort((ties, source_lengths, target_lengths)) in a fifth of its time: NumPy sorts integers much
-    # faster than indices. The lowest bits of each integer break ties and tell which pair it belongs to. Its 63 bits
-    # hold, for example, the lengths and numbers of 2 billion pairs of up to 65,535 tokens.
-    keys = _by_length(plan.source_lengths, plan.target_lengths, int(plan.longest.max()).bit_length())
+    # The order of np.lexsort in a fifth of its time: NumPy sorts integers much faster than indices. The lowest bits of
+    # each integer break ties and tell which pair it belongs to. Its 63 bits hold, for example, the lengths and numbers
+    # of 2 billion pairs of up to 65,535 tokens.
+    order = ORDERS[epoch % len(ORDERS)]
+    keys = order.keys(plan.source_lengths, plan.target_lengths, int(plan.longest.max()).bit_length())
     keys <<= num_pairs.bit_length()
     keys |= ties
     keys.sort()
@@ -136,12 +191,27 @@ def _epoch(plan: BatchPlan, epoch: int) -> tuple[IntArray, IntArray]:
     return rows[keys], random.permutation(plan.num_batches)
 
 
-def _by_length(source_lengths: IntArray, target_lengths: IntArray, length_bits: int) -> NDArray[np.int64]:
-    """Return an integer for each pair that sorts by target length first and by source length second."""
-    keys = target_lengths.astype(np.int64)
-    keys <<= length_bits
-    keys |= source_lengths
-    return keys
+def _split_to(borders: IntArray, num_batches: int) -> IntArray:
+    """Halve the batch with the most pairs until there are this many batches."""
+    while len(borders) <= num_batches:
+        largest = int(np.diff(borders).argmax())
+        borders = np.insert(borders, largest + 1, borders[largest : largest + 2].sum() // 2)
+    return borders
+
+
+def _longest(longer: IntArray, counts: IntArray, borders: IntArray) -> IntArray:
+    """Return the tokens of the longest sentence of each batch.
+
+    Args:
+        longer: Tokens of the longer side in each group of pairs of equal lengths.
+        counts: Pairs of each group.
+        borders: Of the batches, in pairs.
+    """
+    ends = np.cumsum(counts)
+    first, last = (np.searchsorted(ends, rows, side="right") for rows in (borders[:-1], borders[1:] - 1))
+    # The even ranges cover the groups of one batch each. The odd ones lie between, and the last ends at the zero.
+    ranges = np.stack([first, last + 1], axis=1).ravel()
+    return np.maximum.reduceat(np.append(longer, 0), ranges)[::2]
 
 
 def batch_borders(
@@ -175,9 +245,20 @@ def batch_borders(
     return np.asarray(borders, dtype=np.int64)
 
 
-def micro_batch_rows(rows: IntArray, index: int, count: int) -> IntArray:
-    """Return micro-batch `index` of the `count` that a global batch is dealt to. It may be empty."""
-    return rows[index::count]
+def micro_batch_rows(
+    rows: IntArray, micro_batch: int, accumulation: int, rank: int = 0, world_size: int = 1
+) -> IntArray:
+    """Return the pairs of one micro-batch of a device. There may be none.
+
+    Args:
+        rows: The pairs of the global batch.
+        micro_batch: The number of the micro-batch on this device, counted from 0.
+        accumulation: Micro-batches per step on each device.
+        rank: The device, counted from 0.
+        world_size: Number of devices.
+    """
+    own = rows[rank::world_size]
+    return own[len(own) * micro_batch // accumulation : len(own) * (micro_batch + 1) // accumulation]
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -10,7 +10,7 @@ import lightning as L
 from lit_transformer.batch import Batch, IntArray, TextBatch, make_batch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.accumulation import accumulate
-from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
 from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.corpus import find_text
 from lit_transformer.data.coverage import Coverage, measure_coverage
@@ -235,7 +235,7 @@ class TranslationData(L.LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """Identifies the training pairs and their order, which do not depend on the devices. After `prepare_data`."""
-        parts = repr((self.tokens.fingerprint, self.tokens_per_batch, self.seed)).encode()
+        parts = repr((PLAN_VERSION, self.tokens.fingerprint, self.tokens_per_batch, self.seed)).encode()
         return hashlib.blake2b(parts, digest_size=8).hexdigest()
 
     def describe_step(self, step: int) -> str:

@@ -38,9 +38,7 @@ class TrainingStream(IterableDataset[Batch]):
         """Return the given micro-batch of an optimizer step, both counted from 0."""
         step_rows = self._plan.step_rows(step)
         step_target_tokens = int(self._plan.target_lengths[step_rows].sum())
-        rows = micro_batch_rows(
-            step_rows, micro_batch * self._world_size + self._rank, self._accumulation * self._world_size
-        )
+        rows = micro_batch_rows(step_rows, micro_batch, self._accumulation, self._rank, self._world_size)
         if len(rows):
             source_BS, target_BT = self._store.gather(rows, "source"), self._store.gather(rows, "target")
         else:

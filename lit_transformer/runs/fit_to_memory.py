@@ -109,7 +109,8 @@ class Trial:
         if micro_batches > 1:  # all but the first micro-batch of a step add to gradients that exist
             for weight in module.parameters():
                 weight.grad = torch.zeros_like(weight)
-        for rows in self._data.plan.largest_micro_batches(micro_batches * self._world_size):
+        largest = self._data.plan.largest_micro_batches(accumulation=micro_batches, world_size=self._world_size)
+        for rows in largest:
             batch = self._data.batch(np.resize(rows, round(margin * len(rows))))
             batch = move_data_to_device(batch, self._device)
             with self._precision.forward_context():

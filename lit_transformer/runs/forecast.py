@@ -17,7 +17,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from lit_transformer.batch import Batch, IntArray
-from lit_transformer.data.batching import BatchPlan, micro_batch_rows
+from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.prepare import PreparationReport
 from lit_transformer.model.config import TransformerConfig
@@ -58,14 +58,16 @@ class BatchForecast:
 
 
 def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> BatchForecast:
-    """Count the steps of an epoch. Padding and imbalance are those of `NUM_SAMPLED_STEPS` evenly spaced steps."""
+    """Count the steps of an epoch. Padding and imbalance are those of evenly spaced steps of the epochs' orders."""
     tokens = 0
     positions, slowest = 0, 0
-    for step in np.unique(np.linspace(0, plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
+    for step in np.unique(np.linspace(0, len(ORDERS) * plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
         rows = plan.step_rows(int(step))
-        count = accumulation * world_size
-        parts = [micro_batch_rows(rows, index, count) for index in range(count)]
-        sizes = [padded_positions(plan, part) for part in parts]
+        sizes = [
+            padded_positions(plan, micro_batch_rows(rows, micro_batch, accumulation, rank, world_size))
+            for micro_batch in range(accumulation)
+            for rank in range(world_size)
+        ]
         tokens += int(plan.source_lengths[rows].sum() + plan.target_lengths[rows].sum())
         positions += sum(sizes)
         slowest += int(np.max(np.reshape(sizes, (accumulation, world_size)), axis=1).sum())
@@ -188,9 +190,8 @@ def _measure(
     """Return target tokens per second, how they were measured, and the activation bytes of the largest micro-batch."""
     device, plan = trainer.strategy.root_device, data.plan
     module.to(device).train()
-    rows = max(
-        plan.largest_micro_batches(devices * batches.accumulation), key=lambda rows: padded_positions(plan, rows)
-    )
+    largest = plan.largest_micro_batches(accumulation=batches.accumulation, world_size=devices)
+    rows = max(largest, key=lambda rows: padded_positions(plan, rows))
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
     measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]
     batch = move_data_to_device(data.batch(measured_rows), device)

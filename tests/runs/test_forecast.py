@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lit_transformer import check
 from lit_transformer.batch import EOS_ID, make_batch
-from lit_transformer.data.batching import BatchPlan, micro_batch_rows
+from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.forecast import activation_bytes, forecast_batches, histogram, training_flops
 from lit_transformer.training.translation import LitTransformer
@@ -52,20 +52,21 @@ def test_activations_grow_with_the_batch() -> None:
 
 def test_batches_are_the_plan_s() -> None:
     random = np.random.default_rng(0)
-    source, target = random.integers(2, 40, 500), random.integers(2, 40, 500)
+    source, target = random.integers(2, 40, 400), random.integers(2, 40, 400)
     plan = BatchPlan(source, target, 400, 0)
     batches = forecast_batches(plan, accumulation=3, world_size=2)
     padded = longest_waits = 0
-    for step in range(plan.num_batches):
+    steps = range(len(ORDERS) * plan.num_batches)
+    for step in steps:
         for micro_batch in range(3):
-            parts = [micro_batch_rows(plan.step_rows(step), 2 * micro_batch + rank, 6) for rank in range(2)]
+            parts = [micro_batch_rows(plan.step_rows(step), micro_batch, 3, rank, 2) for rank in range(2)]
             sizes = [len(part) * (source[part].max() + target[part].max()) if len(part) else 0 for part in parts]
             padded += sum(sizes)
             longest_waits += max(sizes)
-    tokens = source.sum() + target.sum()
+    tokens = len(ORDERS) * (source.sum() + target.sum())
     assert batches.padding_share == pytest.approx(1 - tokens / padded)
     assert batches.imbalance == pytest.approx(2 * longest_waits / padded - 1)
-    assert batches.smallest_step == min(len(plan.step_rows(step)) for step in range(plan.num_batches))
+    assert batches.smallest_step == min(len(plan.step_rows(step)) for step in steps)
     assert batches.source_tokens * plan.num_batches == pytest.approx(source.sum())
 
 
