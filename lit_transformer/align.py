@@ -18,7 +18,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_model_options(parser)
-    parser.add_argument("--source", help="file of source sentences, plain or .gz; spaces separate words")
+    parser.add_argument("--source", help="file of source sentences, plain or compressed; spaces separate words")
     parser.add_argument("--target", help="file of their translations, line by line")
     parser.add_argument("--demo", metavar="SPLIT", help="align a split of the demo corpus, which has gold links")
     parser.add_argument("--layer", type=int, help="decoder layer, counted from 1; default: the best one by gold links")

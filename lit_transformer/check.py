@@ -44,7 +44,7 @@ def check(cli: "CheckCLI") -> None:
     transformer = model.transformer
     embeddings = transformer.config.d_model * (transformer.vocab_size + (transformer.source_vocab_size or 0))
     print_row("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
-    print_row("data", *str(data.tokens.report).splitlines(), *map(str, data.coverage))
+    print_row("data", *data.counts)
     print_batches(batches, data.plan, devices=cli.devices, max_steps=trainer.max_steps)
     rate = settings.tokens_per_second
     print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate))

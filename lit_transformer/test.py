@@ -10,6 +10,7 @@ from pathlib import Path
 from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_search_options, load_translator, search_settings, translations_file
 from lit_transformer.data import CACHE_DIR
+from lit_transformer.errors import UserError
 from lit_transformer.files import output_file
 
 
@@ -21,8 +22,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_search_options(parser)
-    parser.add_argument("--corpus", required=True, help="demo, copy, a folder of SPLIT.LANG files, or a Hub data set")
-    parser.add_argument("--split", default="test", help="default: %(default)s")
+    parser.add_argument("--corpus", required=True, help="the test set, in any form that --data.corpus of fit has")
+    parser.add_argument("--split", help="split of the corpus; default: test, or all pairs of a corpus without splits")
     parser.add_argument("--source", help="source language as the corpus names it; default: the checkpoint's")
     parser.add_argument("--target", help="target language as the corpus names it; default: the checkpoint's")
     tokenize = "sacreBLEU's tokenizer, `none` for tokenized text; default: the one for the target language"
@@ -35,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Translate, score and print."""
-    from lit_transformer.data.corpus import as_folder, load_pairs
+    from lit_transformer.data.corpus import corpus_places, has_splits, load_pairs
     from lit_transformer.decoding.devices import allow_tf32
     from lit_transformer.evaluation.bleu import check_tokenization, score_translations, tokenization_of
     from lit_transformer.evaluation.metrics import text_metrics
@@ -47,9 +48,12 @@ def run(options: argparse.Namespace) -> None:
     allow_tf32(translator.device)
     tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
     languages = {"source": options.source or trained.source, "target": options.target or trained.target}
+    if options.split is not None and not has_splits(options.corpus, **languages):
+        raise UserError(f"--split is {options.split}, but corpus {options.corpus} has no splits: leave out --split")
+    options.split = options.split or "test"
     pairs = load_pairs(options.corpus, split=options.split, **languages, cache_dir=Path(options.cache_dir))
     output = Path(options.output) if options.output else translations_file(trained, options)
-    inputs = [trained.path, *filter(None, [as_folder(options.corpus)[0]])]
+    inputs = [trained.path, *corpus_places(options.corpus, **languages)]
     with output_file(output, inputs=inputs) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
         begin = time.perf_counter()

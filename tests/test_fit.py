@@ -34,6 +34,7 @@ from tests.helpers.runs import (
     EVERY,
     MAX_STEPS,
     RATE_SCALE,
+    SHORT,
     WARMUP_STEPS,
     Run,
     arguments,
@@ -67,6 +68,15 @@ def test_validation_loss_is_the_mean_over_target_tokens(corpus: Path, run: Run) 
         num_tokens += len(target_ids)
     assert run.curve("val/loss")[100] == pytest.approx(smoothed / num_tokens, rel=1e-5)
     assert run.curve("val/perplexity")[100] == pytest.approx(math.exp(nll / num_tokens), rel=1e-5)
+
+
+def test_a_pair_of_files_with_held_out_pairs(corpus: Path, tmp_path: Path) -> None:
+    """The corpus has no test set, so the command to type next asks for one."""
+    run = fit(corpus / "train", tmp_path, data__valid_pairs=9, **SHORT)
+    assert "9 training pairs" in run.output
+    [command] = [line for line in run.output.splitlines() if "lit_transformer.test" in line]
+    assert str(corpus) not in command
+    assert 4 in run.curve("val/loss")
 
 
 def greedy_bleu(corpus: Path, checkpoint: Path) -> float:

@@ -153,6 +153,24 @@ def test_a_former_result_is_replaced_or_kept(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out.de"]
 
 
+def test_a_corpus_without_splits_is_scored_whole(
+    tiny_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "pairs.tsv"
+    sides = [(corpus / f"test.{language}").read_text(encoding="utf-8").split("\n")[:-1] for language in ("en", "de")]
+    table.write_text("".join("\t".join(pair) + "\n" for pair in zip(*sides, strict=True)), encoding="utf-8")
+    base = ["--checkpoint", tiny_run, "--cache_dir", tmp_path / "cache", "--output", tmp_path / "out", "--json"]
+    scores = [
+        json.loads(run_test([*base, "--corpus", form], capsys)[0])
+        for form in (corpus, corpus / "test", f"{corpus / 'test.en'},{corpus / 'test.de'}", table)
+    ]
+    assert [(each["sentences"], each["bleu"]) for each in scores] == [(13, scores[0]["bleu"])] * 4
+    for source in (corpus / "test.en", table):
+        with pytest.raises(SystemExit):
+            run_test([*base, "--corpus", corpus / "test" if source != table else table, "--output", source], capsys)
+        assert str(source) in capsys.readouterr().err
+
+
 def test_languages_as_the_corpus_names_them(
     tiny_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ def read_aligned_text(source: Path, target: Path, gold: Path | None, *, first_wo
     """Two text files, and a file of gold links if there is one.
 
     Args:
-        source: File of sentences, one per line, plain or gzip.
+        source: File of sentences, one per line, plain or compressed.
         target: File of their translations.
         gold: File of gold links, one line per pair.
         first_word: The number of the first word in `gold`, 0 or 1.

@@ -60,7 +60,8 @@ def print_result(
     print(f"Checkpoint: {find_checkpoint(run)}\nCurves:     {run}\n\nNext:")
     quoted, corpus = shlex.quote(str(run)), shlex.quote(data.corpus)
     tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
-    print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {corpus} --split test{tokenize}")
+    test_set = "TEST_CORPUS" if data.splits.test is None else f"{corpus} --split test"
+    print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {test_set}{tokenize}")
     print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
     print(f"  tensorboard --logdir {quoted} --samples_per_plugin {KEEP_ALL}")
 

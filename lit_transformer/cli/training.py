@@ -54,6 +54,8 @@ class Parser(LightningArgumentParser):
             if f"--{name}" not in options
         )
         suggestion = suggest_option(self.args, options) or next(filter(None, named), "")
+        if "Expected a <class 'str'>" in message:  # such as the language code `no`
+            suggestion += "; without quotation marks, YAML takes no, on, 1e5 and 1:30 for no text: quote the value"
         raise UserError(f"{message}{suggestion} (all settings: --print_config)")
 
 

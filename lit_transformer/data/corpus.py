@@ -1,4 +1,4 @@
-"""A corpus is one string: `demo`, `copy`, a folder, or the name of a data set on the Hugging Face Hub.
+"""A corpus is one string: a built-in corpus, a folder, a file, a pair of files, or a data set of the Hugging Face Hub.
 
 `find_text` turns the string into the sentence pairs of one split. It finds them without reading them, so a large text
 folder takes no time if it was read before. A new corpus source is one module that returns a `Text`, and one branch of
@@ -11,9 +11,11 @@ from datasets import Dataset
 
 from lit_transformer.data.built_in import find_built_in, is_built_in
 from lit_transformer.data.hub import find_on_hub
+from lit_transformer.data.places import find_places
 from lit_transformer.data.table_folder import find_table_folder, is_table_folder
+from lit_transformer.data.tables import find_tables, table_suffix
 from lit_transformer.data.text import Text
-from lit_transformer.data.text_folder import find_text_folder, is_text_folder
+from lit_transformer.data.text_folder import find_text_files, find_text_folder, is_text_folder
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 
@@ -21,13 +23,14 @@ from lit_transformer.files import expanded
 def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: Path) -> Text:
     """Find the sentence pairs of one split, in the order of the corpus.
 
+    docs/corpora.md lists all forms of a corpus. `demo` and `copy` always mean the built-in corpora. Otherwise what is
+    on this disk wins, and a string that begins with `/`, `.` or `~` is always a path: `./demo` is the folder of that
+    name.
+
     Args:
-        corpus: `demo` or `demo:50000` (this many training pairs); `copy`, the copy task; a folder of
-            `SPLIT.LANG` files, plain or `.gz`; or a Hub data set with its configuration after a colon
-            (`wmt/wmt14:de-en`), which may also be a folder that holds a copy of one. `demo` and `copy` always mean
-            the built-in corpora. Otherwise an existing folder wins, and a string that begins with `/`, `.` or `~` is
-            always a path: `./demo` is the folder of that name.
-        split: Name of the split. `valid`, `validation` and `val` mean the same.
+        corpus: The corpus string.
+        split: Name of the split. `valid`, `validation`, `val` and `dev` mean the same. A corpus without splits
+            (`has_splits`) is read whole.
         source: Code of the source language, as in the file or column names.
         target: Code of the target language.
         cache_dir: Folder for what is computed from the corpus. Data sets of the Hub stay in Hugging Face's cache.
@@ -38,11 +41,16 @@ def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: P
     cache_dir = expanded(cache_dir)
     if is_built_in(corpus):
         return find_built_in(corpus, split=split, source=source, target=target, cache_dir=cache_dir)
-    folder, configuration = as_folder(corpus)
+    places, configuration = find_places(corpus, source=source, target=target)
     if source == target:
         raise UserError(f"source and target are both {source}: give two languages of {corpus}")
-    if folder is None:
+    if not places:
         return find_on_hub(corpus, split=split, source=source, target=target)
+    if len(places) == 2:
+        return find_text_files(*places, cache_dir=cache_dir)
+    [folder] = places
+    if folder.is_file():
+        return _find_table(corpus, folder, source, target, cache_dir)
     if not is_text_folder(folder, (source, target)) and is_table_folder(folder):
         return find_table_folder(folder, configuration, split=split, source=source, target=target, cache_dir=cache_dir)
     if configuration is not None:
@@ -66,29 +74,29 @@ def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: 
     return find_text(corpus, split=split, source=source, target=target, cache_dir=cache_dir).load()
 
 
-def as_folder(corpus: str) -> tuple[Path | None, str | None]:
-    """Return the folder and the configuration that a corpus string means.
-
-    Both are None for a built-in corpus and for one of the Hub.
+def has_splits(corpus: str, *, source: str, target: str) -> bool:
+    """Whether a corpus has splits. A file and a pair of files have none.
 
     Raises:
-        UserError: The string is empty, or it means a path that is no folder.
+        UserError: The string means files that are not there.
     """
-    if not corpus:
-        raise UserError("corpus is empty: give `demo`, `copy`, a folder, or a Hub data set such as wmt/wmt14:de-en")
-    if is_built_in(corpus):
-        return None, None
-    name, colon, configuration = corpus.rpartition(":")
-    try:
-        if expanded(corpus).is_dir():
-            return expanded(corpus), None
-        if colon and name and expanded(name).is_dir():
-            return expanded(name), configuration
-        exists = expanded(corpus).exists()
-    except OSError as error:  # such as a name that is too long
-        raise UserError(f"cannot read corpus {corpus[:200]}: {error.strerror}; correct it") from error
-    if exists:
-        raise UserError(f"corpus {corpus} is a file: give the folder that holds the SPLIT.LANG files")
-    if corpus[0] in "/.~":
-        raise UserError(f"corpus {corpus}: there is no such folder; correct it (paths are relative to {Path.cwd()})")
-    return None, None
+    places = corpus_places(corpus, source=source, target=target)
+    return not places or places[0].is_dir()
+
+
+def corpus_places(corpus: str, *, source: str, target: str) -> list[Path]:
+    """Return the folder or the files that a corpus string means, none for a built-in corpus and for one of the Hub.
+
+    Raises:
+        UserError: The string means files that are not there.
+    """
+    return [] if is_built_in(corpus) else find_places(corpus, source=source, target=target)[0]
+
+
+def _find_table(corpus: str, file: Path, source: str, target: str, cache_dir: Path) -> Text:
+    if table_suffix(file.name) is None:
+        raise UserError(
+            f"corpus {corpus} is one file and no table (.tsv, .csv, .jsonl, .parquet): give both files of a pair, as "
+            f"in {corpus},FILE, or the folder that holds SPLIT.LANG files"
+        )
+    return find_tables([file], source=source, target=target, cache_dir=cache_dir)

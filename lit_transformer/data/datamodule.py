@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 import lightning as L
@@ -12,13 +12,12 @@ from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.accumulation import accumulate
 from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
 from lit_transformer.data.cache import LateCheck
-from lit_transformer.data.corpus import find_text
 from lit_transformer.data.coverage import Coverage, measure_coverage
 from lit_transformer.data.loader import TimedLoader
 from lit_transformer.data.prepare import TokenizedPairs, tokenize_pairs
+from lit_transformer.data.splits import Splits, find_splits
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
-from lit_transformer.data.text import SIDES, Text
 from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
 from lit_transformer.data.validation import ValidationBatches, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
@@ -33,10 +32,13 @@ class TranslationData(L.LightningDataModule):
     Without a trainer it gives the batches of one device: `prepare_data()`, `setup("fit")`, `train_dataloader()`.
 
     Args:
-        corpus: `demo` (or `demo:PAIRS`), `copy`, a folder of SPLIT.LANG text files, or a Hub data set with its
-            configuration after a colon.
+        corpus: `demo` (or `demo:PAIRS`), `copy`, a folder of SPLIT.LANG text files or of tables, a table (.tsv, .csv,
+            .jsonl, .parquet), a pair of files (SOURCE_FILE,TARGET_FILE, or NAME for NAME.en and NAME.de), or a Hub data
+            set with its configuration after a colon.
         source: Language to translate from.
         target: Language to translate into.
+        valid_corpus: Corpus of the validation pairs, in the same forms. By default, they are its split `valid`.
+        valid_pairs: Training pairs to hold out for validation, in place of a split.
         vocab_size: Tokens of the shared vocabulary, or of the target's. Follows model.vocab_size.
         source_vocab_size: Tokens of a vocabulary for the source alone. None shares one. Follows
             model.source_vocab_size.
@@ -67,6 +69,8 @@ class TranslationData(L.LightningDataModule):
         corpus: str = "wmt/wmt14:de-en",
         source: str = "en",
         target: str = "de",
+        valid_corpus: str | None = None,
+        valid_pairs: int = 0,
         vocab_size: int = 37000,
         source_vocab_size: int | None = None,
         tokenizer: str | None = None,
@@ -87,6 +91,7 @@ class TranslationData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         for name, value, least in (
+            ("valid_pairs", valid_pairs, 0),
             ("tokens_per_batch", tokens_per_batch, 1),
             ("max_tokens_per_device", 1 if max_tokens_per_device == "auto" else max_tokens_per_device, 1),
             ("max_length", max_length, 2),  # one token and EOS
@@ -105,6 +110,8 @@ class TranslationData(L.LightningDataModule):
         self.corpus = corpus
         self.source = source
         self.target = target
+        self.valid_corpus = valid_corpus
+        self.valid_pairs = valid_pairs
         self.vocab_size = vocab_size
         self.source_vocab_size = source_vocab_size
         self.tokenizer_file = tokenizer
@@ -126,7 +133,7 @@ class TranslationData(L.LightningDataModule):
         self.vocabularies: Vocabularies
         self.tokens: TokenizedPairs
         self.coverage: list[Coverage] = []
-        self._valid: Text
+        self.splits: Splits
         self._late_check: LateCheck | None = None
         # By `setup`:
         self.store: TokenStore
@@ -147,21 +154,27 @@ class TranslationData(L.LightningDataModule):
         """
         if self._late_check is not None and not self._late_check.damaged:
             return
-        train, self._valid = self._text("train"), self._text("valid")
-        self._valid.load()  # its errors are reported before the long work
-        self.vocabularies = self._find_vocabularies(train)
+        self.splits = find_splits(
+            self.corpus,
+            valid_corpus=self.valid_corpus,
+            valid_pairs=self.valid_pairs,
+            source=self.source,
+            target=self.target,
+            cache_dir=self.cache_dir,
+        )
+        self.splits.valid.load()  # its errors are reported before the long work
+        self.vocabularies = self._find_vocabularies()
         self.tokens = tokenize_pairs(
-            train,
+            self.splits.train,
             self.vocabularies,
             max_length=self.max_length,
             max_length_ratio=self.max_length_ratio,
             cache_dir=self.cache_dir,
         )
-        splits = {"validation": self._valid}
-        with suppress(UserError):  # training needs no test set
-            splits["test"] = self._text("test")
         self.coverage = [
-            measure_coverage(text.load(), self.vocabularies, split=split) for split, text in splits.items()
+            measure_coverage(text.load(), self.vocabularies, split=split)
+            for split, text in (("validation", self.splits.valid), ("test", self.splits.test))
+            if text is not None
         ]
         self._late_check = LateCheck(self.tokens.path)
         self._is_set_up = False
@@ -173,7 +186,7 @@ class TranslationData(L.LightningDataModule):
             self.store = TokenStore(self.tokens.path)
             lengths = self.store.lengths("source"), self.store.lengths("target")
             self.plan = BatchPlan(*lengths, self.tokens_per_batch, self.seed)
-            sources, references = (self._valid.load()[side][:] for side in ("source", "target"))
+            sources, references = (self.splits.valid.load()[side][:] for side in ("source", "target"))
             self._validation, self._num_cut = validation_batches(
                 sources, references, self.vocabularies, self.validation_batch_tokens, longest=self.max_positions
             )
@@ -219,7 +232,15 @@ class TranslationData(L.LightningDataModule):
         """Counts of pairs, tokens and steps, and what the vocabulary can write. After `setup`."""
         epoch = f"{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens per epoch"
         warnings = [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join(map(str, [self.tokens.report, *self.coverage, *warnings, epoch]))
+        return "\n".join([*self.counts, *warnings, epoch])
+
+    @property
+    def counts(self) -> list[str]:
+        """Counts of pairs and tokens, and what the vocabulary can write. After `prepare_data`."""
+        counts = [*str(self.tokens.report).splitlines(), *map(str, self.coverage)]
+        if self.valid_pairs:
+            counts.insert(0, f"{len(self.splits.valid.load()):,} training pairs are held out for validation")
+        return counts
 
     @property
     def warnings(self) -> list[str]:
@@ -252,32 +273,25 @@ class TranslationData(L.LightningDataModule):
 
     def validation_pairs(self, number: int) -> list[tuple[str, str]]:
         """Return the first validation sentences with their references. After `setup`."""
-        rows = self._valid.load()[:number]
+        rows = self.splits.valid.load()[:number]
         return list(zip(rows["source"], rows["target"], strict=True))
 
-    def _find_vocabularies(self, train: Text) -> Vocabularies:
-        def find(sides: Sequence[str], file: str | None, vocab_size: int) -> Tokenizer:
-            return find_vocabulary(
-                train,
-                sides=sides,
-                file=file,
-                vocab_size=vocab_size,
-                character_coverage=self.character_coverage,
-                normalization=self.normalization,
-                byte_fallback=self.byte_fallback,
-                symbols=self.symbols,
-                cache_dir=self.cache_dir,
-            )
-
-        if self.source_vocab_size is None:
-            return Vocabularies.shared(find(SIDES, self.tokenizer_file, self.vocab_size))
-        return Vocabularies(
-            find(("source",), self.source_tokenizer_file, self.source_vocab_size),
-            find(("target",), self.tokenizer_file, self.vocab_size),
+    def _find_vocabularies(self) -> Vocabularies:
+        find = partial(
+            find_vocabulary,
+            self.splits.train,
+            character_coverage=self.character_coverage,
+            normalization=self.normalization,
+            byte_fallback=self.byte_fallback,
+            symbols=self.symbols,
+            cache_dir=self.cache_dir,
         )
-
-    def _text(self, split: str) -> Text:
-        return find_text(self.corpus, split=split, source=self.source, target=self.target, cache_dir=self.cache_dir)
+        if self.source_vocab_size is None:
+            return Vocabularies.shared(find(file=self.tokenizer_file, vocab_size=self.vocab_size))
+        return Vocabularies(
+            find(sides=("source",), file=self.source_tokenizer_file, vocab_size=self.source_vocab_size),
+            find(sides=("target",), file=self.tokenizer_file, vocab_size=self.vocab_size),
+        )
 
     def _accumulation(self, world_size: int) -> int:
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""

@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face Hub, by name and configuration: `wmt/wmt14:de-en`."""
 
+import re
 from pathlib import Path
 
 import datasets
@@ -8,9 +9,12 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
 from lit_transformer.data.columns import language_columns
-from lit_transformer.data.text import Text, split_names
+from lit_transformer.data.places import not_on_disk
+from lit_transformer.data.text import MissingSplit, Text, split_names
 from lit_transformer.errors import UserError, innermost_reason
 
+_ADDRESS = re.compile(r"hf://datasets/|hf:(?!//)|https://huggingface\.co/datasets/")
+"""What may stand before the name."""
 _TIMEOUT_SECONDS = 10.0
 _OTHER_WAYS = (
     "without network use `demo` or `copy`, a folder of SPLIT.LANG text files, or a folder with a copy of the data set "
@@ -21,10 +25,19 @@ _OTHER_WAYS = (
 def find_on_hub(corpus: str, *, split: str, source: str, target: str) -> Text:
     """Download one split of a data set, or find it in the cache of `datasets`.
 
+    Args:
+        corpus: Name and configuration, which may begin with `hf://datasets/`, `hf:` or the Hub's address.
+        split: Name of the split.
+        source: Name of the source language's field or column.
+        target: Name of the target language's.
+
     Raises:
         UserError: The Hub cannot be reached, or it has no such data set, split or languages.
     """
-    name, _, configuration = corpus.partition(":")
+    address = _ADDRESS.match(corpus)
+    name, _, configuration = corpus[address.end() if address else 0 :].partition(":")
+    if configuration.startswith("//"):
+        raise UserError(f"corpus {corpus} is an address: download it, and give the file or the folder on this disk")
     _check_reachable(name)
     try:
         splits = datasets.load_dataset(name, configuration or None)
@@ -34,7 +47,7 @@ def find_on_hub(corpus: str, *, split: str, source: str, target: str) -> Text:
         ) from error
     found = next((alias for alias in split_names(split) if alias in splits), None)
     if found is None:
-        raise UserError(f"corpus {corpus} has no split {split!r}: it has {', '.join(splits)}")
+        raise MissingSplit(f"corpus {corpus} has no split {split!r}: it has {', '.join(splits)}")
     return language_columns(splits[found], corpus, source=source, target=target)
 
 
@@ -50,7 +63,7 @@ def _check_reachable(name: str) -> None:
             return
         reason = "offline mode is set in the environment"
     except HFValidationError as error:
-        raise UserError(f"corpus {name} is neither an existing folder nor the name of a Hub data set") from error
+        raise UserError(f"corpus {name}: {not_on_disk(name)}, and no data set of the Hub has such a name") from error
     except GatedRepoError as error:
         raise UserError(
             f"data set {name} requires consent: accept its terms at https://huggingface.co/datasets/{name}, "
@@ -58,12 +71,14 @@ def _check_reachable(name: str) -> None:
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(
-            f"corpus {name} is neither an existing folder nor a data set of the Hugging Face Hub: "
-            "correct the name (or run `hf auth login` if the data set is private)"
+            f"corpus {name}: {not_on_disk(name)}, and no such data set on the Hugging Face Hub: correct the name (or "
+            "run `hf auth login` if the data set is private)"
         ) from error
     except Exception as error:  # depends on the HTTP library below huggingface_hub
         reason = innermost_reason(error)
     namespace, _, base = name.rpartition("/")
     folder = "___".join(filter(None, (namespace, camelcase_to_snakecase(base))))
     if not (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir():
-        raise UserError(f"cannot reach the Hugging Face Hub for corpus {name} ({reason}): {_OTHER_WAYS}")
+        raise UserError(
+            f"corpus {name}: {not_on_disk(name)}, and the Hugging Face Hub cannot be reached ({reason}): {_OTHER_WAYS}"
+        )

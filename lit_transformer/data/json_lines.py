@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lit_transformer.data.compression import open_text
 from lit_transformer.data.text import PAIR_SCHEMA
-from lit_transformer.data.text_file import open_text, read_blocks, string_array
+from lit_transformer.data.text_file import read_blocks, string_array
 from lit_transformer.errors import UserError
 
 _BATCH_SIZE = 10_000

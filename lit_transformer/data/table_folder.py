@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from lit_transformer.data.tables import find_tables, table_suffix
-from lit_transformer.data.text import Text, split_names
+from lit_transformer.data.text import MissingSplit, Text, split_names
 from lit_transformer.errors import UserError
 
 _IN_THE_NAME = re.compile(r"(?!data-)(.+)-\d{5}-of-\d{5}(-\w+)?")
@@ -61,7 +61,7 @@ def _files_of_split(place: Path, split: str) -> list[Path]:
         splits[name][home, suffix].append(path)
     found = next((splits[name] for name in split_names(split) if name in splits), None)
     if found is None:
-        raise UserError(
+        raise MissingSplit(
             f"{place} has no split {split!r}: it has {', '.join(sorted(splits)) or 'none'}; name a file or its folder "
             f"after the split, as in {split}.jsonl or {split}/0000.parquet"
         )

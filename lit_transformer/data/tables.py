@@ -10,10 +10,11 @@ from pyarrow import parquet
 
 from lit_transformer.data.arrow_file import map_file
 from lit_transformer.data.columns import check_languages, damage_to_user_error, plain_table
+from lit_transformer.data.compression import uncompressed
 from lit_transformer.data.delimited import delimited_batches
 from lit_transformer.data.json_lines import json_batches
 from lit_transformer.data.text import Text
-from lit_transformer.data.text_file import text_of_files, uncompressed
+from lit_transformer.data.text_file import text_of_files
 from lit_transformer.errors import UserError
 
 _BATCH_SIZE = 10_000

@@ -9,12 +9,17 @@ from datasets import Dataset
 
 from lit_transformer.data.arrow_file import open_arrow, write_arrow
 from lit_transformer.data.cache import cached_file
+from lit_transformer.errors import UserError
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 """The columns of every corpus."""
 SIDES = ("source", "target")
 """Their names."""
-_VALIDATION_NAMES = ("valid", "validation", "val")
+_VALIDATION_NAMES = ("valid", "validation", "val", "dev")
+
+
+class MissingSplit(UserError):
+    """The corpus has no such split."""
 
 
 class Text(NamedTuple):

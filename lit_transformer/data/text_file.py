@@ -5,13 +5,10 @@ read block by block without a Python object per line, so a file of any size need
 """
 
 import codecs
-import gzip
 import hashlib
 import io
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -20,14 +17,14 @@ import pyarrow as pa
 
 from lit_transformer.batch import IntArray
 from lit_transformer.data.cache import LARGE_FILE_BYTES, cached_file, version_of
+from lit_transformer.data.compression import open_text, readable
+from lit_transformer.data.encodings import describe_invalid_utf8, describe_other_format
 from lit_transformer.data.text import Text, cached_text
 from lit_transformer.errors import UserError
-from lit_transformer.files import check_regular
 
 BLOCK_BYTES = 8 * 2**20
-COMPRESSIONS = (".gz",)
-"""Suffixes of the compressed files that `open_text` reads."""
 LF = ord("\n")
+_BEGINNING_BYTES = 2**16
 _LONGEST_LINE_BYTES = 2**30  # an Arrow string array holds less than 2**31 bytes
 
 
@@ -43,34 +40,6 @@ class Block(NamedTuple):
     def line_of(self, position: int) -> int:
         """Return the number of the line in which a byte is."""
         return self.first_line + self.text.count(b"\n", 0, position)
-
-
-def uncompressed(name: str) -> str:
-    """Return a file's name without the suffix of its compression: `train.tsv` for `train.tsv.gz`."""
-    return next((name.removesuffix(suffix) for suffix in COMPRESSIONS if name.endswith(suffix)), name)
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading, and decompress it if its name has a suffix of `COMPRESSIONS`.
-
-    Raises:
-        UserError: The file cannot be read. Errors while it is read become UserErrors, too.
-    """
-    with readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        yield cast(BinaryIO, file)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what can go wrong with a file or folder of the user into a `UserError` that names it."""
-    check_regular(path)
-    try:
-        yield
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{path} is not a complete gzip file ({error}): copy or compress it again") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def text_of_files(
@@ -125,7 +94,10 @@ def read_blocks(path: Path) -> Iterator[Block]:
     rest = b""
     with open_text(path) as file:
         _check_line_ends(file, path)
-        block = file.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8)
+        block = file.read(BLOCK_BYTES)
+        if problem := describe_other_format(path, block[:_BEGINNING_BYTES]):
+            raise UserError(problem)
+        block = block.removeprefix(codecs.BOM_UTF8)
         while block:
             lines, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
@@ -156,10 +128,7 @@ def _checked_block(text: bytes, path: Path, first_line: int) -> Block:
         text.decode()
     except UnicodeDecodeError as error:
         line = first_line + text.count(b"\n", 0, error.start)
-        raise UserError(
-            f"{path}:{line}: invalid UTF-8 (byte 0x{text[error.start]:02x}); convert the file to UTF-8, "
-            "for example with `iconv -f latin1 -t utf-8`"
-        ) from error
+        raise UserError(describe_invalid_utf8(path, line, text, error.start)) from error
     return Block(text.replace(b"\r\n", b"\n"), first_line)
 
 

@@ -1,21 +1,15 @@
 """Folders of `SPLIT.LANG` text files with one sentence per line. Line N of one file translates line N of the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from lit_transformer.data.text import PAIR_SCHEMA, Text, split_names
-from lit_transformer.data.text_file import (
-    COMPRESSIONS,
-    LF,
-    read_blocks,
-    readable,
-    string_array,
-    text_of_files,
-    uncompressed,
-)
+from lit_transformer.data.compression import COMPRESSIONS, readable, uncompressed
+from lit_transformer.data.places import files_by_language
+from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit, Text, split_names
+from lit_transformer.data.text_file import LF, read_blocks, string_array, text_of_files
 from lit_transformer.errors import UserError
 
 
@@ -25,12 +19,20 @@ def is_text_folder(folder: Path, languages: tuple[str, str]) -> bool:
 
 
 def find_text_folder(folder: Path, *, split: str, source: str, target: str, cache_dir: Path) -> Text:
-    """Find the sentence pairs of one split. The cache knows them by the content of their files.
+    """Find the sentence pairs of one split.
 
     Raises:
         UserError: A file is missing or cannot be read.
     """
-    source_path, target_path = _find_files(folder, split, source, target)
+    return find_text_files(*_find_files(folder, split, source, target), cache_dir=cache_dir)
+
+
+def find_text_files(source_path: Path, target_path: Path, *, cache_dir: Path) -> Text:
+    """Find the sentence pairs of two text files. The cache knows them by the content of the files.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
     return text_of_files(
         (source_path, target_path),
         reader="text 1",
@@ -51,15 +53,23 @@ def _split_and_language(name: str) -> tuple[str, str]:
 
 
 def _find_files(folder: Path, split: str, source: str, target: str) -> tuple[Path, Path]:
-    names = _names(folder)
-    for alias in split_names(split):
-        found = [
-            next((name for end in ("", *COMPRESSIONS) if (name := f"{alias}.{language}{end}") in names), None)
-            for language in (source, target)
-        ]
-        if found[0] is not None and found[1] is not None:
-            return folder / found[0], folder / found[1]
-    raise UserError(_missing([_split_and_language(name) for name in names], folder, split, source, target))
+    """Return the files `SPLIT.LANG`, or else the files `SPLIT.PAIR.LANG`, such as `train.de-en.en`."""
+    names = split_names(split)
+    with_pair = [f"{name}.{pair}" for name in names for pair in (f"{source}-{target}", f"{target}-{source}")]
+    with readable(folder):
+        found = _find_pairs(folder, names, source, target)[:1] or _find_pairs(folder, with_pair, source, target)
+    if len(found) > 1:
+        files = " and ".join(path.name for path, _ in found)
+        raise UserError(f"{folder} has the split {split!r} more than once ({files}): remove all but one")
+    if not found:
+        present = [_split_and_language(name) for name in _names(folder)]
+        raise MissingSplit(_missing(present, folder, split, source, target))
+    return found[0]
+
+
+def _find_pairs(folder: Path, stems: Iterable[str], source: str, target: str) -> list[tuple[Path, Path]]:
+    found = [files_by_language(folder / stem, source, target) for stem in stems]
+    return [(source_path, target_path) for source_path, target_path in found if source_path and target_path]
 
 
 def _missing(found: list[tuple[str, str]], folder: Path, split: str, source: str, target: str) -> str:
@@ -74,7 +84,7 @@ def _missing(found: list[tuple[str, str]], folder: Path, split: str, source: str
     splits = sorted({name for name, language in found if {(name, source), (name, target)} <= set(found)})
     return (
         f"{folder} has no split {split!r} in {source} and {target}: it has {', '.join(splits) or 'none'}; add the "
-        f"files {split}.{source} and {split}.{target} (plain or .gz)"
+        f"files {split}.{source} and {split}.{target} (plain or {', '.join(COMPRESSIONS)})"
     )
 
 

@@ -38,8 +38,8 @@ def test_the_copy_task_has_a_vocabulary_of_ten_digits(tmp_path: Path) -> None:
     ("corpus", "split", "languages", "named"),
     [
         ("copy:5", "train", "en-de", "copy:5"),
-        ("copy", "dev", "en-de", "'dev'.* train, valid, test$"),
-        ("demo", "dev", "en-de", "'dev'.* train, valid, test, unseen$"),
+        ("copy", "unseen", "en-de", "'unseen'.* train, valid, test$"),
+        ("demo", "new", "en-de", "'new'.* train, valid, test, unseen$"),
         ("demo", "train", "en-fr", "source and target are en and fr"),
         *[(corpus, "train", "en-de", f"{corpus}: .*demo:50000") for corpus in ("demo:", "demo:x", "demo:0", "demo:-3")],
     ],

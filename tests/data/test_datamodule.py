@@ -8,7 +8,7 @@ import lightning as L
 import numpy as np
 import pytest
 
-from lit_transformer.batch import PAD_ID
+from lit_transformer.batch import EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.data import cache
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.store import TokenStore
@@ -124,3 +124,25 @@ def test_a_mistake_in_the_test_set_is_reported_before_training(japanese: Path) -
     (japanese / "test.ja").write_text("a\nb\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"test\.en has 1 .*test\.ja has 2"):
         set_up(japanese, target="ja", vocab_size=40)
+
+
+def test_held_out_pairs_are_never_trained_on(tmp_path: Path) -> None:
+    """Neither the model nor the vocabulary sees them, and the summary says how many there are."""
+    folder = write_folder(
+        tmp_path / "text",
+        {
+            "train.en": "".join(f"number {chr(0x4E00 + row)}\n" for row in range(NUM_SENTENCES)),
+            "train.de": "".join(f"Zahl {row % 10}\n" for row in range(NUM_SENTENCES)),
+        },
+    )
+    data = set_up(folder / "train", valid_pairs=5, vocab_size=90)
+    assert "5 training pairs" in data.summary.splitlines()[0]
+    [validated] = {len(data.splits.valid.load()), len(data.validation_pairs(99))}
+    assert validated == 5
+    trained = [row for rows in (data.batch(np.arange(NUM_SENTENCES - 5)).source_BS,) for row in rows.tolist()]
+    sources = set(data.tokenizer.decode([[token for token in row if token > EOS_ID] for row in trained]))
+    held_out = {source for source, _ in data.validation_pairs(5)}
+    assert len(sources) == NUM_SENTENCES - 5
+    assert not sources & held_out
+    assert all(UNK_ID in ids for ids in data.tokenizer.encode(sorted(held_out)))
+    assert all(UNK_ID not in ids for ids in data.tokenizer.encode(sorted(sources)))

@@ -24,7 +24,7 @@ def test_a_hub_that_cannot_be_reached_is_named_with_the_ways_without_network(mon
 
     monkeypatch.setattr(HfApi, "dataset_info", unreachable)
     monkeypatch.setattr(datasets, "load_dataset", lambda *arguments, **options: pytest.fail("called"))
-    expected = r"wmt/wmt14 .*{}.*`demo`.*SPLIT\.LANG.*hf download"
+    expected = r"wmt/wmt14\b.*{}.*`demo`.*SPLIT\.LANG.*hf download"
     with pytest.raises(UserError, match=expected.format("Name or service not known")) as error:
         find("wmt/wmt14:de-en")
     assert "\n" not in str(error.value)

@@ -29,10 +29,10 @@ def test_text_is_written_when_it_is_loaded_for_the_first_time(tmp_path: Path) ->
     ("split", "names"),
     [
         ("train", ("train",)),
-        ("val", ("val", "valid", "validation")),
-        ("valid", ("valid", "validation", "val")),
-        ("validation", ("validation", "valid", "val")),
+        ("val", ("val", "valid", "validation", "dev")),
+        ("valid", ("valid", "validation", "val", "dev")),
+        ("validation", ("validation", "valid", "val", "dev")),
     ],
 )
-def test_validation_has_three_names(split: str, names: tuple[str, ...]) -> None:
+def test_validation_has_four_names(split: str, names: tuple[str, ...]) -> None:
     assert split_names(split) == names

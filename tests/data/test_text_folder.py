@@ -105,11 +105,17 @@ def test_failed_reading_leaves_no_cache(tmp_path: Path) -> None:
     assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {".lock"}
 
 
-@pytest.mark.parametrize("name", ["valid", "validation", "val"])
-@pytest.mark.parametrize("asked", ["valid", "validation", "val"])
-def test_three_names_of_the_validation_split(tmp_path: Path, name: str, asked: str) -> None:
-    folder = write_folder(tmp_path / "text", {f"{name}.en": "a", f"{name}.de": "b"})
-    assert load(folder, tmp_path, split=asked)["source"][:] == ["a"]
+def test_language_pairs_in_the_names(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"train.de-en.en": "pair", "train.de-en.de": "Paar"}
+    folder = write_folder(
+        tmp_path / "text", files | {"train.fr-en.en": "other", "train.old.en": "old", "train.old.de": ""}
+    )
+    assert load(folder, tmp_path)["source"][:] == ["pair"]
+    write_folder(folder, {"train.en-de.en": "a", "train.en-de.de": "b"})
+    with pytest.raises(UserError, match=r"train\.en-de\.en and train\.de-en\.en"):
+        load(folder, tmp_path)
+    write_folder(folder, {"train.en": "plain", "train.de": "schlicht"})
+    assert load(folder, tmp_path)["source"][:] == ["plain"]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +131,7 @@ def test_three_names_of_the_validation_split(tmp_path: Path, name: str, asked: s
         ({"train.en": "a", "train.de": "b"}, "train", "en-fr", r"train\.fr: .* de, en;"),
         ({"train.en": "a"}, "train", "en-de", r"train\.de: .*'train'.* en;"),
         ({"train.en": "", "train.de": "b"}, "train", "en-de", r"train\.en is empty"),
+        ({"train.en": "a\nb".encode("utf-16"), "train.de": "c"}, "train", "en-de", r"train\.en .*UTF-16LE"),
         ({"train.en": "a\nb", "train.de": "c"}, "train", "en-de", r"train\.en has 2 .*\.de has 1:"),
         ({"train.en": "a\nb", "train.de": b"c\nd\xe4\n"}, "train", "en-de", r"train\.de:2: invalid UTF-8"),
         ({"train.en": "a\nb\n", "train.de": "c\rd\r"}, "train", "en-de", r"train\.de has 1 lone .*`tr "),
@@ -145,7 +152,7 @@ def test_damaged_gzip_and_unreadable_files(tmp_path: Path) -> None:
     data = (folder / "train.en.gz").read_bytes()
     for broken in (data[:-20], b"no gzip", data[:11] + b"\xff" * 9 + data[20:]):
         (folder / "train.en.gz").write_bytes(broken)
-        with pytest.raises(UserError, match=r"train\.en\.gz .*gzip"):
+        with pytest.raises(UserError, match=r"train\.en\.gz .*copy"):
             load(folder, tmp_path)
     (folder / "train.de").unlink()
     (folder / "train.de").mkdir()

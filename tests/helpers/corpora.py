@@ -1,6 +1,7 @@
 """Text and tokens for tests: folders of text files, a toy corpus of demo sentences, files of tokens."""
 
 import gzip
+import lzma
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +14,18 @@ NUM_SENTENCES = 64
 
 
 def write_folder(folder: Path, files: dict[str, str | bytes]) -> Path:
-    """Write files, those whose names end in `.gz` compressed."""
+    """Write files, those whose names end in `.gz`, `.xz` or `.zst` compressed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         data = content.encode() if isinstance(content, str) else content
-        (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        match Path(name).suffix:
+            case ".gz":
+                data = gzip.compress(data)
+            case ".xz":
+                data = lzma.compress(data)
+            case ".zst":
+                data = pa.compress(data, codec="zstd", asbytes=True)
+        (folder / name).write_bytes(data)
     return folder
 
 

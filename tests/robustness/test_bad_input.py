@@ -56,6 +56,8 @@ CONFIGS: dict[str, bytes] = {
     "broken.yaml": b"model: [1\n  x: {",
     "list.yaml": b"- model\n- data\n",
     "latin.yaml": b"data:\n  corpus: M\xfcller\n",
+    "norwegian.yaml": b"data:\n  target: no\n",
+    "number.yaml": b"data:\n  valid_corpus: 2014\n",
     "type.yaml": b"model:\n  transformer:\n    d_model: wide\n",
 }
 
@@ -131,6 +133,8 @@ FIT = {
     "--config PLACE/broken.yaml": r"broken\.yaml|line 1",
     "--config PLACE/list.yaml": r"config.*--print_config",
     "--config PLACE/latin.yaml": r"file of --config is not UTF-8",
+    "--config PLACE/norwegian.yaml": r"\bdata\.target\b.*\bFalse\b.*quot",
+    "--config PLACE/number.yaml": r"\bdata\.valid_corpus\b.*\b2014\b.*quot",
     "--config PLACE/type.yaml": r"\bmodel\.transformer\.d_model\b.*\bwide\b",
     # Values of another type.
     "--model.transformer.d_model wide": r"\bmodel\.transformer\.d_model\b.*\bwide\b",
@@ -193,17 +197,22 @@ FIT = {
     "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt\b.*lit_transformer",
     # Corpora.
     "--data.corpus PLACE/nowhere": r"corpus .*/nowhere\b",
-    "--data.corpus PLACE/text": r"corpus .*/text is a file",
+    "--data.corpus PLACE/text": r"corpus .*/text is one file",
+    "--data.corpus PLACE/good/train": r"corpus .*/good/train .*data\.valid_pairs .*data\.valid_corpus",
+    "--data.corpus PLACE/good/train --data.valid_pairs 18": r"data\.valid_pairs is 18\b.* 18 ",
+    "--data.corpus PLACE/good/train --data.valid_pairs -1": r"data\.valid_pairs is -1",
+    "--data.valid_corpus PLACE/nowhere": r"corpus .*/nowhere\b",
+    "--data.valid_corpus demo --data.valid_pairs 2": r"data\.valid_pairs is 2\b.*data\.valid_corpus is demo",
     "--data.corpus PLACE/uneven": r"/train\.en has 18 lines but .*/train\.de has 17",
     "--data.corpus PLACE/uneven_valid": r"/valid\.en has 2 lines but .*/valid\.de has 18",
-    "--data.corpus PLACE/latin": r"/train\.de:9: invalid UTF-8 \(byte 0xe4\); convert",
+    "--data.corpus PLACE/latin": r"/train\.de:9: invalid UTF-8 \(byte 0xe4\); .*line",
     "--data.corpus PLACE/empty": r"/train\.en is empty",
     "--data.corpus PLACE/empty_valid": r"/valid\.en is empty",
     "--data.corpus PLACE/blank": r"there is no text to learn a vocabulary from: all lines are empty",
     "--data.corpus PLACE/one_side": r"has no file train\.de: .*; add the file",
-    "--data.corpus PLACE/no_valid": r"has no split 'valid' in en and de: .*add the files valid\.en",
+    "--data.corpus PLACE/no_valid": r"no split 'valid' .* valid\.en.*data\.valid_pairs.*data\.valid_corpus",
     "--data.corpus PLACE/nothing": r"'train' in en and de: .*none.*train\.en",
-    "--data.corpus PLACE/bad_gzip": r"/train\.en\.gz is not a complete gzip file",
+    "--data.corpus PLACE/bad_gzip": r"/train\.en\.gz is not a complete \.gz file",
     "--data.corpus demo:some": r"corpus demo:some: .*number",
     "--data.target fr": r"has no file train\.fr: .*choose .*source and .*target among these",
     "--data.source de": r"source and target are both de\b",
@@ -285,12 +294,13 @@ def test_search_and_checkpoint(
 
 
 OTHERS = {
-    "test --split dev": r"'dev' in en and de: .* test, train, valid;.* dev\.en",
+    "test --split new": r"'new' in en and de: .* test, train, valid;.* new\.en",
+    "test --corpus PLACE/good/test --split test": r"--split is test, .*/good/test has no splits",
     "test --corpus PLACE/no_test": r"'test' in en and de: .* train, valid;",
     "test --corpus PLACE/latin_test": r"/test\.en:3: invalid UTF-8 \(byte 0xe4\); convert",
     "test --corpus PLACE/uneven --split train": r"/train\.en has 18 lines but .*/train\.de has 17",
     "test --corpus PLACE/nowhere": r"corpus .*/nowhere\b",
-    "test --corpus demo --split dev": r"'dev': .* train, valid, test, unseen",
+    "test --corpus demo --split new": r"'new': .* train, valid, test, unseen",
     "test --target fr": r"has no file test\.fr: .*choose .*source and .*target among these",
     "test --corpus PLACE/good --cache_dir PLACE/text/x": r"cache .*/text/x.*cache_dir",
     "test --tokenize moses": r"tokenize is 'moses'.*\b13a\b",
@@ -351,7 +361,7 @@ def test_closed_standard_streams(
 ) -> None:
     """`<&-` in a shell makes `sys.stdin` None. `test` does not need it."""
     monkeypatch.setattr(sys, "stdin", None)
-    line = "--split dev" if command == "test" else ""
+    line = "--split new" if command == "test" else ""
     message = complaint(command, arguments(command, place, line), capfd)
     assert ("stdin" in message) == (command == "translate")
 
@@ -367,7 +377,7 @@ def test_a_hub_that_cannot_be_reached(
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
     option = "--data.corpus" if command == "fit" else "--corpus"
     message = complaint(command, arguments(command, place, f"{option} wmt/wmt14:de-en"), capfd)
-    assert re.search(r"corpus wmt/wmt14 .*`demo`.*SPLIT\.LANG", message)
+    assert re.search(r"corpus wmt/wmt14\b.*`demo`.*SPLIT\.LANG", message)
 
 
 def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

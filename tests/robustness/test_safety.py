@@ -276,8 +276,8 @@ def test_tables_that_lie(home: Path, worker: Worker, kind: str, true: bytes, lie
 
 
 def test_messages_do_not_control_the_terminal(home: Path, worker: Worker) -> None:
-    (home / "corpus" / "dev.\x1b]0;owned\x07\x1b[31m").touch()
-    done = worker.run(*score(home, "--split", "dev"))
+    (home / "corpus" / "new.\x1b]0;owned\x07\x1b[31m").touch()
+    done = worker.run(*score(home, "--split", "new"))
     assert "owned" in done.check()
     assert done.err.removesuffix("\n").isprintable()
 

@@ -1,0 +1,57 @@
+"""The texts of a run: what it trains on, validates with, and may be tested with."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lit_transformer.data.corpus import find_text, has_splits
+from lit_transformer.data.held_out import hold_out
+from lit_transformer.data.text import MissingSplit, Text
+from lit_transformer.errors import UserError
+
+_REMEDIES = "set valid_pairs to a number of training pairs to hold out, or valid_corpus to a corpus of validation pairs"
+
+
+class Splits(NamedTuple):
+    """The texts of a run."""
+
+    train: Text
+    valid: Text
+    test: Text | None
+    """None if the corpus has no test split."""
+
+
+def find_splits(
+    corpus: str, *, valid_corpus: str | None, valid_pairs: int, source: str, target: str, cache_dir: Path
+) -> Splits:
+    """Find the texts of a run.
+
+    Args:
+        corpus: The corpus of the training pairs. If it has splits, they are its `train`.
+        valid_corpus: The corpus of the validation pairs. If it has splits, they are its `valid`. None means `corpus`.
+        valid_pairs: Number of training pairs that are held out for validation in place of a split. 0 means none.
+        source: Code of the source language.
+        target: Code of the target language.
+        cache_dir: Folder for what is computed from the corpus.
+
+    Raises:
+        UserError: A text cannot be found, or there are no validation pairs.
+    """
+
+    def find(corpus: str, split: str) -> Text:
+        return find_text(corpus, split=split, source=source, target=target, cache_dir=cache_dir)
+
+    if valid_corpus is not None and valid_pairs:
+        raise UserError(f"valid_pairs is {valid_pairs:,}, and valid_corpus is {valid_corpus}: leave out one of them")
+    train, test = find(corpus, "train"), None
+    if has_splits(corpus, source=source, target=target):
+        with suppress(UserError):  # training needs no test set
+            test = find(corpus, "test")
+    if valid_pairs:
+        return Splits(*hold_out(train, valid_pairs, cache_dir=cache_dir), test)
+    if valid_corpus is None and not has_splits(corpus, source=source, target=target):
+        raise UserError(f"corpus {corpus} is one text without a validation split: {_REMEDIES}")
+    try:
+        return Splits(train, find(valid_corpus or corpus, "valid"), test)
+    except MissingSplit as error:
+        raise UserError(f"{error}; or {_REMEDIES}") from error
