@@ -334,9 +334,9 @@ def torchrun(*options: str) -> list[str]:
 
 LAUNCHERS = {
     "by itself": ({"devices": 2}, [["-m"]]),
-    "torchrun": ({"devices": 2}, [torchrun("--nproc_per_node", "2")]),
+    "torchrun": ({"devices": "auto"}, [torchrun("--nproc_per_node", "2")]),
     "two nodes": (
-        {"devices": 1, "trainer__num_nodes": 2},
+        {"devices": "auto"},
         [torchrun("--nnodes", "2", "--node_rank", rank) for rank in ("0", "1")],
     ),
     "two nodes of two": (
@@ -357,7 +357,7 @@ def test_processes_change_nothing(
 ) -> None:
     """Two processes with 2 micro-batches each or four with 1, however they are started."""
     changes, prefixes = LAUNCHERS[launcher]
-    world_size = int(str(changes["devices"])) * int(str(changes.get("trainer__num_nodes", 1)))
+    world_size = 4 if "trainer__num_nodes" in changes else 2
     options = arguments(
         corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=240, **changes
     )

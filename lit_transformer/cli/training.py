@@ -28,7 +28,7 @@ from lit_transformer.runs.curves import Curves
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
-from lit_transformer.runs.launching import flat
+from lit_transformer.runs.launching import devices_of_torchrun, flat
 from lit_transformer.runs.limits import Limits, TimeLimit
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings, launches_commands
 from lit_transformer.runs.provenance import RunRecord
@@ -115,18 +115,21 @@ class FitCLI(LightningCLI):
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """Set what depends on the machine, and make the trainer."""
-        if self.config.trainer.precision is None:
-            settings["precision"] = "bf16-mixed" if has_bfloat16(self.config.trainer.accelerator) else "32-true"
+        given = self.config.trainer
+        if given.precision is None:
+            settings["precision"] = "bf16-mixed" if has_bfloat16(given.accelerator) else "32-true"
+        settings = {**devices_of_torchrun(given.devices, given.num_nodes), **settings}
         with in_one_line("trainer"):
-            if self.config.trainer.max_time is not None:
-                given = self.config_init.trainer.callbacks or []
-                given = given if isinstance(given, list) else [given]
-                settings["callbacks"] = [*given, TimeLimit(self.config_init.trainer.max_time)]
+            if given.max_time is not None:
+                callbacks = self.config_init.trainer.callbacks or []
+                callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+                settings["callbacks"] = [*callbacks, TimeLimit(self.config_init.trainer.max_time)]
             trainer = super().instantiate_trainer(**settings)
         if not launches_commands(trainer):
+            strategy = getattr(given.strategy, "class_path", given.strategy)
             raise UserError(
-                f"trainer.strategy is {self.config.trainer.strategy}: it copies the first process, which is not "
-                "supported. Give ddp, or one device in a notebook"
+                f"trainer.strategy is {strategy}: it copies the first process, which is not supported. Give ddp, or "
+                "one device in a notebook"
             )
         cores = os.cpu_count() or 1
         if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:

@@ -11,9 +11,12 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import distributed
 
+from lit_transformer.errors import UserError
 from lit_transformer.notes import print_note
+from lit_transformer.runs.private_names import cluster_of
 from lit_transformer.runs.provenance import code_version
 from lit_transformer.runs.ranks import check_ranks
 
@@ -21,6 +24,42 @@ OWN_SETTINGS = ("config", "data.cache_dir", "data.num_workers")
 """Settings in which ranks may differ, because no number depends on them."""
 MEETING_SECONDS = 30.0
 """After this time a rank reports that it waits for the others."""
+
+
+def devices_of_torchrun(devices: object, num_nodes: int) -> dict[str, int]:
+    """Return the trainer's `devices` and `num_nodes` that fit the processes of torchrun, if the user leaves them open.
+
+    Args:
+        devices: The user's setting. `auto` leaves it open.
+        num_nodes: The user's setting. 1 leaves it open.
+    """
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()) or devices != "auto":
+        return {}
+    here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    return {"devices": here, "num_nodes": everywhere // here if num_nodes == 1 else num_nodes}
+
+
+def check_launcher(trainer: L.Trainer) -> None:
+    """Raise UserError unless the launcher has started as many processes as the run has devices.
+
+    Otherwise each process would train alone, or wait for others that do not come.
+    """
+    cluster, settings = cluster_of(trainer), f"devices is {trainer.num_devices} and num_nodes is {trainer.num_nodes}"
+    started = trainer.world_size
+    if not isinstance(cluster, LightningEnvironment):
+        started = cluster.world_size()
+    elif cluster.creates_processes_externally or started == 1:  # it does not read WORLD_SIZE itself
+        started = int(os.environ.get("WORLD_SIZE", started))
+    if started != trainer.world_size:
+        raise UserError(
+            f"{settings}, but the launcher (torchrun, srun, WORLD_SIZE) has started {started} processes: the product "
+            "of both must be this number"
+        )
+    if isinstance(cluster, LightningEnvironment) and trainer.num_nodes > 1 and "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"{settings}, but no launcher has started this process: use torchrun or srun, or set MASTER_ADDR, "
+            "MASTER_PORT and NODE_RANK on every node"
+        )
 
 
 def start_processes(trainer: L.Trainer) -> None:

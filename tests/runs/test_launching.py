@@ -205,3 +205,50 @@ def test_two_nodes_resume_what_rank_0_has_found(nodes: Nodes, corpus: Path, run:
     results = nodes.fit(*args, cwds=(corpus.parent, tmp_path))
     assert [status for status, _ in results] == [0, 0], results
     assert run.checkpoint(5).exists()
+
+
+SLURM = {"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+LAUNCHERS: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
+    "torchrun": (
+        {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3", "WORLD_SIZE": "3"},
+        {"trainer__devices": 1},
+        "trainer.devices is 1 and trainer.num_nodes is 1, .* 3 processes",
+    ),
+    "more nodes": (
+        {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "3"},
+        {"trainer__devices": "auto", "trainer__num_nodes": 2},
+        r"trainer: .*\b2\b.*\b3\b",
+    ),
+    "srun": (
+        {**SLURM, "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
+        {"trainer__devices": "auto"},
+        "trainer.devices is 1 and trainer.num_nodes is 1, .* 2 processes",
+    ),
+    "by hand": (
+        {"WORLD_SIZE": "3"},
+        {"trainer__devices": 1},
+        "trainer.devices is 1 and trainer.num_nodes is 1, .* 3 processes",
+    ),
+    "none": ({}, {"trainer__devices": 1, "trainer__num_nodes": 2}, "num_nodes is 2, .*no launcher.* MASTER_ADDR"),
+    "spawn": ({}, {"trainer__strategy": "ddp_spawn"}, "trainer.strategy is ddp_spawn: .*not supported"),
+    "fork": ({}, {"trainer__strategy": "ddp_fork", "trainer__devices": 2}, "trainer.strategy is ddp_fork: .*"),
+    "fsdp": ({}, {"trainer__strategy": "fsdp"}, "trainer: .*fsdp.* requires a GPU"),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_processes_that_cannot_train_together_are_refused(
+    name: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is prepared. Otherwise each would train alone, or wait for others."""
+    environment, changes, message = LAUNCHERS[name]
+    for variable in ("MASTER_ADDR", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as exit_status:
+        main(arguments(corpus, tmp_path / "runs", data__cache_dir=tmp_path / "cache", **changes))
+    assert exit_status.value.code == 2
+    [error] = own_lines(capfd.readouterr().err)
+    assert re.match(f"error: .*{message}", error)
+    assert not (tmp_path / "cache").exists()
