@@ -332,7 +332,7 @@ def torchrun(*options: str) -> list[str]:
     return ["-m", "torch.distributed.run", "--master_port", "PORT", *options, "-m"]
 
 
-LAUNCHERS = {
+LAUNCHERS: dict[str, tuple[dict[str, Any], list[list[str]]]] = {
     "by itself": ({"devices": 2}, [["-m"]]),
     "torchrun": ({"devices": "auto"}, [torchrun("--nproc_per_node", "2")]),
     "two nodes": (

@@ -45,12 +45,12 @@ def check_launcher(trainer: L.Trainer) -> None:
     Otherwise each process would train alone, or wait for others that do not come.
     """
     cluster, settings = cluster_of(trainer), f"devices is {trainer.num_devices} and num_nodes is {trainer.num_nodes}"
-    started = trainer.world_size
+    started = expected = trainer.num_devices * trainer.num_nodes
     if not isinstance(cluster, LightningEnvironment):
         started = cluster.world_size()
     elif cluster.creates_processes_externally or started == 1:  # it does not read WORLD_SIZE itself
         started = int(os.environ.get("WORLD_SIZE", started))
-    if started != trainer.world_size:
+    if started != expected:
         raise UserError(
             f"{settings}, but the launcher (torchrun, srun, WORLD_SIZE) has started {started} processes: the product "
             "of both must be this number"

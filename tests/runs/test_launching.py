@@ -217,7 +217,7 @@ LAUNCHERS: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
     "more nodes": (
         {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "3"},
         {"trainer__devices": "auto", "trainer__num_nodes": 2},
-        r"trainer: .*\b2\b.*\b3\b",
+        "trainer.devices is 1 and trainer.num_nodes is 2, .* 3 processes",
     ),
     "srun": (
         {**SLURM, "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
