@@ -1,5 +1,6 @@
 """The frame of every command: error messages, standard streams and exit statuses."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -51,13 +52,25 @@ def user_errors_to_exit(
         cannot_print: Called if stdout cannot be written. Output that cannot be written to stderr is lost.
         spell: Puts the command's names of its options into the message of a `UserError`, which names arguments.
     """
-    with _standard_streams(cannot_print):
+    with _standard_streams(cannot_print), _quiet_matplotlib():
         try:
             yield
             # Flush here, where an error can be reported, and not when Python ends.
             print(end="", flush=True)
         except (Exception, KeyboardInterrupt) as error:
             sys.exit(_report(error, spell))
+
+
+@contextmanager
+def _quiet_matplotlib() -> Iterator[None]:
+    """Hide that matplotlib, which torchmetrics loads, lists fonts or finds no folder to keep the list in."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _report(error: BaseException, spell: Callable[[str], str]) -> int:

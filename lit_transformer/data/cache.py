@@ -26,6 +26,10 @@ BLOCK_BYTES = 1 << 18  # fits into a processor's cache
 Version = tuple[int, int, int, int]
 
 
+class CacheNotWritable(UserError):
+    """The folder of the cache cannot be written."""
+
+
 def make_once(path: Path, *, is_ready: Callable[[], bool], make: Callable[[], None]) -> None:
     """Make the cache entry `path` unless it is ready. Other processes that need it wait.
 
@@ -85,7 +89,7 @@ def _writable(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise UserError(
+        raise CacheNotWritable(
             f"cannot write the cache {folder}: {error.strerror or error}; free some space or choose another cache_dir"
         ) from error
 

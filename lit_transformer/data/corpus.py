@@ -5,11 +5,14 @@ folder takes no time if it was read before. A new corpus source is one module th
 `find_text`. This module knows nothing about tokens.
 """
 
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from datasets import Dataset
 
 from lit_transformer.data.built_in import find_built_in, is_built_in
+from lit_transformer.data.cache import CacheNotWritable
 from lit_transformer.data.hub import find_on_hub
 from lit_transformer.data.places import find_places
 from lit_transformer.data.table_folder import find_table_folder, is_table_folder
@@ -18,6 +21,7 @@ from lit_transformer.data.text import Text
 from lit_transformer.data.text_folder import find_text_files, find_text_folder, is_text_folder
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
+from lit_transformer.notes import print_note
 
 
 def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: Path) -> Text:
@@ -59,7 +63,7 @@ def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: P
 
 
 def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: Path) -> Dataset:
-    """Load the sentence pairs of one split.
+    """Load the sentence pairs of one split, into memory if the cache cannot be written.
 
     Args:
         corpus: As in `find_text`, like all arguments.
@@ -69,9 +73,18 @@ def load_pairs(corpus: str, *, split: str, source: str, target: str, cache_dir: 
         cache_dir: Folder for what is computed from the corpus.
 
     Returns:
-        A memory-mapped dataset with the string columns `source` and `target`.
+        A dataset with the string columns `source` and `target`.
+
+    Raises:
+        UserError: As in `find_text`.
     """
-    return find_text(corpus, split=split, source=source, target=target, cache_dir=cache_dir).load()
+    find = partial(find_text, corpus, split=split, source=source, target=target)
+    try:
+        return find(cache_dir=cache_dir).load()
+    except CacheNotWritable as error:
+        print_note(f"{error}. This time the corpus is kept in memory")
+        with TemporaryDirectory() as temporary:
+            return Dataset.from_dict(find(cache_dir=Path(temporary)).load()[:])
 
 
 def has_splits(corpus: str, *, source: str, target: str) -> bool:

@@ -3,7 +3,6 @@
 Legend: H heads, L query length, M key length.
 """
 
-import logging
 from typing import TYPE_CHECKING
 
 import lightning as L
@@ -52,8 +51,7 @@ class AttentionCurves(Callback):
         whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         if not (whole and trainer.is_global_zero and isinstance(logger, TensorBoardLogger) and self.sentences):
             return
-        # Imported here, because matplotlib takes a second. On its first use it logs that it lists the fonts.
-        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+        # Imported here, because matplotlib takes a second.
         from lit_transformer.analysis.entropy import head_entropy
         from lit_transformer.analysis.figures import LiveHeadGrid
         from lit_transformer.analysis.maps import KINDS, maps_of

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import sys
 import threading
@@ -293,3 +294,12 @@ def test_ctrl_c(
         main(command_line(name, tiny_run, corpus, tmp_path))
     assert end.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_matplotlib_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It warns where it finds no folder for its list of fonts."""
+    for name in ("matplotlib", "matplotlib.font_manager"):
+        with user_errors_to_exit():
+            logging.getLogger(name).warning("in a command")
+        logging.getLogger(name).warning("outside")
+    assert caplog.messages == ["outside", "outside"]

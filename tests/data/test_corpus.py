@@ -191,3 +191,21 @@ def test_languages_and_configurations_that_do_not_fit(tmp_path: Path) -> None:
         load(f"{folder}:de-en", tmp_path)
     with pytest.raises(UserError, match="source and target are both en"):
         load_pairs(str(folder), split="train", source="en", target="en", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("corpus", ["demo:5", "text", "tables"])
+def test_a_cache_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], corpus: str
+) -> None:
+    """Scoring works in a container without a writable place."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "text", {"train.en": "a\nc\n", "train.de": "b\nd\n"})
+    write_folder(tmp_path / "tables", {"train.tsv": "en\tde\na\tb\nc\td\n", "file": ""})
+    about = {"split": "train", "source": "en", "target": "de"}
+    expected = load_pairs(corpus, cache_dir=tmp_path / "cache", **about).to_dict()
+    capsys.readouterr()
+    unwritable = tmp_path / "tables" / "file" / "cache"
+    assert load_pairs(corpus, cache_dir=unwritable, **about).to_dict() == expected
+    err = capsys.readouterr().err
+    assert err.startswith("note: ")
+    assert "file/cache" in err
