@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lit_transformer.checkpoints.format import (
     MODEL_ENTRY,
     VOCABULARY_ENTRIES,
     WEIGHTS_ENTRY,
+    WEIGHTS_PREFIX,
     read_checkpoint,
     to_trained_model,
 )
@@ -25,15 +28,21 @@ def average_checkpoints(paths: Sequence[Path]) -> TrainedModel:
         UserError: If a checkpoint cannot be read or is of another run.
     """
     first = last = read_checkpoint(paths[0])
-    total = {name: value.double() for name, value in first[WEIGHTS_ENTRY].items()}
+    total = {name: value.double() for name, value in _own_weights(first).items()}
     for path in paths[1:]:
         last = read_checkpoint(path)
         if differing := _differing(first, last):
             raise UserError(f"{path} has another {differing} than {paths[0]}: average checkpoints of one run")
-        for name, value in last[WEIGHTS_ENTRY].items():
+        for name, value in _own_weights(last).items():
             total[name] += value
-    mean = {name: (value / len(paths)).to(last[WEIGHTS_ENTRY][name].dtype) for name, value in total.items()}
-    return to_trained_model({**last, WEIGHTS_ENTRY: mean}, paths[-1])
+    weights = last[WEIGHTS_ENTRY]
+    mean = {name: (value / len(paths)).to(weights[name].dtype) for name, value in total.items()}
+    return to_trained_model({**last, WEIGHTS_ENTRY: weights | mean}, paths[-1])
+
+
+def _own_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the model, without those of other parts of the run."""
+    return {name: value for name, value in checkpoint[WEIGHTS_ENTRY].items() if name.startswith(WEIGHTS_PREFIX)}
 
 
 def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
@@ -44,4 +53,6 @@ def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> str | None
             values = [{**architecture, "dropout": None} for architecture in values]
         if values[0] != values[1]:
             return part
+    if _own_weights(first).keys() != _own_weights(other).keys():
+        return "set of weights"
     return None

@@ -7,21 +7,28 @@ Models are exchanged as model folders (`folder.py`). This module does not know L
 """
 
 import os
+import re
 import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from lit_transformer.checkpoints.format_1 import to_format_2
-from lit_transformer.checkpoints.trained_model import TrainedModel, build_transformer
+from lit_transformer.checkpoints.plain_data import check_plain
+from lit_transformer.checkpoints.trained_model import TrainedModel, empty_transformer, load_weights
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import check_regular, whole_file
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.notes import print_note
 
 MODEL_ENTRY = "lit_transformer"
 WEIGHTS_ENTRY = "state_dict"
@@ -30,6 +37,8 @@ WEIGHTS_PREFIX = "transformer."
 FORMAT = 2
 VOCABULARY_ENTRIES = ("tokenizer", "source_tokenizer")
 """Parts of the entry. The second one is there only if the source has a vocabulary of its own."""
+_WRAPPERS = re.compile(r"(?<![^.])(_forward_module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
+"""What wrappers such as `torch.compile` and DDP put into the names of weights."""
 
 
 def model_entry(
@@ -56,8 +65,9 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint. After a crash there is the former file or the new one, never half of it.
 
     Raises:
-        UserError: If the file cannot be written.
+        UserError: If the file cannot be written, or could not be read back.
     """
+    check_plain(checkpoint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as unfinished, unfinished.open("wb") as file:
@@ -91,7 +101,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"cannot read the checkpoint {path}: {innermost_reason(error)}; give a step-STEP.ckpt"
         ) from error
     except Exception as error:  # torch's reader raises RuntimeError, EOFError, KeyError, UnpicklingError, ...
-        raise UserError(f"{path} is damaged or not a checkpoint, and was not loaded: take another one") from error
+        raise UserError(f"{path} {_unreadable(path)}, and was not loaded: take another one") from error
     if not isinstance(checkpoint, dict) or MODEL_ENTRY not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of lit_transformer: take another one")
     upgrade_checkpoint(checkpoint)
@@ -102,6 +112,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _unreadable(path: Path) -> str:
+    """What is wrong with a file that torch does not read."""
+    with suppress(Exception):  # it reads pickled data, too
+        if unsafe := get_unsafe_globals_in_checkpoint(path):
+            return f"holds {', '.join(sorted(unsafe)):.200}, which can run code"
+    return "is damaged or not a checkpoint"
+
+
 def written_format(path: Path) -> int:
     """The format of a checkpoint in the file. The checkpoint must be readable (`read_checkpoint`)."""
     entry = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[MODEL_ENTRY]
@@ -109,9 +127,34 @@ def written_format(path: Path) -> int:
 
 
 def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
-    """Change the content of a checkpoint to the newest format."""
+    """Change the content of a checkpoint to the newest format, in which weights have their names without wrappers."""
+    if WEIGHTS_ENTRY in checkpoint:  # some strategies read the weights by themselves
+        checkpoint[WEIGHTS_ENTRY] = unwrapped(checkpoint[WEIGHTS_ENTRY])
     if checkpoint[MODEL_ENTRY].get("format") == 1:
         to_format_2(checkpoint)
+
+
+def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with the names that those of the model have without wrappers."""
+    return {unwrapped_name(name): value for name, value in weights.items()}
+
+
+def unwrapped_name(name: str) -> str:
+    """The name that a weight of the model has without wrappers. Other names stay."""
+    bare = _WRAPPERS.sub("", name)
+    return bare if bare.startswith(WEIGHTS_PREFIX) else name
+
+
+def note_foreign(path: Path, names: Collection[str]) -> None:
+    """Print a note about the weights in a checkpoint that are not the model's, if there are any."""
+    if names:
+        print_note(f"{path} also holds {owners_of(names)}, which do not belong to the model and are left out")
+
+
+def owners_of(names: Iterable[str]) -> str:
+    """The modules that have these weights, with their numbers of tensors."""
+    owners = Counter(name.removeprefix(WEIGHTS_PREFIX).partition(".")[0] for name in names)
+    return ", ".join(f"{owner} ({number} tensor{'s' * (number > 1)})" for owner, number in owners.items())
 
 
 def load_checkpoint_file(path: Path) -> TrainedModel:
@@ -128,6 +171,9 @@ def to_trained_model(checkpoint: Mapping[str, Any], path: Path) -> TrainedModel:
     entry = checkpoint[MODEL_ENTRY]
     tokenizer, source_bytes = Tokenizer(entry["tokenizer"]), entry.get("source_tokenizer")
     vocabularies = Vocabularies(Tokenizer(source_bytes) if source_bytes else tokenizer, tokenizer)
-    weights = {name.removeprefix(WEIGHTS_PREFIX): value for name, value in checkpoint[WEIGHTS_ENTRY].items()}
-    transformer = build_transformer(entry["transformer"], weights, vocabularies=vocabularies, path=path)
+    saved = checkpoint[WEIGHTS_ENTRY]
+    transformer = empty_transformer(entry["transformer"], vocabularies=vocabularies, num_weights=len(saved), path=path)
+    names = {WEIGHTS_PREFIX + name: name for name in transformer.state_dict()}
+    note_foreign(path, [name for name in saved if name not in names])
+    load_weights(transformer, {names[name]: value for name, value in saved.items() if name in names}, path)
     return TrainedModel(transformer, vocabularies, entry["source"], entry["target"], entry["step"], path)

@@ -70,20 +70,20 @@ def newest_checkpoints_folder(root: str | Path) -> Path:
     raise UserError(f"there is no checkpoint in {path} or below it: give a file, a run folder or a folder above runs")
 
 
-def newest_readable_checkpoint(root: Path) -> tuple[FoundCheckpoint | None, list[Path]]:
-    """The latest readable checkpoint below `root`, and the later ones that are damaged.
+def newest_readable_checkpoint(root: Path) -> tuple[FoundCheckpoint | None, dict[Path, UserError]]:
+    """The latest readable checkpoint below `root`, and the later ones that cannot be read, with the reasons.
 
     Runs are ordered by the time of their last checkpoint. Checkpoints of a run are ordered by step, because copying a
     run changes times.
     """
-    damaged: list[Path] = []
+    unreadable: dict[Path, UserError] = {}
     for folder in _checkpoint_folders(root):
         for file in reversed(all_checkpoints(folder)):
             try:
-                return FoundCheckpoint(file, read_checkpoint(file)), damaged
-            except UserError:
-                damaged.append(file)
-    return None, damaged
+                return FoundCheckpoint(file, read_checkpoint(file)), unreadable
+            except UserError as error:
+                unreadable[file] = error
+    return None, unreadable
 
 
 def _existing(place: str | Path) -> Path:

@@ -58,12 +58,30 @@ def build_transformer(
     Raises:
         UserError: If this is no architecture, or if the weights do not fit it, have another type or are not finite.
     """
+    transformer = empty_transformer(architecture, vocabularies=vocabularies, num_weights=len(weights), path=path)
+    return load_weights(transformer, weights, path)
+
+
+def empty_transformer(
+    architecture: Mapping[str, Any], *, vocabularies: Vocabularies, num_weights: int, path: Path
+) -> Transformer:
+    """Build a model whose weights take no memory. `load_weights` gives it some.
+
+    Args:
+        architecture: The fields of `TransformerConfig`.
+        vocabularies: The vocabularies, whose numbers of tokens the weights must fit.
+        num_weights: Number of weights that are there. An architecture with more layers is refused.
+        path: The file or folder that all this was read from, for errors.
+
+    Raises:
+        UserError: If this is no architecture.
+    """
     try:
         config = TransformerConfig(**architecture)
-        if config.num_layers > len(weights):  # building layers that do not exist could take hours
-            raise ValueError(f"num_layers is {config.num_layers}, but there are {len(weights)} weights")
-        with torch.device("meta"):  # takes no memory: the weights are assigned, not copied
-            transformer = Transformer(
+        if config.num_layers > num_weights:  # building layers that do not exist could take hours
+            raise ValueError(f"num_layers is {config.num_layers}, but there are {num_weights} weights")
+        with torch.device("meta"):
+            return Transformer(
                 config,
                 vocab_size=vocabularies.target.vocab_size,
                 pad_id=PAD_ID,
@@ -73,6 +91,14 @@ def build_transformer(
         raise UserError(
             f"{path} holds no model of lit_transformer: {innermost_reason(error)}; take another one"
         ) from error
+
+
+def load_weights(transformer: Transformer, weights: Mapping[str, Tensor], path: Path) -> Transformer:
+    """Give an empty model its weights, in float32 and in evaluation mode. They are not copied.
+
+    Raises:
+        UserError: If the weights do not fit the model, have another type or are not finite.
+    """
     try:
         transformer.load_state_dict(weights, assign=True)
     except RuntimeError as error:

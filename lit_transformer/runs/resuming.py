@@ -1,29 +1,24 @@
-"""Resuming: the checkpoint that a run continues from, and the checks that it fits this run."""
+"""Resuming: the checkpoint that a run continues from."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from torch.optim import Optimizer
 
-from lit_transformer.checkpoints.format import (
-    FORMAT,
-    MODEL_ENTRY,
-    VOCABULARY_ENTRIES,
-    read_checkpoint,
-    vocabulary_entries,
-    written_format,
-)
+from lit_transformer.checkpoints.format import FORMAT, note_foreign, owners_of, read_checkpoint, written_format
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.checkpoints.places import FoundCheckpoint, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.data.accumulation import recount
-from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
-from lit_transformer.model.config import TransformerConfig
 from lit_transformer.notes import print_note
+from lit_transformer.runs.compatibility import (
+    check_architecture,
+    check_moments,
+    check_vocabularies,
+    leave_out_foreign,
+    own_parameters,
+)
 from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
 from lit_transformer.runs.saving import WholeCheckpointIO
@@ -39,6 +34,7 @@ class Resuming(Callback):
     """
 
     def __init__(self) -> None:
+        self._path = Path()
         self._content: dict[str, Any] | None = None
 
     def read(self, trainer: L.Trainer, ckpt_path: str | None) -> Path | None:
@@ -52,7 +48,8 @@ class Resuming(Callback):
                 raise it.
         """
         found = _find_on_all_ranks(trainer, ckpt_path)
-        self._content = found.content if found else None
+        if found:
+            self._path, self._content = found
         # A strategy that restores after its setup reads parts of the file by itself.
         reads_itself = trainer.strategy.restore_checkpoint_after_setup
         if found and reads_itself and (written := on_all_ranks(lambda: written_format(found.path))) != FORMAT:
@@ -69,7 +66,15 @@ class Resuming(Callback):
         model = model_of(trainer)
         check_vocabularies(self._content, data_of(trainer).vocabularies)
         check_architecture(self._content, model.transformer.config)
-        check_moments(self._content, model.configure_optimizers()["optimizer"])
+        foreign = leave_out_foreign(self._content, model)
+        if foreign and trainer.strategy.restore_checkpoint_after_setup:
+            raise UserError(
+                f"{self._path} also holds {owners_of(foreign)}, and this strategy reads the file by itself: resume "
+                "with the callback that adds them, or without strategy"
+            )
+        if trainer.is_global_zero:
+            note_foreign(self._path, foreign)
+        check_moments(self._content, model.configure_optimizers()["optimizer"], own_parameters(model))
         self._content = None  # as large as the run's whole state
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -77,10 +82,10 @@ class Resuming(Callback):
 
 
 def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
-    """Find the checkpoint that `ckpt_path` means, if any. A note names each damaged one that is passed over.
+    """Find the checkpoint that `ckpt_path` means, if any. A note names each one that cannot be read.
 
     Args:
-        ckpt_path: A file, or `last` or `auto`. `auto` accepts that there is none.
+        ckpt_path: A file, or `last` or `auto`. `auto` accepts that there is none, but not that none can be read.
         root: Folder in which `last` and `auto` look.
 
     Raises:
@@ -92,15 +97,16 @@ def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
         path = find_checkpoint(ckpt_path)
         found = FoundCheckpoint(path, read_checkpoint(path))
     else:
-        newest, damaged = newest_readable_checkpoint(root)
-        for file in damaged:
-            print_note(f"passed over {file}: it is damaged")
+        newest, unreadable = newest_readable_checkpoint(root)
+        for error in unreadable.values():
+            print_note(f"passed over a checkpoint: {error}")
         if newest is None:
-            if ckpt_path == "auto":
+            if ckpt_path == "auto" and not unreadable:
                 return None
+            remedy = "Leave ckpt_path out" if unreadable else "Leave ckpt_path out or give auto"
             raise UserError(
-                f"ckpt_path is last: there is no readable checkpoint below default_root_dir {root}. "
-                "Leave ckpt_path out or give auto to start afresh"
+                f"ckpt_path is {ckpt_path}: there is no readable checkpoint below default_root_dir {root}, and "
+                f"{len(unreadable)} that cannot be read. {remedy} to start afresh"
             )
         found = newest
     if "optimizer_states" not in found.content:
@@ -117,40 +123,6 @@ def continued_run(resumed: Path | None, ckpt_path: str | None) -> tuple[Path, in
     if resumed is None or ckpt_path not in SEARCHED or resumed.parent.name != CHECKPOINTS_FOLDER:
         return None
     return resumed.parent.parent, (step_of(resumed) or 0) + 1
-
-
-def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies) -> None:
-    """Raise UserError unless the checkpoint has these SentencePiece models."""
-    saved = {name: value for name, value in checkpoint[MODEL_ENTRY].items() if name in VOCABULARY_ENTRIES}
-    if saved != vocabulary_entries(vocabularies):
-        raise UserError(
-            "the checkpoint of ckpt_path was trained with another vocabulary: resume with the same corpus, vocab_size "
-            "and source_vocab_size (and with normalization nmt_nfkc and byte_fallback false if its config.yaml has no "
-            "normalization), or start afresh without ckpt_path"
-        )
-
-
-def check_architecture(checkpoint: Mapping[str, Any], config: TransformerConfig) -> None:
-    """Raise UserError unless the checkpoint has this architecture. Dropout may differ."""
-    saved, mine = checkpoint[MODEL_ENTRY]["transformer"], asdict(config)
-    if other := [name for name in mine if name != "dropout" and saved.get(name) != mine[name]]:
-        settings = ", ".join(f"model.transformer.{name} {saved.get(name)}" for name in other)
-        raise UserError(f"the checkpoint of ckpt_path has another architecture: resume with its {settings}")
-
-
-def check_moments(checkpoint: Mapping[str, Any], optimizer: Optimizer) -> None:
-    """Raise UserError unless the moments have the shapes of the weights. Fused Adam would write past their end."""
-    saved = {
-        (index, name, state[name].shape)
-        for index, state in checkpoint["optimizer_states"][0]["state"].items()
-        for name in ("exp_avg", "exp_avg_sq")
-    }
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    if saved != {(i, name, weight.shape) for i, weight in enumerate(weights) for name in ("exp_avg", "exp_avg_sq")}:
-        raise UserError(
-            "the checkpoint of ckpt_path has the optimizer state of other weights: resume with the versions that its "
-            "run's starts.jsonl names, take another checkpoint, or start afresh without ckpt_path"
-        )
 
 
 def _find_on_all_ranks(trainer: L.Trainer, ckpt_path: str | None) -> FoundCheckpoint | None:

@@ -1,6 +1,7 @@
 """Saving: when a checkpoint is written, where, and which are kept."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lit_transformer.checkpoints.names import (
     regular_checkpoints,
     step_path,
 )
+from lit_transformer.checkpoints.plain_data import check_plain
 from lit_transformer.data.accumulation import ends_step, validates_now
 from lit_transformer.errors import UserError
 from lit_transformer.files import remove_unfinished
@@ -88,6 +90,7 @@ class Checkpoints(CheckpointCallback):
         self.best_selection = state_dict.get("best_selection", by_bleu)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        check_states(trainer)
         folder = self._folder(trainer)
         if trainer.is_global_zero:
             # A killed process of this run may have left unfinished files, as large as checkpoints.
@@ -151,6 +154,18 @@ class Checkpoints(CheckpointCallback):
     @staticmethod
     def _folder(trainer: L.Trainer) -> Path:
         return run_folder(trainer) / CHECKPOINTS_FOLDER
+
+
+def check_states(trainer: L.Trainer) -> None:
+    """Raise UserError on all ranks if a callback's state could not be read back from a checkpoint.
+
+    Each save checks it again, but the first one may be hours away.
+    """
+    states = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined] # set, but not declared
+        with suppress(Exception):  # it may have no state before the first step
+            states[callback.state_key] = callback.state_dict()
+    on_all_ranks(lambda: check_plain({"callbacks": states}))
 
 
 def write(trainer: L.Trainer, path: Path) -> None:

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
-from lit_transformer.checkpoints.format import MODEL_ENTRY, model_entry, upgrade_checkpoint
+from lit_transformer.checkpoints.format import (
+    MODEL_ENTRY,
+    WEIGHTS_ENTRY,
+    model_entry,
+    unwrapped,
+    unwrapped_name,
+    upgrade_checkpoint,
+)
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
@@ -152,9 +159,15 @@ class LitTransformer(LitModel):
         checkpoint[MODEL_ENTRY] = model_entry(
             self.transformer, data.vocabularies, source=data.source, target=data.target, step=self.trainer.global_step
         )
+        checkpoint[WEIGHTS_ENTRY] = unwrapped(checkpoint[WEIGHTS_ENTRY])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         upgrade_checkpoint(checkpoint)
+        if WEIGHTS_ENTRY in checkpoint:  # some strategies load the weights by themselves
+            names = {unwrapped_name(name): name for name in self.state_dict()}
+            checkpoint[WEIGHTS_ENTRY] = {
+                names.get(name, name): value for name, value in checkpoint[WEIGHTS_ENTRY].items()
+            }
 
     def _translate(self, source_BS: Tensor) -> list[str]:
         hypotheses = search_batch(self.transformer, source_BS, SearchSettings(beam_size=self.validation_beam_size))

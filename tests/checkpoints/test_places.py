@@ -83,8 +83,8 @@ def test_resuming_passes_over_what_is_damaged(tmp_path: Path, file: Path) -> Non
 
 
 def newest(root: Path) -> tuple[Path | None, list[Path]]:
-    found, damaged = newest_readable_checkpoint(root)
-    return found.path if found else None, damaged
+    found, unreadable = newest_readable_checkpoint(root)
+    return found.path if found else None, list(unreadable)
 
 
 def test_resuming_takes_the_newest_run_and_there_the_highest_step(tmp_path: Path, file: Path) -> None:

@@ -1,45 +1,16 @@
 """What a run may be resumed from, and where its curves go on."""
 
-from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch import nn
 
 from lit_transformer.checkpoints.format import FORMAT, MODEL_ENTRY
-from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.checkpoints.names import step_path
 from lit_transformer.errors import UserError
-from lit_transformer.model.config import TransformerConfig
-from lit_transformer.runs.resuming import Resuming, check_architecture, check_moments, check_vocabularies, continued_run
-
-
-def test_the_architecture_must_be_the_same_except_for_dropout() -> None:
-    config = TransformerConfig(d_model=6, d_ff=7, num_heads=3, num_layers=2, dropout=0.1)
-    checkpoint = {MODEL_ENTRY: {"transformer": asdict(config)}}
-    check_architecture(checkpoint, config)
-    check_architecture(checkpoint, replace(config, dropout=0.3))
-    with pytest.raises(UserError, match=r"d_ff 7, .*positions sinusoidal$"):
-        check_architecture(checkpoint, replace(config, d_ff=11, positions="none"))
-
-
-def test_the_vocabularies_must_be_the_same() -> None:
-    one, two = (cast(Tokenizer, SimpleNamespace(model_bytes=name)) for name in (b"one", b"two"))
-    shared, separate = {"tokenizer": b"one"}, {"tokenizer": b"one", "source_tokenizer": b"two"}
-    for entry, vocabularies, others in (
-        (shared, Vocabularies.shared(one), (Vocabularies.shared(two), Vocabularies(two, one))),
-        (separate, Vocabularies(two, one), (Vocabularies(one, two), Vocabularies.shared(one))),
-    ):
-        checkpoint = {MODEL_ENTRY: {**entry, "source": "en"}}
-        check_vocabularies(checkpoint, vocabularies)
-        for other in others:
-            with pytest.raises(UserError, match="source_vocab_size"):
-                check_vocabularies(checkpoint, other)
+from lit_transformer.runs.resuming import Resuming, continued_run, find_start
 
 
 class ReadsItself(SingleDeviceStrategy):
@@ -61,22 +32,6 @@ def test_a_strategy_that_reads_the_file_itself_needs_the_newest_format(tmp_path:
         Resuming().read(trainer, str(tmp_path / "format-1.ckpt"))
 
 
-def trained_adam(*sizes: int) -> torch.optim.Adam:
-    weights = [nn.Parameter(torch.ones(size)) for size in sizes]
-    optimizer = torch.optim.Adam(weights)
-    sum(weight.sum() for weight in weights).backward()  # type: ignore[union-attr]
-    optimizer.step()
-    return optimizer
-
-
-@pytest.mark.parametrize("sizes", [(3, 7), (3,), (3, 5, 7), (5, 3)])
-def test_the_moments_must_be_those_of_the_weights(sizes: tuple[int, ...]) -> None:
-    checkpoint = {"optimizer_states": [trained_adam(3, 5).state_dict()]}
-    check_moments(checkpoint, trained_adam(3, 5))
-    with pytest.raises(UserError, match="optimizer state of other weights"):
-        check_moments(checkpoint, trained_adam(*sizes))
-
-
 def test_only_a_run_that_was_searched_for_is_continued() -> None:
     path = Path("runs/version_3/checkpoints/step-00000017.ckpt")
     for searched in ("auto", "last"):
@@ -84,3 +39,17 @@ def test_only_a_run_that_was_searched_for_is_continued() -> None:
     assert continued_run(path, str(path)) is None
     assert continued_run(Path("elsewhere/step-00000017.ckpt"), "last") is None
     assert continued_run(None, "auto") is None
+
+
+@pytest.mark.parametrize("searched", ["auto", "last"])
+def test_where_no_checkpoint_can_be_read_nothing_starts_afresh(
+    tmp_path: Path, searched: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = step_path(tmp_path / "checkpoints", 7)
+    path.parent.mkdir()
+    torch.save({MODEL_ENTRY: {}, "callbacks": {"Mine": Path("x")}}, path)
+    with pytest.raises(UserError, match=rf"ckpt_path is {searched}: .*{tmp_path}.*\b1 that cannot be read"):
+        find_start(searched, tmp_path)
+    [note] = capsys.readouterr().err.splitlines()
+    assert str(path) in note
+    assert "pathlib" in note

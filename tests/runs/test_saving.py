@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +9,14 @@ import pytest
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
+from lit_transformer.checkpoints.format import read_checkpoint
+from lit_transformer.checkpoints.names import step_of
+from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.errors import UserError
 from lit_transformer.runs import ranks, saving
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.metrics import selection_score
-from tests.helpers.runs import fit
+from tests.helpers.runs import fit, own_lines
 
 FULL = "cannot write the checkpoint: the disk is full"
 
@@ -114,3 +118,22 @@ def test_the_best_of_an_older_version_is_taken_over(
     assert best.callback.best_bleu == best_bleu
     best.validate(100, bleu=0.1, loss=5.0)
     assert best.names() == [f"best-step-{50 if is_kept else 100:08}.ckpt"]
+
+
+@pytest.mark.parametrize(("after_validation", "last_saved"), [(False, 0), (True, 2)])
+def test_a_state_that_cannot_be_read_back_is_refused(
+    after_validation: bool, last_saved: int, corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first step if the callback has it then, else at the first save that would hold it."""
+    best = [{"class_path": "tests.helpers.callbacks.Best", "init_args": {"after_validation": after_validation}}]
+    changes = {"trainer__max_steps": 8, "trainer__val_check_interval": 3, "checkpoints__every_n_steps": 2}
+    with pytest.raises(SystemExit) as status:
+        fit(corpus, tmp_path / "runs", **changes, trainer__callbacks=json.dumps(best))
+    assert status.value.code == 2
+    [error] = own_lines(capfd.readouterr().err)
+    assert "callback Best" in error
+    assert "numpy.float64" in error
+    saved = [step_of(path) or 0 for path in (tmp_path / "runs").rglob("*.ckpt")]
+    assert max(saved, default=0) == last_saved
+    if last_saved:
+        read_checkpoint(find_checkpoint(tmp_path / "runs"))

@@ -1,0 +1,119 @@
+"""Compatibility: whether a checkpoint fits the model of the run that resumes from it."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from lit_transformer.batch import PAD_ID
+from lit_transformer.checkpoints.format import (
+    MODEL_ENTRY,
+    VOCABULARY_ENTRIES,
+    WEIGHTS_ENTRY,
+    WEIGHTS_PREFIX,
+    owners_of,
+    unwrapped_name,
+    vocabulary_entries,
+)
+from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.errors import UserError
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
+from lit_transformer.training.translation import LitTransformer
+
+
+def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies) -> None:
+    """Raise UserError unless the checkpoint has these SentencePiece models."""
+    saved = {name: value for name, value in checkpoint[MODEL_ENTRY].items() if name in VOCABULARY_ENTRIES}
+    if saved != vocabulary_entries(vocabularies):
+        raise UserError(
+            "the checkpoint of ckpt_path was trained with another vocabulary: resume with the same corpus, vocab_size "
+            "and source_vocab_size (and with normalization nmt_nfkc and byte_fallback false if its config.yaml has no "
+            "normalization), or start afresh without ckpt_path"
+        )
+
+
+def check_architecture(checkpoint: Mapping[str, Any], config: TransformerConfig) -> None:
+    """Raise UserError unless the checkpoint has this architecture. Dropout may differ."""
+    saved, mine = checkpoint[MODEL_ENTRY]["transformer"], asdict(config)
+    if other := [name for name in mine if name != "dropout" and saved.get(name) != mine[name]]:
+        settings = ", ".join(f"model.transformer.{name} {saved.get(name)}" for name in other)
+        raise UserError(f"the checkpoint of ckpt_path has another architecture: resume with its {settings}")
+
+
+def leave_out_foreign(checkpoint: Mapping[str, Any], model: nn.Module) -> list[str]:
+    """Remove the weights that this run's model does not have, which a callback had added to the model.
+
+    Args:
+        checkpoint: Its content, which is changed.
+        model: This run's model, with what its callbacks have added.
+
+    Returns:
+        The names of what was removed.
+
+    Raises:
+        UserError: The checkpoint lacks weights of this run's model.
+    """
+    weights, names = checkpoint[WEIGHTS_ENTRY], [unwrapped_name(name) for name in model.state_dict()]
+    if missing := [name for name in names if name not in weights]:
+        raise UserError(
+            f"the checkpoint of ckpt_path lacks {owners_of(missing)} of this run's model: resume without the callback "
+            "that adds them"
+        )
+    foreign = [name for name in weights if name not in names]
+    if foreign == list(weights)[len(names) :]:
+        # Optimizers number the parameters in the model's order, and what was added is last.
+        end = len(list(model.parameters()))
+        for optimizer in checkpoint["optimizer_states"]:
+            for group in optimizer["param_groups"]:
+                group["params"] = [number for number in group["params"] if number < end]
+            optimizer["state"] = {number: state for number, state in optimizer["state"].items() if number < end}
+    for name in foreign:
+        del weights[name]
+    return foreign
+
+
+def own_parameters(model: LitTransformer) -> list[Tensor]:
+    """The parameters of the model, without those of modules that a callback has added to it."""
+    with torch.device("meta"):
+        transformer = model.transformer
+        own = Transformer(
+            transformer.config,
+            vocab_size=transformer.vocab_size,
+            pad_id=PAD_ID,
+            source_vocab_size=transformer.source_vocab_size,
+        ).state_dict()
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if unwrapped_name(name).removeprefix(WEIGHTS_PREFIX) in own
+    ]
+
+
+def check_moments(checkpoint: Mapping[str, Any], optimizer: Optimizer, own: Collection[Tensor]) -> None:
+    """Raise UserError unless the optimizer's state is of these weights. Fused Adam would write past their end.
+
+    Args:
+        checkpoint: Its content.
+        optimizer: A new optimizer of this run.
+        own: The weights that must have moments if it is Adam. Others may be without a gradient.
+    """
+    saved = checkpoint["optimizer_states"][0]
+    state: Mapping[int, Mapping[str, Any]] = saved["state"]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    trained = {id(weight) for weight in own} if isinstance(optimizer, Adam) else set()
+    needed = {index for index, weight in enumerate(weights) if id(weight) in trained}
+    moments = ("exp_avg", "exp_avg_sq")
+    if (
+        [len(group["params"]) for group in saved["param_groups"]] != [len(g["params"]) for g in optimizer.param_groups]
+        or any(name not in state.get(index, {}) for index in needed for name in moments)
+        or any(part[name].shape != weights[i].shape for i, part in state.items() for name in moments if name in part)
+    ):
+        raise UserError(
+            "the checkpoint of ckpt_path has the optimizer state of other weights or of another optimizer: resume "
+            "with the versions that its run's starts.jsonl names, take another checkpoint, or start afresh without "
+            "ckpt_path"
+        )

@@ -1,0 +1,40 @@
+"""Callbacks of users, which `trainer.callbacks` names."""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+
+class Probe(Callback):
+    """Adds a module that is not trained."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        pl_module.probe = nn.Linear(2, 2)
+
+
+class Compiled(Callback):
+    """Puts the model into a wrapper."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        pl_module.transformer = torch.compile(pl_module.transformer, backend="eager")  # type: ignore[assignment, arg-type]
+
+
+class Best(Callback):
+    """Keeps a number of NumPy, from the start or after the first validation.
+
+    Args:
+        after_validation: When.
+    """
+
+    def __init__(self, after_validation: bool = False) -> None:
+        self._best = None if after_validation else np.float64(1.5)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._best = np.float64(2.5)
