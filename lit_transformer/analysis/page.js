@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const WORD_BEGIN = "\u2581";
+  const UNKNOWN = /^<unk:(.+)>$/su;
   const CONTROL = /[\p{Cc}\p{Zl}\p{Zp}]/gu;
   const SVG = "http://www.w3.org/2000/svg";
   // Fainter lines are not drawn: there are many, they hardly show, and they slow the page down.
@@ -22,7 +23,7 @@
     return made;
   };
   const option = (value, text) => element("option", text, { value, dir: "auto" });
-  const plain = (tokens) => tokens.join("").replaceAll(WORD_BEGIN, " ").trim();
+  const plain = (tokens) => tokens.map((token) => token.replace(UNKNOWN, "$1")).join("").replaceAll(WORD_BEGIN, " ").trim();
   const maps = () => sentences[sentence.value][kind.value];
 
   const mean = (heads) =>
@@ -42,10 +43,14 @@
     // A dot alone would be taken for a full stop.
     if (token === WORD_BEGIN) return element("bdi", "\u2423");
     const begins = token.startsWith(WORD_BEGIN);
-    const text = (begins ? token.slice(1) : token).replace(CONTROL, "\u25a1");
+    const text = begins ? token.slice(1) : token;
+    const unknown = UNKNOWN.exec(text);
     // Its letters decide its direction. The mark inside is where they begin: on the right in Arabic and Hebrew.
-    const whole = element("bdi");
-    whole.append(begins ? element("span", "\u00b7", { className: "mark" }) : "", text);
+    const whole = element("bdi", "", unknown ? { className: "unknown", title: "not in the vocabulary" } : {});
+    whole.append(
+      begins ? element("span", "\u00b7", { className: "mark" }) : "",
+      (unknown ? unknown[1] : text).replace(CONTROL, "\u25a1"),
+    );
     return whole;
   };
 

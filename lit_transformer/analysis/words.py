@@ -29,7 +29,7 @@ def word_spans(tokens: Sequence[str]) -> list[range]:
 
 
 def word_text(tokens: Sequence[str]) -> str:
-    """The tokens of a word as text. An unknown token stays `<unk>`. Tokens for single bytes become characters."""
+    """The tokens of a word as text. An unknown token stays `<unk:😀>`. Tokens for single bytes become characters."""
     text = "".join(tokens).replace(WORD_BEGIN, " ").strip()
     return _BYTES.sub(lambda run: bytes.fromhex(re.sub("<0x|>", "", run.group())).decode("utf-8", "replace"), text)
 
@@ -42,14 +42,18 @@ def text_spans(text: str, tokens: Sequence[str], tokenizer: Tokenizer) -> list[r
 
     Args:
         text: One sentence.
-        tokens: Its tokens without EOS. They must be those of `" ".join(split_words(text))`.
+        tokens: Its tokens without EOS, unknown ones with their characters. They must be those of
+            `" ".join(split_words(text))`.
         tokenizer: The vocabulary that they come from.
 
     Raises:
         UserError: If the tokens do not follow the words, as in a vocabulary with tokens of several words.
     """
     encode = tokenizer.encode_words if has_content(text) else tokenizer.encode
-    alone = [tokenizer.tokens(ids) for ids in encode(split_words(text))]
+    words = split_words(text)
+    alone = [
+        tokenizer.name_unknown(tokenizer.tokens(ids), word) for word, ids in zip(words, encode(words), strict=True)
+    ]
     begins = accumulate((len(word_spans(word)) for word in alone), initial=0)
     # The begin of every marked word, and at last the end of the text.
     marks = [*(span.start for span in word_spans(tokens)), len(tokens)]

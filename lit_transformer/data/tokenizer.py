@@ -40,6 +40,9 @@ _STAND_INS = str.maketrans({_SPACE: "\ufdd0", "\u2585": "\ufdd1"})
 characters. These code points, which Unicode reserves for the inside of programs, stand in for both."""
 _RESERVED = [chr(code_point) for code_point in _STAND_INS]
 _STOOD_FOR = {ord(stand_in): chr(code_point) for code_point, stand_in in _STAND_INS.items()}
+_LITERAL_SPACE = "\uff3f"
+"""How U+2581 of a text is shown in tokens, where U+2581 begins a word."""
+_SHOWN = {**_STOOD_FOR, ord(_STAND_INS[ord(_SPACE)]): _LITERAL_SPACE}
 _SPECIAL_TOKENS = {PAD_ID: "<pad>", UNK_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>"}
 
 
@@ -193,10 +196,22 @@ class Tokenizer:
         return [text.translate(_STOOD_FOR) for text in texts]
 
     def tokens(self, ids: list[int]) -> list[str]:
-        """Return tokens as SentencePiece writes them: U+2581 marks the beginning of a word."""
-        return [
+        """Return tokens as SentencePiece writes them: U+2581 marks the beginning of a word.
+
+        U+2581 of a text looks like U+FF3F.
+        """
+        pieces = (
             _SPECIAL_TOKENS.get(token_id) or self._processor.id_to_piece(self._piece_ids[token_id]) for token_id in ids
-        ]
+        )
+        return [piece.translate(_SHOWN) for piece in pieces]
+
+    def name_unknown(self, tokens: list[str], text: str) -> list[str]:
+        """Return the tokens of a text with the characters of the unknown ones: `<unk:😀>` for `<unk>`."""
+        unknown = _SPECIAL_TOKENS[UNK_ID]
+        if unknown not in tokens:
+            return tokens
+        names = (f"<unk:{characters.replace(_SPACE, _LITERAL_SPACE)}>" for characters in self.unknown(text))
+        return [next(names) if token == unknown else token for token in tokens]
 
     def unknown(self, text: str) -> list[str]:
         """Return the characters of each unknown token of a text, as they are after normalization."""
@@ -210,8 +225,8 @@ class Tokenizer:
 
     def keeps(self, symbol: str) -> bool:
         """Whether a string is one token."""
-        tokens = [token.translate(_STOOD_FOR) for token in self.tokens(self.encode([symbol])[0])]
-        return tokens[-1:] in ([symbol], [f"{_SPACE}{symbol}"])
+        shown = symbol.replace(_SPACE, _LITERAL_SPACE)
+        return self.tokens(self.encode([symbol])[0])[-1:] in ([shown], [f"{_SPACE}{shown}"])
 
     def has_known(self, ids: Iterable[int]) -> bool:
         """Whether any token is known and has content. Unknown and special tokens and spaces say nothing."""

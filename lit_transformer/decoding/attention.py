@@ -4,7 +4,7 @@ Legend: B batch, S source length, T target length.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class Attention:
     """
 
     source: list[str]
-    """S tokens as SentencePiece writes them, `▁` where a word begins, then `</s>`."""
+    """S tokens as SentencePiece writes them, `▁` where a word begins, then `</s>`. `<unk:😀>` is an unknown token."""
     target_input: list[str]
     """T tokens, `<s>` first."""
     target_output: list[str]
@@ -104,6 +104,23 @@ def compute_attention(
                 cross=_cut(maps.cross, row, num_target, num_source),
             )
     return [found[index] for index in range(len(sources))]
+
+
+def name_unknown(attention: Attention, source: str, target: str, vocabularies: Vocabularies) -> Attention:
+    """The same attention with the characters of unknown tokens.
+
+    Args:
+        attention: The weights of a sentence pair.
+        source: The source.
+        target: The target.
+        vocabularies: The vocabularies that split both into tokens.
+    """
+    return replace(
+        attention,
+        source=vocabularies.source.name_unknown(attention.source, source),
+        target_input=vocabularies.target.name_unknown(attention.target_input, target),
+        target_output=vocabularies.target.name_unknown(attention.target_output, target),
+    )
 
 
 def _cut(maps: Mapping[int, Tensor], row: int, num_queries: int, num_keys: int) -> dict[int, Weights]:

@@ -9,11 +9,12 @@ from lit_transformer.checkpoints.folder import write_model_folder
 from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.decoding.attention import Attention, check_layers, compute_attention
+from lit_transformer.decoding.attention import Attention, check_layers, compute_attention, name_unknown
 from lit_transformer.decoding.devices import default_device, let_forked_processes_compute, moved, usable_device
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.decoding.transformer_search import search_all
+from lit_transformer.decoding.unknown_text import copied, note_unknown
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
@@ -139,7 +140,8 @@ class Translator:
             settings: How to search, for example `SearchSettings(beam_size=1)`.
 
         Returns:
-            The best translation of each text, in the same order. A text without tokens gives the empty string.
+            The best translation of each text, in the same order. An empty text gives the empty string. A text without
+            known characters gives itself.
 
         Raises:
             UserError: If the memory does not suffice, or the model's scores are not numbers.
@@ -152,7 +154,8 @@ class Translator:
         """Translate texts, with scores and more than one translation each.
 
         A text of more than `MAX_SOURCE_TOKENS` tokens is translated in parts. It has one candidate, the best
-        translations of its parts joined, and a note on stderr names its line.
+        translations of its parts joined, and a note on stderr names its line. A text without known characters, or an
+        empty one, has one candidate: itself, with the score 0. Notes name unknown characters.
 
         Args:
             texts: One sentence each.
@@ -165,7 +168,10 @@ class Translator:
         Raises:
             UserError: As for `translate`.
         """
-        parts = [list(_split(ids, self._longest())) for ids in self.vocabularies.source.encode(texts)]
+        source = self.vocabularies.source
+        encoded = source.encode(texts)
+        note_unknown(texts, encoded, source, first_line=first_line)
+        parts = [[part for part in _split(ids, self._longest()) if source.has_known(part)] for ids in encoded]
         for number, text_parts in enumerate(parts, start=first_line):
             if len(text_parts) > 1:
                 print_note(
@@ -173,7 +179,10 @@ class Translator:
                 )
         found = self._search([part for text_parts in parts for part in text_parts], settings)
         rest = map(self._decode, found)
-        return [_join([next(rest) for _ in text_parts]) for text_parts in parts]
+        return [
+            _join([next(rest) for _ in text_parts]) if text_parts else [Translation(copied(text), 0.0)]
+            for text, text_parts in zip(texts, parts, strict=True)
+        ]
 
     def attention(
         self,
@@ -215,7 +224,7 @@ class Translator:
         """Record the attention weights of many sentence pairs, as `attention` does for one.
 
         Args:
-            texts: One sentence each.
+            texts: One sentence each. The model's own translation of one without known characters is empty.
             targets: Their translations, in the same order.
             settings: As for `attention`.
             layers: As for `attention`.
@@ -230,16 +239,21 @@ class Translator:
         check_layers(layers, self.transformer.config)
         sources = [[*ids, EOS_ID] for ids in self._encode(texts, self.vocabularies.source, first_line)]
         if targets is None:
-            # A text without tokens is not searched for: its translation is empty.
-            found = iter(self._search([ids for ids in sources if len(ids) > 1], settings))
-            target_ids = [next(found)[0].tokens if len(ids) > 1 else [] for ids in sources]
+            has_known = self.vocabularies.source.has_known
+            found = iter(self._search([ids for ids in sources if has_known(ids)], settings))
+            target_ids = [next(found)[0].tokens if has_known(ids) else [] for ids in sources]
         elif len(targets) != len(texts):
             raise UserError(f"{len(texts)} texts have {len(targets)} targets: give one for each, in the same order")
         else:
             target_ids = self._encode(targets, self.vocabularies.target, first_line)
-        return compute_attention(
+        attentions = compute_attention(
             self.transformer, self.vocabularies, sources, target_ids, layers=layers, batch_tokens=self.batch_tokens
         )
+        return [
+            # The model's own translation has no unknown tokens.
+            name_unknown(attention, text, target, self.vocabularies)
+            for attention, text, target in zip(attentions, texts, targets or texts, strict=True)
+        ]
 
     def with_heads(self, mask: HeadMask) -> Self:
         """The same translator with only the heads of `mask`, to see what the others contribute."""

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lit_transformer.batch import EOS_ID
-from lit_transformer.decoding.attention import Attention, compute_attention
+from lit_transformer.decoding.attention import Attention, compute_attention, name_unknown
 from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
@@ -77,12 +77,16 @@ class AttentionCurves(Callback):
             tokenizer.encode([pair[side] for pair in pairs]) for side, tokenizer in enumerate(data.vocabularies)
         )
         longest = min(LONGEST, transformer.config.longest or LONGEST)
-        short = [(a, b) for a, b in zip(sources, targets, strict=True) if max(len(a), len(b)) < longest]
-        return compute_attention(
+        short = [row for row in range(len(pairs)) if max(len(sources[row]), len(targets[row])) < longest]
+        attentions = compute_attention(
             transformer,
             data.vocabularies,
-            [[*source, EOS_ID] for source, _ in short],
-            [target for _, target in short],
+            [[*sources[row], EOS_ID] for row in short],
+            [targets[row] for row in short],
             layers=None,
             batch_tokens=BATCH_TOKENS,
         )
+        return [
+            name_unknown(attention, *pairs[row], data.vocabularies)
+            for attention, row in zip(attentions, short, strict=True)
+        ]

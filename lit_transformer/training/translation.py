@@ -3,7 +3,7 @@
 Legend: B batch, S source length, T target length, D d_model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -20,6 +20,7 @@ from lit_transformer.checkpoints.format import (
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
+from lit_transformer.decoding.unknown_text import copied
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
 from lit_transformer.evaluation.metrics import text_metrics
@@ -136,7 +137,7 @@ class LitTransformer(LitModel):
             super().validation_step(text_batch.batch, batch_idx)
             references = text_batch.references
             if references:
-                translations = self._translate(text_batch.batch.source_BS[: len(references)])
+                translations = self._translate(text_batch.batch.source_BS[: len(references)], text_batch.sources)
                 self.val_scores.update(translations, references)
                 rows = zip(text_batch.indices, text_batch.sources, translations, references, strict=True)
                 self.samples = first_samples([*self.samples, *(Sample(*row) for row in rows)])
@@ -169,11 +170,15 @@ class LitTransformer(LitModel):
                 names.get(name, name): value for name, value in checkpoint[WEIGHTS_ENTRY].items()
             }
 
-    def _translate(self, source_BS: Tensor) -> list[str]:
+    def _translate(self, source_BS: Tensor, sources: Sequence[str]) -> list[str]:
         hypotheses = search_batch(self.transformer, source_BS, SearchSettings(beam_size=self.validation_beam_size))
         # A model that has diverged finds no hypothesis.
         vocabularies = self.trainer.datamodule.vocabularies  # type: ignore[attr-defined] # set, but not declared
-        return vocabularies.target.decode([best[0].tokens if best else [] for best in hypotheses])
+        translations = vocabularies.target.decode([best[0].tokens if best else [] for best in hypotheses])
+        return [
+            translation if vocabularies.source.has_known(ids) else copied(source)
+            for translation, ids, source in zip(translations, source_BS.tolist(), sources, strict=True)
+        ]
 
 
 def first_samples(samples: Iterable[Sample]) -> list[Sample]:

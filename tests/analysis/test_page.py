@@ -281,6 +281,18 @@ def test_text_does_nothing(shown: Shown, attention: Attention, hostile: Attentio
 
 
 @in_browser
+def test_unknown_tokens_show_their_characters(shown: Shown, attention: Attention, tmp_path: Path) -> None:
+    unknown = random_attention(["\u2581The", "\u2581", "<unk:😀<b>>", "</s>"], ["<unk:你好>", "</s>"])
+    shown.open(tmp_path / "page.html", Page([unknown, attention]).html)
+    assert shown.texts("keys") == ["·The", "␣", "😀<b>", "</s>"]
+    assert shown.texts("queries") == ["你好", "</s>"]
+    marked = shown.browser.find_elements(By.CSS_SELECTOR, "li .unknown")
+    assert [each.text for each in marked] == ["你好", "😀<b>"]
+    assert all(each.get_attribute("title") for each in marked)
+    assert Select(shown.browser.find_element(By.ID, "sentence")).options[0].text == "The 😀<b>"
+
+
+@in_browser
 def test_even_what_got_in_would_neither_run_nor_load(shown: Shown, attention: Attention, tmp_path: Path) -> None:
     page = Page([attention]).html.replace("<main>", "<main><script>window.pwned = 1</script><img src='http://x.test/'>")
     shown.open(tmp_path / "page.html", page)

@@ -46,8 +46,9 @@ def tokenizer() -> Tokenizer:
 
 
 def tokens_of(tokenizer: Tokenizer, text: str) -> list[str]:
-    [ids] = tokenizer.encode([" ".join(split_words(text))])
-    return tokenizer.tokens(ids)
+    text = " ".join(split_words(text))
+    [ids] = tokenizer.encode([text])
+    return tokenizer.name_unknown(tokenizer.tokens(ids), text)
 
 
 def texts(tokens: list[str], spans: list[range]) -> list[str]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_transformer import SearchSettings, Translator
+from lit_transformer.analysis.alignment import CrossHead, align
 from lit_transformer.batch import EOS_ID, PAD_ID
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
@@ -59,10 +60,51 @@ def test_the_batch_does_not_change_a_translation(translator: Translator, beam_si
 
 
 def test_text_without_tokens_gives_nothing(translator: Translator) -> None:
-    nothing = ["", " ", "\t \u3000", "\n", "\u2028\u0085", "\u200b", "\ufeff"]
+    nothing = ["", " ", "\t \u3000", "\n", "\u2028\u0085", "\u200b", "\ufeff", "\u2060", "\ufe0f \u3164", "\x00\x07"]
     assert translator.translate([*nothing, KNOWN[3].english]) == [""] * len(nothing) + [KNOWN[3].german]
     assert translator.candidates([""], SearchSettings(n_best=3)) == [[("", 0.0)]]
     assert translator.translate([]) == []
+
+
+def test_text_without_known_characters_is_copied(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model would invent a sentence for it, the same one for all."""
+    texts = ["😀", " 你好 \u2028 ☃\ufe0f ", "▁", KNOWN[3].english, "\u2060", "\udc80"]
+    # Spaces around a text stay, and line ends do not.
+    expected = ["😀", " 你好   ☃\ufe0f ", "▁", KNOWN[3].german, "", "?"]
+    found = translator.candidates(texts, SearchSettings(n_best=2), first_line=101)
+    assert [best[0].text for best in found] == expected
+    assert [best[0].score for best in found if len(best) == 1] == [0.0] * 5
+    assert re.fullmatch(r"note: 4 of 6 lines .* line 101\n", capsys.readouterr().err)
+    # A part of a long text is not invented, either.
+    monkeypatch.setattr(translator_module, "MAX_SOURCE_TOKENS", 3)
+    assert translator.translate(["😀 😀 😀 😀"]) == ["😀 😀 😀 😀"]
+
+
+def test_unknown_characters_are_named(translator: Translator, capsys: pytest.CaptureFixture[str]) -> None:
+    english, german = KNOWN[3].english, KNOWN[3].german
+    assert translator.translate([english, "", "😀", f"😀{english}", f"{english} 你😀"])[:3] == [german, "", "😀"]
+    left_out, copied = capsys.readouterr().err.splitlines()
+    assert left_out.startswith("note: ")
+    assert re.search(r" 2 of 5 lines .*: 😀 2, 你 1 .* line 4\b", left_out)
+    assert re.search(r" 1 of 5 lines .* line 3$", copied)
+    # Attention shows them where they are.
+    attention = translator.attention(f"😀{english}", "Die 你好")
+    assert attention.source[:2] == ["▁", "<unk:😀>"]
+    assert attention.target_input[-2:] == ["▁", "<unk:你好>"]
+    assert attention.target_output[-3:] == ["▁", "<unk:你好>", "</s>"]
+    assert capsys.readouterr().err == ""
+    for text, source in (("😀", ["▁", "<unk:😀>", "</s>"]), ("\u2060", ["</s>"])):
+        attention = translator.attention(text)
+        assert (attention.source, attention.target_output) == (source, ["</s>"])
+
+
+def test_links_of_unknown_and_empty_text(translator: Translator) -> None:
+    at = CrossHead(0, None, "said")
+    [unknown, empty] = align(translator, ["😀 你好", "\u200b"], ["Das 😀", "Das"], at)
+    assert {target for _, target in unknown} == {0, 1}
+    assert empty == frozenset()
 
 
 @given(st.lists(st.text(max_size=11), max_size=5))

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from lit_transformer import SearchSettings, Translator
 from lit_transformer.batch import EOS_ID
+from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.validation import ValidationBatches, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.model.config import TransformerConfig
@@ -22,6 +24,7 @@ def shown(world_size: int, limit: int | None) -> list[str]:
     tokenizer: Any = SimpleNamespace(
         encode=lambda texts: [[ord(text) - ord("a") + EOS_ID] * (5 * ord(text) % 7 + 1) for text in texts],
         decode=lambda translations: [""] * len(translations),
+        has_known=lambda ids: True,
     )
     vocabularies = Vocabularies.shared(tokenizer)
     batches, _ = validation_batches(texts, texts, vocabularies, batch_tokens=7)
@@ -34,6 +37,23 @@ def shown(world_size: int, limit: int | None) -> list[str]:
             module.validation_step(text_batch, number)
         modules.append(module)
     return [sample.source for sample in first_samples(chain.from_iterable(module.samples for module in modules))]
+
+
+def test_what_translate_copies_is_copied_in_validation() -> None:
+    """So validation BLEU and the BLEU of `test` are of the same translations."""
+    tokenizer = Tokenizer.train(["Die Katze sieht den Hund."] * 3, vocab_size=26, character_coverage=1.0)
+    texts = ["Die Katze", "", "\u2060", "😀 你"]
+    batches, _ = validation_batches(texts, texts, Vocabularies.shared(tokenizer), batch_tokens=99)
+    module = LitTransformer(SMALL, vocab_size=tokenizer.vocab_size).eval()
+    vocabularies = Vocabularies.shared(tokenizer)
+    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(vocabularies=vocabularies))  # type: ignore[assignment]
+    module.on_validation_epoch_start()
+    for number, text_batch in enumerate(ValidationBatches(batches, 0, 1)):
+        module.validation_step(text_batch, number)
+    found = {sample.source: sample.translation for sample in module.samples}
+    translator = Translator(module.transformer, tokenizer)
+    assert found == dict(zip(texts, translator.translate(texts, SearchSettings(beam_size=1)), strict=True))
+    assert [found[text] for text in texts[1:]] == ["", "", "😀 你"]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 8])
