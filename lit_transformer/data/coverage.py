@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datasets import Dataset
 
 from lit_transformer.batch import UNK_ID
-from lit_transformer.characters import listed
+from lit_transformer.characters import has_content, listed
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 
@@ -61,7 +61,8 @@ def measure_coverage(pairs: Dataset, vocabularies: Vocabularies, *, split: str) 
         split: Name of the split, for the report.
     """
     rows = pairs[:: -(-len(pairs) // MAX_PAIRS) or 1]
-    sources, references = list(rows["source"]), [_SPACES.sub(" ", text.strip()) for text in rows["target"]]
+    sources = list(rows["source"])
+    references = [_SPACES.sub(" ", text.strip()) if has_content(text) else "" for text in rows["target"]]
     source_ids, encoded = vocabularies.source.encode(sources), vocabularies.target.encode(references)
     decoded = vocabularies.target.decode(encoded)
     return Coverage(

@@ -23,7 +23,7 @@ def learn(**options: Any) -> Tokenizer:
 
 
 def test_references_that_can_be_written_and_characters_that_cannot() -> None:
-    pairs = [("word 日本日", " m²  text "), ("word", "of\u00a0m²"), ("₂", "text 本"), ("text", "")]
+    pairs = [("word 日本日", " m²  text "), ("word", "of\u00a0m²"), ("₂", "text 本"), ("text", "\u2060")]
     found = measure(learn(), *pairs)
     assert (found.num_references, found.num_exact) == (4, 2)
     assert found.unknown == {"日": 2, "本": 2, "₂": 1}
