@@ -20,7 +20,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, distributed
 
-from lit_transformer import SearchSettings, Translator
+from lit_transformer import SearchSettings, Translator, average
 from lit_transformer.batch import BOS_ID, EOS_ID
 from lit_transformer.checkpoints.format import MODEL_ENTRY, WEIGHTS_ENTRY, read_checkpoint, save_checkpoint
 from lit_transformer.checkpoints.places import load_checkpoint
@@ -326,6 +326,38 @@ def test_accumulation_changes_nothing(corpus: Path, run: Run, alone: Continued, 
     # None of step 100, which would be of a step half done.
     assert further.names() - {"best-step-00000103.ckpt"} == {f"step-{step:08}.ckpt" for step in (101, 102, 103)}
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4)
+
+
+LATIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+GREEK = "αβγδεζηθικλμνξοπρστυφχψωάέΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΆΈ"
+
+
+def test_one_vocabulary_per_side(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run from Greek letters to Latin ones, from the first step to the translations of an average."""
+    greek = tmp_path / "greek"
+    greek.mkdir()
+    for split in ("train", "valid"):
+        english = (corpus / f"{split}.en").read_text(encoding="utf-8")
+        (greek / f"{split}.el").write_text(english.translate(str.maketrans(LATIN, GREEK)), encoding="utf-8")
+        shutil.copy(corpus / f"{split}.de", greek)
+    settings = {"data__source": "el", "model__source_vocab_size": 250, "model__vocab_size": 260}
+    steps = {"trainer__val_check_interval": 40, "checkpoints__every_n_steps": 40}
+    fit(greek, tmp_path / "runs", **settings, **steps, trainer__max_steps=40)
+    run = fit(greek, tmp_path / "runs", **settings, **steps, trainer__max_steps=80, ckpt_path="auto")
+    assert run.curve("val/loss")[80] < run.curve("val/loss")[40] < math.log(260)
+    with pytest.raises(SystemExit):
+        fit(greek, tmp_path / "runs", **(settings | {"model__source_vocab_size": "null"}), ckpt_path="auto")
+    assert "model.source_vocab_size" in capsys.readouterr().err
+    average.main(["--run", str(tmp_path / "runs"), "--last", "2"])
+    sources = sentences(greek, "el")
+    for place in (run.folder, run.folder / "checkpoints" / "average-2"):
+        translator = Translator.load(place, device="cpu")
+        assert [tokenizer.vocab_size for tokenizer in translator.vocabularies] == [250, 260]
+        translations = translator.candidates(sources, SearchSettings(beam_size=4, n_best=4))
+        assert not set("".join(each.text for found in translations for each in found)) & set(GREEK)
+        assert len({found[0].text for found in translations}) > 3
+        attention = translator.attention(sources[0])
+        assert "".join(attention.source[:-1]).replace("▁", " ").strip() == sources[0]
 
 
 def torchrun(*options: str) -> list[str]:

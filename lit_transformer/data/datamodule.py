@@ -288,10 +288,11 @@ class TranslationData(L.LightningDataModule):
         )
         if self.source_vocab_size is None:
             return Vocabularies.shared(find(file=self.tokenizer_file, vocab_size=self.vocab_size))
-        return Vocabularies(
-            find(sides=("source",), file=self.source_tokenizer_file, vocab_size=self.source_vocab_size),
-            find(sides=("target",), file=self.tokenizer_file, vocab_size=self.vocab_size),
-        )
+        try:
+            source = find(sides=("source",), file=self.source_tokenizer_file, vocab_size=self.source_vocab_size)
+        except UserError as error:
+            raise UserError(str(error).replace("vocab_size", "source_vocab_size")) from error
+        return Vocabularies(source, find(sides=("target",), file=self.tokenizer_file, vocab_size=self.vocab_size))
 
     def _accumulation(self, world_size: int) -> int:
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""

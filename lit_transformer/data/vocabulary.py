@@ -42,11 +42,10 @@ def find_vocabulary(
     if file is not None:
         tokenizer = Tokenizer.from_file(file)
         if tokenizer.vocab_size != vocab_size:
-            name = "source_vocab_size" if sides == ("source",) else "vocab_size"
             added = f" with {', '.join(tokenizer.added)}, which the file lacks" if tokenizer.added else ""
             raise UserError(
-                f"{name} is {vocab_size}, but tokenizer {file} has {tokenizer.vocab_size} tokens{added}: "
-                f"give {name} {tokenizer.vocab_size}"
+                f"vocab_size is {vocab_size}, but tokenizer {file} has {tokenizer.vocab_size} tokens{added}: "
+                f"give vocab_size {tokenizer.vocab_size}"
             )
         for symbol in symbols:
             if not tokenizer.keeps(symbol):

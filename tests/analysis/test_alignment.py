@@ -10,6 +10,7 @@ from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.alignment_error import GoldLinks, LinkCounts, count_links
+from tests.helpers.vocabularies import with_renumbered_source
 
 PAIRS = demo_pairs("train", num_pairs=31)
 ENGLISH, GERMAN = [pair.english for pair in PAIRS], [pair.german for pair in PAIRS]
@@ -79,6 +80,11 @@ def test_one_link_for_every_target_word(translator: Translator) -> None:
     for pair, aligned in zip(PAIRS, align(translator, ENGLISH, GERMAN, CrossHead(0, None, "said")), strict=True):
         assert sorted(target for _, target in aligned) == list(range(len(pair.german.split())))
         assert {source for source, _ in aligned} <= set(range(len(pair.english.split())))
+
+
+def test_words_are_split_by_the_vocabulary_of_their_side(translator: Translator) -> None:
+    own, at = with_renumbered_source(translator), CrossHead(0, None, "said")
+    assert list(align(own, ENGLISH, GERMAN, at)) == list(align(translator, ENGLISH, GERMAN, at))
 
 
 def test_white_space_and_empty_lines(translator: Translator) -> None:

@@ -65,6 +65,8 @@ def test_only_checkpoints_of_one_run_are_averaged(tmp_path: Path, file: Path, co
 
     content["lit_transformer"]["tokenizer"] += b"\x00"
     check("tokenizer")
+    content["lit_transformer"]["source_tokenizer"] = content["lit_transformer"]["tokenizer"]
+    check("source_tokenizer")
     content["lit_transformer"]["transformer"]["num_heads"] = 4
     check("transformer")
     content["lit_transformer"]["target"] = "fr"

@@ -35,6 +35,8 @@ from lit_transformer.checkpoints.folder import (
 from lit_transformer.checkpoints.format import model_entry, save_checkpoint
 from lit_transformer.checkpoints.names import step_path
 from lit_transformer.checkpoints.places import find_checkpoint, load_checkpoint
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.heads import HeadMask
@@ -91,6 +93,42 @@ def test_a_folder_is_the_checkpoint_to_the_bit(tiny_run: Path, tmp_path: Path, n
     assert first.translate(SENTENCES) == second.translate(SENTENCES)
     mean = average_checkpoints([path, path])
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in mean.transformer.state_dict().items())
+
+
+@pytest.fixture
+def separate(tiny_run: Path, tmp_path: Path) -> Path:
+    """A checkpoint of a model with one vocabulary per side."""
+    target = load_checkpoint(tiny_run).tokenizer
+    source = Tokenizer.train(SENTENCES, vocab_size=29, character_coverage=1.0)
+    config = TransformerConfig(d_model=12, d_ff=7, num_heads=2, num_layers=1)
+    model = Transformer(config, vocab_size=target.vocab_size, pad_id=PAD_ID, source_vocab_size=source.vocab_size)
+    weights = {f"transformer.{name}": value for name, value in model.state_dict().items()}
+    entry = model_entry(model, Vocabularies(source, target), source="en", target="de", step=5)
+    save_checkpoint({"state_dict": weights, "lit_transformer": entry}, step_path(tmp_path, 5))
+    return step_path(tmp_path, 5)
+
+
+def test_both_vocabularies_are_in_the_checkpoint_and_in_the_folder(separate: Path, tmp_path: Path) -> None:
+    first = Translator.load(separate)
+    assert not first.vocabularies.are_shared
+    assert (first.vocabularies.source.vocab_size, first.vocabularies.target.vocab_size) == (29, 131)
+    first.save_pretrained(tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {*MODEL_FOLDER_FILES}
+    second = Translator.load(tmp_path / "model")
+    assert same_model(first, second)
+    assert first.translate(SENTENCES) == second.translate(SENTENCES)
+    assert same_model(average_checkpoints([separate, separate]), second)
+
+
+def test_a_folder_without_one_of_its_vocabularies(separate: Path, tmp_path: Path) -> None:
+    Translator.load(separate).save_pretrained(tmp_path / "model")
+    content = json.loads((tmp_path / "model" / CONFIG_FILE).read_text())
+    config = {name: value for name, value in content.items() if name != "source_vocab_size"}
+    (tmp_path / "model" / CONFIG_FILE).write_text(json.dumps(config))
+    assert "source_embedding" in refused(tmp_path / "model")
+    (tmp_path / "model" / CONFIG_FILE).write_text(json.dumps(content))
+    (tmp_path / "model" / SOURCE_VOCABULARY_FILE).unlink()
+    assert SOURCE_VOCABULARY_FILE in refused(tmp_path / "model")
 
 
 def test_every_way_to_read_gives_the_same(tiny_run: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,10 @@ ACCIDENTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         weight(torch.ones(130, 32)),
         r"another architecture",
     ),
+    "a source vocabulary too many": (
+        lambda content: content["lit_transformer"].update(source_tokenizer=content["lit_transformer"]["tokenizer"]),
+        r"another architecture.*source_embedding",
+    ),
     "a weight is missing": (lambda content: content["state_dict"].popitem(), r"another architecture"),
     "diverged": (weight(torch.full((131, 32), float("nan"))), r"not finite"),
 }

@@ -1,5 +1,6 @@
 """How much of a held-out text a vocabulary can write."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -34,6 +35,15 @@ def test_references_that_can_be_written_and_characters_that_cannot() -> None:
     assert "byte_fallback" in found.warning
     with_bytes = measure(Tokenizer.train(WORDS, vocab_size=296, character_coverage=1.0, byte_fallback=True), *pairs)
     assert (with_bytes.num_exact, with_bytes.unknown, with_bytes.warning) == (4, {}, None)
+
+
+def test_each_side_is_measured_with_its_own_vocabulary() -> None:
+    latin, greek = learn(), Tokenizer.train(["αβγ αβ γ"] * 9, vocab_size=10, character_coverage=1.0)
+    rows = Dataset.from_dict({"source": ["αβ word"], "target": ["text γ"]})
+    found = measure_coverage(rows, Vocabularies(greek, latin), split="validation")
+    assert (found.num_exact, found.unknown) == (0, Counter("wordγ"))
+    found = measure_coverage(rows, Vocabularies(latin, greek), split="validation")
+    assert (found.num_exact, found.unknown) == (0, Counter("αβtext"))
 
 
 def test_normalization_that_rewrites_references_is_named() -> None:

@@ -120,6 +120,58 @@ def test_the_summary_measures_what_validation_and_test_can_show(japanese: Path) 
     assert "test references" not in set_up(japanese, **settings).summary
 
 
+TWO_SCRIPTS = {"source": "αβγ αβ γ αγ\n", "target": "xyz xy z yx\n"}
+
+
+@pytest.fixture
+def two_scripts(tmp_path: Path) -> Path:
+    """A corpus whose sides share no letter."""
+    files = {f"{split}.{side}": text * 9 for split in ("train", "valid") for side, text in TWO_SCRIPTS.items()}
+    return write_folder(tmp_path / "two_scripts", dict(files))
+
+
+def test_each_side_has_its_vocabulary(two_scripts: Path) -> None:
+    """From the text to the batches, and back in the description of a step."""
+    data = set_up(two_scripts, source="source", target="target", vocab_size=11, source_vocab_size=10)
+    texts = {"source": TWO_SCRIPTS["source"].strip(), "target": TWO_SCRIPTS["target"].strip()}
+    for side, tokenizer, size in zip(texts, data.vocabularies, (10, 11), strict=True):
+        assert tokenizer.vocab_size == size
+        letters = "".join(tokenizer.decode([[token_id] for token_id in range(EOS_ID + 1, size)]))
+        assert set(letters) - {" "} == set(texts[side]) - {" "}
+    assert data.tokens.report.num_source_unknown == data.tokens.report.num_target_unknown == 0
+    assert data.describe_step(0).endswith(f"the first: {texts['source']} / {texts['target']}")
+    batch = next(iter(data.train_dataloader()))
+    assert data.vocabularies.source.decode(batch.source_BS.tolist())[0] == texts["source"]
+    assert data.vocabularies.target.decode(batch.target_output_BT.tolist())[0] == texts["target"]
+    assert data.warnings == []
+    with pytest.raises(UserError, match=r"vocabularies\.source"):
+        _ = data.tokenizer
+
+
+def test_one_of_two_vocabularies_can_be_a_file(two_scripts: Path, tmp_path: Path) -> None:
+    names = {"source": "source", "target": "target"}
+    learned = set_up(two_scripts, **names, vocab_size=11, source_vocab_size=10).vocabularies
+    for side, file in zip(("source_tokenizer", "tokenizer"), ("source.model", "target.model"), strict=True):
+        (tmp_path / file).write_bytes(learned[side == "tokenizer"].model_bytes)
+        settings = {**names, "vocab_size": 11, "source_vocab_size": 10, side: str(tmp_path / file)}
+        found = set_up(two_scripts, **settings).vocabularies
+        assert [each.model_bytes for each in found] == [each.model_bytes for each in learned]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source_vocab_size": 90}, r"^source_vocab_size is 90\b.* more than the text can give"),
+        ({"source_vocab_size": 10, "vocab_size": 90}, r"^vocab_size is 90\b.* more than the text can give"),
+        ({"source_tokenizer": "x.model"}, r"^source_tokenizer is x\.model.* source_vocab_size"),
+        ({"source_tokenizer": "x.model", "source_vocab_size": 10}, r"cannot read .*x\.model"),
+    ],
+)
+def test_mistakes_with_two_vocabularies(two_scripts: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        set_up(two_scripts, source="source", target="target", **({"vocab_size": 11} | settings))
+
+
 def test_a_mistake_in_the_test_set_is_reported_before_training(japanese: Path) -> None:
     (japanese / "test.ja").write_text("a\nb\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"test\.en has 1 .*test\.ja has 2"):

@@ -32,7 +32,7 @@ def pairs() -> Dataset:
 
 def tokenize(
     pairs: Dataset,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | Vocabularies,
     cache_dir: Path,
     max_length: int = 1000,
     max_length_ratio: float = 9.0,
@@ -40,7 +40,7 @@ def tokenize(
 ) -> TokenizedPairs:
     return tokenize_pairs(
         Text(f"{len(pairs)} pairs", lambda: pairs),
-        Vocabularies.shared(tokenizer),
+        Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer,
         max_length=max_length,
         max_length_ratio=max_length_ratio,
         cache_dir=cache_dir,
@@ -59,6 +59,20 @@ def test_rows_are_token_ids_and_eos_in_small_integers(pairs: Dataset, tokenizer:
         assert rows[column][:] == [[*ids, EOS_ID] for ids in tokenizer.encode(pairs[column][:])]
     assert str(rows.data.schema.field("source").type) == "list<item: uint16>"
     assert tokens.report.num_pairs == tokens.report.num_kept == 53
+
+
+def test_each_side_has_its_vocabulary(pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """In every process, and with a place of its own in the cache."""
+    own = Tokenizer.train(SENTENCES, vocab_size=37, character_coverage=1.0)
+    vocabularies = [Vocabularies(own, tokenizer), Vocabularies(tokenizer, own), Vocabularies.shared(own)]
+    paths = set()
+    for number, each in enumerate(vocabularies):
+        tokens = tokenize(pairs, each, tmp_path, num_proc=1 + number % 2)
+        rows = rows_of(tokens)
+        for column, expected in zip(("source", "target"), each, strict=True):
+            assert rows[column][:] == [[*ids, EOS_ID] for ids in expected.encode(pairs[column][:])]
+        paths.add(tokens.path)
+    assert len(paths) == len(vocabularies)
 
 
 def test_filter_and_report(tokenizer: Tokenizer, tmp_path: Path) -> None:

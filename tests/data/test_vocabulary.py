@@ -8,6 +8,7 @@ import pytest
 import sentencepiece as spm
 from datasets import Dataset
 
+from lit_transformer.batch import UNK_ID
 from lit_transformer.data.text import Text
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabulary import find_vocabulary
@@ -41,6 +42,18 @@ def test_every_setting_has_a_vocabulary_of_its_own_in_the_cache(tmp_path: Path) 
     unread = Text("words", lambda: pytest.fail("the text was read"))
     for each, tokenizer in zip(settings, tokenizers, strict=True):
         assert find(tmp_path, unread, **each).model_bytes == tokenizer.model_bytes
+
+
+def test_a_vocabulary_of_one_side_knows_the_text_of_that_side_alone(tmp_path: Path) -> None:
+    sides = {"source": ["αβγ αβ γ"] * 9, "target": ["xyz xy z"] * 9}
+    text = Text("two scripts", lambda: Dataset.from_dict(sides))
+    for side, other in (("source", "target"), ("target", "source")):
+        tokenizer = find(tmp_path, text, sides=(side,), vocab_size=10)
+        assert tokenizer.decode(tokenizer.encode(sides[side])) == sides[side]
+        assert UNK_ID in tokenizer.encode(sides[other])[0]
+    both = find(tmp_path, text, vocab_size=13)
+    assert all(both.decode(both.encode(texts)) == texts for texts in sides.values())
+    assert len(list(tmp_path.rglob("*.model"))) == 3
 
 
 def test_a_file_must_have_the_size_of_the_vocabulary(tmp_path: Path) -> None:

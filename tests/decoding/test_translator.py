@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece as spm
 import torch
@@ -17,14 +18,17 @@ from lit_transformer.analysis.alignment import CrossHead, align
 from lit_transformer.batch import EOS_ID, PAD_ID
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.devices import allow_tf32, moved
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.heads import HeadMask
 from lit_transformer.model.transformer import Transformer
 from tests.helpers.processes import fork, status_of
+from tests.helpers.vocabularies import with_renumbered_source
 
 KNOWN = demo_pairs("train", num_pairs=31)
 STRANGE = [pair.english for pair in demo_pairs("test")[:13]]
@@ -57,6 +61,44 @@ def test_the_batch_does_not_change_a_translation(translator: Translator, beam_si
         assert batched.translate(texts, search) == alone
     repeated = translator.translate(texts + texts[::-1], search)
     assert repeated == alone + alone[::-1]
+
+
+def test_the_source_has_its_own_vocabulary(translator: Translator) -> None:
+    """Its ids are others, and everything else is the same."""
+    own = with_renumbered_source(translator)
+    texts, settings = [KNOWN[0].english, "", *STRANGE], SearchSettings(beam_size=3, n_best=3)
+    assert own.vocabularies.source.encode(texts) != translator.tokenizer.encode(texts)
+    found, expected = (
+        [[candidate.text for candidate in candidates] for candidates in each.candidates(texts, settings)]
+        for each in (own, translator)
+    )
+    assert found == expected
+    for targets in (None, [pair.german for pair in KNOWN[: len(texts)]]):
+        for mine, theirs in zip(own.attentions(texts, targets), translator.attentions(texts, targets), strict=True):
+            assert (mine.source, mine.target_input, mine.target_output) == (
+                theirs.source,
+                theirs.target_input,
+                theirs.target_output,
+            )
+            np.testing.assert_allclose(mine.cross[0], theirs.cross[0], rtol=0.0, atol=1e-6)
+    mask = HeadMask.all(translator.transformer.config)
+    mask.cross[0, 1] = False
+    assert own.with_heads(mask).translate(texts) == translator.with_heads(mask).translate(texts)
+
+
+def test_the_vocabularies_must_be_the_model_s(translator: Translator) -> None:
+    own = with_renumbered_source(translator)
+    tokenizer = translator.tokenizer
+    smaller = Tokenizer.train([pair.english for pair in KNOWN], vocab_size=97, character_coverage=1.0)
+    for transformer, wrong in (
+        (own.transformer, tokenizer),
+        (own.transformer, Vocabularies(smaller, tokenizer)),
+        (own.transformer, Vocabularies(own.vocabularies.source, smaller)),
+        (translator.transformer, own.vocabularies),
+        (translator.transformer, smaller),
+    ):
+        with pytest.raises(UserError, match=r"tokenizer has vocab_size \d+ and source_vocab_size"):
+            Translator(transformer, wrong)
 
 
 def test_text_without_tokens_gives_nothing(translator: Translator) -> None:

@@ -3,6 +3,7 @@
 import torch
 
 from lit_transformer import Translator
+from lit_transformer.checkpoints.format import vocabulary_entries
 from lit_transformer.checkpoints.trained_model import TrainedModel
 
 
@@ -13,6 +14,6 @@ def same_model(mine: TrainedModel | Translator, other: TrainedModel | Translator
         weights.keys() == others.keys()
         and all(torch.equal(weights[name].view(torch.int32), others[name].view(torch.int32)) for name in weights)
         and mine.transformer.config == other.transformer.config
-        and mine.tokenizer.model_bytes == other.tokenizer.model_bytes
+        and vocabulary_entries(mine.vocabularies) == vocabulary_entries(other.vocabularies)
         and (mine.source, mine.target, mine.step) == (other.source, other.target, other.step)
     )

@@ -221,6 +221,57 @@ def test_one_matrix_embeds_the_source_and_the_target_and_makes_the_logits() -> N
     assert gradient[unused_piece].abs().max() == 0.0
 
 
+SOURCE_V = 23
+
+
+def with_source_embedding(shared: Transformer) -> tuple[Transformer, Tensor]:
+    """The same model with a source vocabulary of its own, and the new id of every source token."""
+    separate = Transformer(shared.config, vocab_size=V, pad_id=PAD_ID, source_vocab_size=SOURCE_V).double()
+    new_id_V = torch.cat([torch.tensor([PAD_ID]), 1 + torch.randperm(SOURCE_V - 1)[: V - 1]])
+    rows = torch.randn(SOURCE_V, shared.config.d_model, dtype=torch.float64)
+    rows[new_id_V] = shared.embedding.weight.detach()
+    separate.load_state_dict(shared.state_dict() | {"source_embedding.weight": rows})
+    return separate, new_id_V
+
+
+@every_variant
+def test_a_source_embedding_with_the_shared_rows_changes_nothing(config: TransformerConfig) -> None:
+    shared = make(config)
+    separate, new_id_V = with_source_embedding(shared)
+    source_BS, target_BT = padded_sentences(S), padded_sentences(T)
+    own_source_BS = new_id_V[source_BS]
+    assert not torch.equal(own_source_BS, source_BS)
+    expected = shared(source_BS, target_BT)
+    torch.testing.assert_close(separate(own_source_BS, target_BT), expected, rtol=0.0, atol=1e-11)
+    state = separate.start(separate.encode(own_source_BS))
+    for position in range(T):
+        logits_NV, state = separate.step(target_BT[:, position], state)
+        torch.testing.assert_close(logits_NV, expected[:, position], rtol=0.0, atol=1e-11)
+
+
+def test_a_source_embedding_leaves_the_other_two_tied() -> None:
+    separate, _ = with_source_embedding(make(SMALL))
+    sizes = {name: len(weight) for name, weight in separate.named_parameters() if "embedding" in name}
+    assert sizes == {"embedding.weight": V, "source_embedding.weight": SOURCE_V}
+    source_piece, target_piece, said_piece, unused_piece = 3, 5, 11, 13
+    logits = separate(torch.tensor([[source_piece, 2]]), torch.tensor([[2, target_piece]]))
+    weights = dict(separate.named_parameters())
+    of_target, of_source = torch.autograd.grad(logits[0, -1, said_piece], [weights[name] for name in sizes])
+    assert of_source[source_piece].abs().max() > 1e-3
+    assert of_source[[target_piece, said_piece, unused_piece]].abs().max() == 0.0
+    for piece in (target_piece, said_piece):
+        assert of_target[piece].abs().max() > 1e-3
+    assert of_target[[source_piece, unused_piece]].abs().max() == 0.0
+
+
+def test_a_source_embedding_starts_like_the_other() -> None:
+    config = TransformerConfig(d_model=64, num_layers=1)
+    transformer = Transformer(config, vocab_size=997, pad_id=PAD_ID, source_vocab_size=991)
+    assert transformer.source_embedding is not None
+    for embedding in (transformer.embedding, transformer.source_embedding):
+        assert float(embedding.weight.detach().std()) == pytest.approx(64**-0.5, rel=0.05)
+
+
 @every_variant
 def test_a_future_target_piece_changes_nothing_before_it(config: TransformerConfig) -> None:
     transformer = make(config)
