@@ -1,4 +1,4 @@
-"""Text to token ids and back: SentencePiece byte-pair encoding, one vocabulary for both languages (section 5.1).
+"""Text to token ids and back: SentencePiece byte-pair encoding (section 5.1).
 
 The tokenizer is made from the bytes of a SentencePiece model, so that a checkpoint can hold it. It knows no corpora
 and no tensors. SentencePiece calls tokens "pieces".
@@ -123,7 +123,7 @@ class Tokenizer:
         """Learn a byte-pair vocabulary. The same text gives the same bytes on every machine.
 
         Args:
-            sentences: Text of both languages.
+            sentences: Text of every language that uses the vocabulary.
             vocab_size: Number of tokens, the four special ones included.
             character_coverage: Share of the characters that must have a token, at most 1.0. The rest become unknown.
             normalization: How text is rewritten before it is split. `identity` keeps it as it is (`NORMALIZATION`).

@@ -1,4 +1,4 @@
-"""The Transformer (section 3): two stacks and one embedding, for training and for decoding one step at a time.
+"""The Transformer (section 3): two stacks and their embeddings, for training and for decoding one step at a time.
 
 It knows neither what the ids mean (except padding) nor losses, search or text.
 
