@@ -22,7 +22,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_search_options(parser)
-    parser.add_argument("--corpus", required=True, help="the test set, in any form that --data.corpus of fit has")
+    corpus = "test set: demo, copy, a folder, a file, a pair of files, or a Hub data set (docs/corpora.md)"
+    parser.add_argument("--corpus", required=True, help=corpus)
     parser.add_argument("--split", help="split of the corpus; default: test, or all pairs of a corpus without splits")
     parser.add_argument("--source", help="source language as the corpus names it; default: the checkpoint's")
     parser.add_argument("--target", help="target language as the corpus names it; default: the checkpoint's")

@@ -110,6 +110,6 @@ def _find_table(corpus: str, file: Path, source: str, target: str, cache_dir: Pa
     if table_suffix(file.name) is None:
         raise UserError(
             f"corpus {corpus} is one file and no table (.tsv, .csv, .jsonl, .parquet): give both files of a pair, as "
-            f"in {corpus},FILE, or the folder that holds SPLIT.LANG files"
+            f"in {corpus},FILE, or the folder that holds SPLIT.LANG files; unpack an archive first"
         )
     return find_tables([file], source=source, target=target, cache_dir=cache_dir)

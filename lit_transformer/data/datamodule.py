@@ -32,13 +32,13 @@ class TranslationData(L.LightningDataModule):
     Without a trainer it gives the batches of one device: `prepare_data()`, `setup("fit")`, `train_dataloader()`.
 
     Args:
-        corpus: `demo` (or `demo:PAIRS`), `copy`, a folder of SPLIT.LANG text files or of tables, a table (.tsv, .csv,
-            .jsonl, .parquet), a pair of files (SOURCE_FILE,TARGET_FILE, or NAME for NAME.en and NAME.de), or a Hub data
-            set with its configuration after a colon.
+        corpus: `demo` (or `demo:PAIRS`), `copy`, a folder of SPLIT.LANG text files or SPLIT.tsv tables, a table (.tsv,
+            .csv, .jsonl, .parquet), two text files (SOURCE_FILE,TARGET_FILE, or NAME for NAME.en and NAME.de), or a Hub
+            data set with its configuration after a colon. docs/corpora.md has examples.
         source: Language to translate from.
         target: Language to translate into.
         valid_corpus: Corpus of the validation pairs, in the same forms. By default, they are its split `valid`.
-        valid_pairs: Training pairs to hold out for validation, in place of a split.
+        valid_pairs: Number of training pairs to hold out for validation, in place of a split.
         vocab_size: Tokens of the shared vocabulary, or of the target's. Follows model.vocab_size.
         source_vocab_size: Tokens of a vocabulary for the source alone. None shares one. Follows
             model.source_vocab_size.
