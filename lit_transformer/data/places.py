@@ -72,7 +72,7 @@ def _named_by_comma(corpus: str, source: str, target: str) -> list[Path]:
     """Find a pair by both names: `train.src,train.tgt`. A name may have commas of its own."""
     commas = [position for position, character in enumerate(corpus) if character == ","]
     names = [(corpus[:comma], corpus[comma + 1 :]) for comma in commas]
-    found = next((pair for pair in names if all(expanded(name).is_file() for name in pair)), None)
+    found = next((pair for pair in names if all(expanded(name).exists() for name in pair)), None)
     if found is None:
         if names:
             missing = next((name for name in names[0] if not expanded(name).exists()), corpus)

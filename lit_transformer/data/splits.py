@@ -52,6 +52,6 @@ def find_splits(
     if valid_corpus is None and not has_splits(corpus, source=source, target=target):
         raise UserError(f"corpus {corpus} is one text without a validation split: {_REMEDIES}")
     try:
-        return Splits(train, find(valid_corpus or corpus, "valid"), test)
+        return Splits(train, find(corpus if valid_corpus is None else valid_corpus, "valid"), test)
     except MissingSplit as error:
         raise UserError(f"{error}; or {_REMEDIES}") from error
