@@ -47,7 +47,9 @@ def character_class(characters: Iterable[str]) -> str:
     return "".join(f"{re.escape(chr(run[0]))}-{re.escape(chr(run[-1]))}" for run in runs)
 
 
-_CONTENT = re.compile(f"[^{character_class(INVISIBLE)}]")
+CONTENT = f"[^{character_class(INVISIBLE)}]"
+"""Regular expression of a character that is content."""
+_CONTENT = re.compile(CONTENT)
 _WORD = re.compile("[^ \t]+")
 
 

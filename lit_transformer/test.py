@@ -38,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Translate, score and print."""
     from lit_transformer.data.corpus import corpus_places, has_splits, load_pairs
+    from lit_transformer.data.text import count_pairs
     from lit_transformer.decoding.devices import allow_tf32
     from lit_transformer.evaluation.bleu import check_tokenization, score_translations, tokenization_of
     from lit_transformer.evaluation.metrics import text_metrics
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         translations = translator.translate(list(pairs["source"]), settings)
         seconds = time.perf_counter() - begin
         file.writelines(f"{text}\n" for text in translations)
-    references = list(pairs["target"])
+    references, counts = list(pairs["target"]), count_pairs(pairs)
     scores = score_translations(translations, references, tokenize=tokenize, lowercase=options.lowercase)
     others = {}
     for name, metric in text_metrics(tokenize=tokenize, lowercase=options.lowercase).items():
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
             metric.update(translations, references)
             others[name] = metric.compute().item()
     if options.json:
-        about = {"sentences": len(translations), "seconds": seconds}
+        about = {"sentences": counts.num_pairs, "empty": counts.num_empty, "seconds": seconds}
         places = {"checkpoint": str(trained.path), "translations": str(output)}
         print(json.dumps({**scores._asdict(), **others, **about, **places}))
         return
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"chrF {scores.chrf:.2f}  {scores.chrf_signature}")
     for name, score in others.items():
         print(f"{name} {score:.2f}")
-    print(f"{len(translations):,} sentences in {seconds:.1f} seconds; translations: {output}")
+    print(f"{counts}; translated in {seconds:.1f} seconds: {output}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def test_scores_are_those_of_sacrebleu(
     hypotheses = output.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     references = (corpus / "test.de").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     assert len(hypotheses) == len(references) == scores["sentences"] == 13
+    assert scores["empty"] == 1
     assert hypotheses[:7] == GERMAN[:7]
     assert hypotheses[12] == ""
     bleu = sacrebleu.corpus_bleu(hypotheses, [references])

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from lit_transformer.batch import UNK_ID
 from lit_transformer.characters import has_content, listed
+from lit_transformer.data.text import PairCounts, count_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 
@@ -23,6 +24,7 @@ class Coverage:
     """How much of a split's text a vocabulary can write."""
 
     split: str
+    counts: PairCounts
     num_references: int
     num_exact: int
     """References that decode to themselves. Repeated spaces count as one, as in the scores."""
@@ -34,8 +36,8 @@ class Coverage:
         found = f"{self.unknown.total():,} unknown characters"
         if self.unknown:
             found += f" ({listed(self.unknown)})"
-        references = f"{self.num_exact:,} of {self.num_references:,} {self.split} references ({share:.1%})"
-        return f"{references} can be written exactly; {found}"
+        references = f"{self.num_exact:,} of {self.num_references:,} references ({share:.1%})"
+        return f"{self.split}: {self.counts}; {references} can be written exactly; {found}"
 
     @property
     def warning(self) -> str | None:
@@ -67,6 +69,7 @@ def measure_coverage(pairs: Dataset, vocabularies: Vocabularies, *, split: str) 
     decoded = vocabularies.target.decode(encoded)
     return Coverage(
         split=split,
+        counts=count_pairs(pairs),
         num_references=len(references),
         num_exact=sum(text == reference for text, reference in zip(decoded, references, strict=True)),
         unknown=_unknown(sources, source_ids, vocabularies.source) + _unknown(references, encoded, vocabularies.target),

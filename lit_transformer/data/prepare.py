@@ -24,7 +24,7 @@ from datasets import Dataset, Features
 from lit_transformer.batch import EOS_ID, UNK_ID
 from lit_transformer.data.arrow_file import write_arrow
 from lit_transformer.data.cache import is_whole, make_once, sealed_file, seems_whole
-from lit_transformer.data.text import PAIR_SCHEMA, Text
+from lit_transformer.data.text import PAIR_SCHEMA, Text, count_pairs
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.files import UNFINISHED, expanded
@@ -33,7 +33,7 @@ BATCH_SIZE = 10_000
 _MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work: for less, starting a process does not pay
 RECORD_BATCH_BYTES = 2**27
 _MAX_PROCESSES = 8  # 0.4 GB each, below 4 GB together
-_FORMAT = "3"  # part of the cache's name: raise it when the content of the cache changes
+_FORMAT = "4"  # part of the cache's name: raise it when the content of the cache changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class PreparationReport:
     """How many pairs of a corpus were kept and dropped, and how many tokens the kept ones have, `EOS_ID` included."""
 
     num_pairs: int
+    num_multiline: int
     num_kept: int
     dropped_empty: int
     dropped_long: int
@@ -51,8 +52,9 @@ class PreparationReport:
     num_target_unknown: int
 
     def __str__(self) -> str:
+        multiline = f"; {self.num_multiline:,} have a line break in a sentence" if self.num_multiline else ""
         return (
-            f"{self.num_kept:,} of {self.num_pairs:,} pairs kept; dropped: {self.dropped_empty:,} with an "
+            f"{self.num_kept:,} of {self.num_pairs:,} pairs kept{multiline}; dropped: {self.dropped_empty:,} with an "
             f"empty side, {self.dropped_long:,} too long, {self.dropped_ratio:,} with too different lengths\n"
             f"{self.num_source_tokens:,} source tokens ({self.num_source_unknown:,} unknown), "
             f"{self.num_target_tokens:,} target tokens ({self.num_target_unknown:,} unknown)"
@@ -147,7 +149,7 @@ def _tokenize(
             num_proc=num_proc if num_proc > 1 else None,
             desc="Tokenizing",
         )
-        counts: Counter[str] = Counter(num_pairs=len(pairs))
+        counts: Counter[str] = Counter(num_pairs=len(pairs), num_multiline=count_pairs(pairs).num_multiline)
         batches = tokenized.with_format("arrow")[:].to_batches()
         write_arrow(path, schema, _join(_kept_batches(batches, max_length, max_length_ratio, counts)))
     return PreparationReport(**counts)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
+from lit_transformer.characters import CONTENT
 from lit_transformer.data.arrow_file import open_arrow, write_arrow
 from lit_transformer.data.cache import cached_file
 from lit_transformer.errors import UserError
@@ -31,6 +33,20 @@ class Text(NamedTuple):
     """Returns the pairs, memory-mapped, in the columns of `PAIR_SCHEMA`."""
 
 
+class PairCounts(NamedTuple):
+    """What the sentence pairs of a text are like."""
+
+    num_pairs: int
+    num_empty: int
+    """Pairs of which a side has no content."""
+    num_multiline: int
+    """Pairs of which a side has a line feed. In a CSV file, a quotation mark at the wrong place swallows lines."""
+
+    def __str__(self) -> str:
+        multiline = f", {self.num_multiline:,} with a line break in a sentence" if self.num_multiline else ""
+        return f"{self.num_pairs:,} pairs, {self.num_empty:,} with an empty side{multiline}"
+
+
 def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Text:
     """Text that is written to the cache when it is loaded for the first time.
 
@@ -44,6 +60,17 @@ def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> 
         return open_arrow(file, fingerprint=path.stem)
 
     return Text(path.stem, load)
+
+
+def count_pairs(pairs: Dataset) -> PairCounts:
+    """Count the sentence pairs of a text."""
+    num_empty = num_multiline = 0
+    for batch in pairs.with_format("arrow").iter(batch_size=10_000):
+        source, target = (batch[side] for side in SIDES)
+        both = pc.and_(*(pc.match_substring_regex(texts, CONTENT) for texts in (source, target)))
+        num_empty += len(both) - pc.sum(both).as_py()
+        num_multiline += pc.sum(pc.or_(*(pc.match_substring(texts, "\n") for texts in (source, target)))).as_py()
+    return PairCounts(len(pairs), num_empty, num_multiline)
 
 
 def sentences(pairs: Dataset, sides: Sequence[str] = SIDES) -> Iterator[str]:

@@ -78,7 +78,10 @@ class Tokenizer:
             BOS_ID: processor.bos_id(),
             EOS_ID: processor.eos_id(),
         }
-        unknown = [each for each, ids in zip(invisible, encoded, strict=True) if processor.unk_id() in ids]
+        # A translation is one line, so a line feed is a space.
+        unknown = [
+            each for each, ids in zip(invisible, encoded, strict=True) if processor.unk_id() in ids or each == "\n"
+        ]
         self.model_bytes = model_bytes
         self.added = [_SPECIAL_TOKENS[special_id] for special_id, piece_id in special.items() if piece_id < 0]
         """Special tokens that the model lacks. `vocab_size` counts them."""
@@ -141,6 +144,7 @@ class Tokenizer:
         # Only True is passed. False would also be recorded, and change the bytes of the model.
         byte_option: dict[str, Any] = {"byte_fallback": True} if has_bytes else {}
         lines = (_without_reserved(line) for line in short_lines(evenly_spread(sentences, max_sentences)))
+        lines = (line.replace("\n", " ") for line in lines)  # as `encode` does
         try:
             spm.SentencePieceTrainer.train(
                 sentence_iterator=lines,
@@ -174,7 +178,8 @@ class Tokenizer:
 
         White space around a text is removed, and a text without content has no tokens (`characters.has_content`).
         Invisible characters must not make a word unknown: white space that the vocabulary lacks becomes a space, and
-        other invisible characters that it lacks are left out.
+        other invisible characters that it lacks are left out. A line feed becomes a space, because a translation is one
+        line.
         """
         return self.encode_words([text if has_content(text) else "" for text in texts])
 

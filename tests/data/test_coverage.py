@@ -28,7 +28,8 @@ def test_references_that_can_be_written_and_characters_that_cannot() -> None:
     found = measure(learn(), *pairs)
     assert (found.num_references, found.num_exact) == (4, 2)
     assert found.unknown == {"日": 2, "本": 2, "₂": 1}
-    assert str(found).startswith("2 of 4 validation references (50.0%)")
+    assert "validation: 4 pairs, 1 with an empty side;" in str(found)
+    assert "2 of 4 references (50.0%)" in str(found)
     assert str(found).endswith("5 unknown characters (日 2, 本 2, ₂ 1)")
     assert found.warning is not None
     assert "2 of 4 validation references" in found.warning

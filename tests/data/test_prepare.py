@@ -98,6 +98,7 @@ def test_filter_and_report(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert unknown == [1, 1]  # two unknown characters side by side are one token
     assert tokens.report == PreparationReport(
         num_pairs=8,
+        num_multiline=0,
         num_kept=2,
         dropped_empty=3,
         dropped_long=2,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from datasets import Dataset
 
-from lit_transformer.data.text import PAIR_SCHEMA, cached_text, sentences, split_names
+from lit_transformer.data.text import PAIR_SCHEMA, PairCounts, cached_text, count_pairs, sentences, split_names
 
 
 def test_text_is_written_when_it_is_loaded_for_the_first_time(tmp_path: Path) -> None:
@@ -23,6 +24,14 @@ def test_text_is_written_when_it_is_loaded_for_the_first_time(tmp_path: Path) ->
     for _ in range(2):
         assert list(sentences(text.load())) == ["a", "c", "b", "d", "e", "f"]
     assert len(calls) == 1
+
+
+def test_pairs_are_counted() -> None:
+    rows = [("a", "b"), ("", "b"), ("a", " \u2060\t"), ("", ""), ("a\nb", "c"), ("a", "\n"), ("\u2028a", "b\r")]
+    pairs = Dataset.from_dict({"source": [row[0] for row in rows], "target": [row[1] for row in rows]})
+    assert count_pairs(pairs) == PairCounts(num_pairs=7, num_empty=4, num_multiline=2)
+    assert count_pairs(pairs.select(range(2, 3))) == PairCounts(num_pairs=1, num_empty=1, num_multiline=0)
+    assert count_pairs(pairs.select([])) == PairCounts(0, 0, 0)
 
 
 @pytest.mark.parametrize(

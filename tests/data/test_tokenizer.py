@@ -336,7 +336,7 @@ SURVIVES = {
     "zero\u200cwidth\u200dsoft\u00adhyphen": "zero\u200cwidth\u200dsoft\u00adhyphen",
     "\u2068mark\u2069\u200f ❤\ufe0f 👩\u200d💻": "\u2068mark\u2069\u200f ❤\ufe0f 👩\u200d💻",
     "\x1b[1mcontrol\x7f": "\x1b[1mcontrol\x7f",
-    "line\nend\r\u2028": "line\nend",
+    "line\nend\r\u2028": "line end",
     "￭ ■ ａ ﬁ ½ m²": "￭ ■ ａ ﬁ ½ m²",
     "e\u0301 é": "e\u0301 é",
     "The▁dog ▁a ▁▁": "The▁dog ▁a ▁▁",

@@ -88,7 +88,7 @@ def test_check_says_what_fit_would_do(tmp_path: Path, capsys: pytest.CaptureFixt
     check.main(options)
     output = capsys.readouterr().out
     assert "64 of 64 pairs kept" in output
-    assert "64 of 64 validation references (100.0%) can be written exactly; 0 unknown characters" in output
+    assert "64 of 64 references (100.0%) can be written exactly; 0 unknown characters" in output
     assert re.search(r"^devices +16, .*\b1 micro-batches", output, re.MULTILINE)
     assert re.search(r"^speed +1,000 target tokens.*as given", output, re.MULTILINE)
     assert "leaves some of 16 x 1 micro-batches empty" in output
@@ -98,6 +98,6 @@ def test_check_says_what_fit_would_do(tmp_path: Path, capsys: pytest.CaptureFixt
     check.main(arguments(corpus, tmp_path / "runs"))
     output = capsys.readouterr().out
     assert "measured on cpu" in output
-    assert "0 of 64 validation references (0.0%) can be written exactly; 64 unknown characters (猫 64)" in output
+    assert "0 of 64 references (0.0%) can be written exactly; 64 unknown characters (猫 64)" in output
     assert "warning       no model with this vocabulary can write 64 of 64 validation references" in output
     assert "warm-up" not in output
