@@ -111,9 +111,9 @@ def japanese(tmp_path: Path) -> Path:
 def test_the_summary_measures_what_validation_and_test_can_show(japanese: Path) -> None:
     settings = {"target": "ja", "vocab_size": 40}
     summary = set_up(japanese, **settings).summary
-    assert "1 of 2 validation references" in summary
+    assert "1 of 2 references" in summary
     assert "(日 2)" in summary
-    assert "0 of 1 test references" in summary
+    assert "test: 1 pairs, 0 with an empty side; 0 of 1 references" in summary
     assert "(Ａ 2, Ｂ 2)" in summary
     assert "1 of 1 test references" in summary.partition("warning")[2]
     (japanese / "test.ja").unlink()
