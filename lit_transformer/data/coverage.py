@@ -16,7 +16,7 @@ MAX_PAIRS = 10_000
 """Of a larger split, about this many pairs are measured, evenly spread over it."""
 MAX_INEXACT = 0.01
 """Largest share of references that cannot be written exactly without a warning."""
-_SPACES = re.compile(" {2,}")
+_SPACES = re.compile("[ \n]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Coverage:
     counts: PairCounts
     num_references: int
     num_exact: int
-    """References that decode to themselves. Repeated spaces count as one, as in the scores."""
+    """References that decode to themselves. Line feeds and repeated spaces count as one space, as in the scores."""
     unknown: Counter[str]
     """Characters of both sides without a token, and how often each occurs."""
 
