@@ -8,10 +8,12 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import sentencepiece as spm
 import torch
 import yaml
 from huggingface_hub import constants
@@ -72,6 +74,27 @@ def refused(folder: Path) -> str:
 
 
 # Writing and reading.
+
+
+def test_a_vocabulary_with_other_special_ids_is_kept_as_it_is(tmp_path: Path) -> None:
+    """In checkpoint and folder. Ids are those of `batch.py` none the less, with a row for the padding that it lacks."""
+    learned = BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 9), model_writer=learned, vocab_size=22, minloglevel=2
+    )
+    tokenizer = Tokenizer(learned.getvalue())
+    config = TransformerConfig(d_model=12, d_ff=7, num_heads=2, num_layers=1)
+    model = Transformer(config, vocab_size=23, pad_id=PAD_ID)
+    weights = {f"transformer.{name}": value for name, value in model.state_dict().items()}
+    entry = model_entry(model, Vocabularies.shared(tokenizer), source="en", target="de", step=5)
+    path = step_path(tmp_path, 5)
+    save_checkpoint({"state_dict": weights, "lit_transformer": entry}, path)
+    first = Translator.load(path)
+    first.save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / VOCABULARY_FILE).read_bytes() == learned.getvalue()
+    second = Translator.load(tmp_path / "model")
+    assert first.tokenizer.encode(SENTENCES) == second.tokenizer.encode(SENTENCES) == tokenizer.encode(SENTENCES)
+    assert first.translate(SENTENCES) == second.translate(SENTENCES)
 
 
 @pytest.mark.parametrize("positions", get_args(PositionScheme))
