@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_model_options, check_number, load_translator
 from lit_transformer.errors import UserError
+from lit_transformer.files import expanded
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -43,8 +43,9 @@ def run(options: argparse.Namespace) -> None:
     if options.demo is not None:
         text = demo_text(options.demo, source=trained.source, target=trained.target)
     else:
-        gold_file = None if options.gold is None else Path(options.gold)
-        text = read_aligned_text(Path(options.source), Path(options.target), gold_file, first_word=options.gold_first)
+        source, target = expanded(options.source), expanded(options.target)
+        gold_file = None if options.gold is None else expanded(options.gold)
+        text = read_aligned_text(source, target, gold_file, first_word=options.gold_first)
     if options.layer is not None:
         check_number("--layer", options.layer, trained.transformer.config.num_layers)
         if options.head is not None:

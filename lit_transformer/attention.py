@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_search_options, check_number, load_translator, search_settings
 from lit_transformer.errors import UserError
-from lit_transformer.files import output_file
+from lit_transformer.files import expanded, output_file
 
 if TYPE_CHECKING:
     from lit_transformer.decoding.attention import Attention
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compute the attention weights and write them."""
-    output = Path(options.output)
+    output = expanded(options.output)
     format = output.suffix.removeprefix(".").lower()
     if format not in FORMATS:
         raise UserError(f"--output {output}: the name must end in .{', .'.join(FORMATS)}")
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     for layer in options.layers or ():
         check_number("--layers", layer, trained.transformer.config.num_layers)
     layers = options.layers and [layer - 1 for layer in options.layers]
-    with output_file(output, inputs=[Path(options.checkpoint)]) as unfinished:
+    with output_file(output, inputs=[trained.path]) as unfinished:
         write(translator.attentions(options.text, options.target, settings, layers=layers), unfinished, format, options)
     print(f"written: {output}")
 

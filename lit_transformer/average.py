@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from lit_transformer.cli.commands import run_command
 from lit_transformer.errors import UserError
@@ -27,8 +26,9 @@ def run(options: argparse.Namespace) -> None:
     from lit_transformer.checkpoints.folder import MODEL_FOLDER_FILES, write_model_folder
     from lit_transformer.checkpoints.names import regular_checkpoints
     from lit_transformer.checkpoints.places import newest_checkpoints_folder
-    from lit_transformer.files import new_folder
+    from lit_transformer.files import expanded, new_folder
 
+    output = options.output and expanded(options.output)
     folder = newest_checkpoints_folder(options.run)
     steps = regular_checkpoints(folder)
     if not 1 <= options.last <= len(steps):
@@ -37,9 +37,9 @@ def run(options: argparse.Namespace) -> None:
             "or train with a larger --checkpoints.keep"
         )
     chosen = steps[-options.last :]
-    output = Path(options.output) if options.output else folder / f"average-{options.last}"
     # Only the default folder is replaced. A run that was resumed is averaged there again.
-    replaceable = () if options.output else MODEL_FOLDER_FILES
+    replaceable = () if output else MODEL_FOLDER_FILES
+    output = output or folder / f"average-{options.last}"
     with new_folder(output, replaceable=replaceable) as unfinished:
         mean = average_checkpoints(chosen)
         write_model_folder(

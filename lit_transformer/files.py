@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator
@@ -17,14 +18,26 @@ ANYBODY_WRITES = 0o222
 """Write permissions. A file without any is read-only, although the system lets an administrator write to it."""
 UNFINISHED = ".tmp"
 """Suffix of files and folders that are being written."""
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+", re.IGNORECASE)
+"""How an address such as `s3://bucket/folder` begins. A `Path` of it has one slash. A Windows drive has one letter."""
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether this is an address such as `s3://bucket/folder` and not a path."""
+    return _ADDRESS.match(str(path)) is not None
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with `~` and `~NAME` replaced by home folders.
+    """Return a path with `~` and `~NAME` replaced by home folders. Every path that a user gives is passed through it.
 
     Raises:
-        UserError: There is no such home.
+        UserError: There is no such home, or this is an address and no path.
     """
+    if found := _ADDRESS.match(str(path)):
+        remedy = "copy it to a folder of this machine or mount it, and give that path"
+        if found[1].lower() == "file":
+            remedy = f"give the path, /{str(path)[found.end() :]}"
+        raise UserError(f"{path} is an address, and only paths on this machine are supported: {remedy}")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

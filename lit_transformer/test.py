@@ -5,13 +5,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_search_options, load_translator, search_settings, translations_file
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.errors import UserError
-from lit_transformer.files import output_file
+from lit_transformer.files import expanded, output_file
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -46,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
     if options.tokenize is not None:
         check_tokenization(options.tokenize)
     settings = search_settings(options)
+    cache_dir, chosen = expanded(options.cache_dir), options.output and expanded(options.output)
     trained, translator = load_translator(options)
     allow_tf32(translator.device)
     tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
     if options.split is not None and not has_splits(options.corpus, **languages):
         raise UserError(f"--split is {options.split}, but corpus {options.corpus} has no splits: leave out --split")
     options.split = options.split or "test"
-    pairs = load_pairs(options.corpus, split=options.split, **languages, cache_dir=Path(options.cache_dir))
-    output = Path(options.output) if options.output else translations_file(trained, options)
+    pairs = load_pairs(options.corpus, split=options.split, **languages, cache_dir=cache_dir)
+    output = chosen or translations_file(trained, options)
     inputs = [trained.path, *corpus_places(options.corpus, **languages)]
     with output_file(output, inputs=inputs) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)

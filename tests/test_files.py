@@ -1,6 +1,7 @@
 """Results are written whole or not at all, never over their inputs, and never over a device."""
 
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lit_transformer import test as test_command
 from lit_transformer.data.text_folder import pair_batches
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.alignment_error import read_gold
-from lit_transformer.files import new_folder, output_file, remove_unfinished, whole_file
+from lit_transformer.files import expanded, new_folder, output_file, remove_unfinished, whole_file
 
 
 def test_two_containers_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +180,30 @@ def test_places_where_no_folder_can_be(tmp_path: Path) -> None:
             pass
     write(loop)
     assert loop.read_text() == "new"
+
+
+ADDRESSES = (
+    "s3://bucket/runs",
+    "gs://bucket/runs",
+    "memory://runs",
+    "https://host/runs",
+    "hf://owner/name",
+    "file:///runs",
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_addresses_are_no_paths(address: str, kind: type[str] | type[Path]) -> None:
+    """A `Path` would be a folder with the name `s3:`."""
+    with pytest.raises(UserError, match=f"^{re.escape(str(kind(address)))} is an address.* give") as error:
+        expanded(kind(address))
+    assert str(error.value).endswith(", /runs") == address.startswith("file:")
+
+
+def test_paths_that_look_like_addresses() -> None:
+    for path in ("demo:20000", "wmt/wmt14:de-en", "a:b/c", "C:/runs", "runs/a://b", "hf:owner/name"):
+        assert expanded(path) == Path(path)
 
 
 def test_paths_whose_status_cannot_be_read() -> None:

@@ -13,6 +13,7 @@ from lit_transformer.checkpoints.format import load_checkpoint_file, read_checkp
 from lit_transformer.checkpoints.names import all_checkpoints, best_checkpoints, step_of
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.errors import UserError, innermost_reason
+from lit_transformer.files import expanded, is_address
 
 HUB_PREFIX = "hf:"
 
@@ -33,7 +34,7 @@ def load_checkpoint(place: str | Path) -> TrainedModel:
     Raises:
         UserError: If there is no model or it cannot be read.
     """
-    if str(place).startswith(HUB_PREFIX):
+    if str(place).startswith(HUB_PREFIX) and not is_address(place):
         name = str(place).removeprefix(HUB_PREFIX)
         return replace(load_model_folder(download_model_folder(name)), path=Path(name.rpartition("/")[2]))
     path = find_checkpoint(place)
@@ -87,12 +88,12 @@ def newest_readable_checkpoint(root: Path) -> tuple[FoundCheckpoint | None, dict
 
 
 def _existing(place: str | Path) -> Path:
+    path = expanded(place)
     try:
-        path = Path(place).expanduser()
         path.stat()
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}: give a file, a run folder or a folder above runs") from error
-    except (OSError, RuntimeError, ValueError) as error:  # an unknown home, a name that no file can have
+    except (OSError, ValueError) as error:  # a name that no file can have
         raise UserError(
             f"cannot read the checkpoint {place!s:.200}: {innermost_reason(error)}; correct the path"
         ) from error

@@ -13,8 +13,10 @@ from typing import Any, NoReturn, TypeVar
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import Precision
 
 from lit_transformer.cli.frame import in_one_line
 from lit_transformer.cli.recipes import recipe_path
@@ -22,6 +24,7 @@ from lit_transformer.cli.sections import TRAINER_DEFAULTS
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
+from lit_transformer.files import expanded
 from lit_transformer.model.config import longest_sequence
 from lit_transformer.runs.attention_curves import AttentionCurves
 from lit_transformer.runs.curves import Curves
@@ -115,8 +118,13 @@ class FitCLI(LightningCLI):
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """Set what depends on the machine, and make the trainer."""
-        given = self.config.trainer
-        if given.precision is None:
+        given, named = self.config.trainer, self._named_precisions()
+        if given.precision is not None and named:
+            raise UserError(
+                f"trainer.precision is {given.precision}, and trainer.plugins or trainer.strategy names {named[0]}: "
+                "leave one of them out"
+            )
+        if given.precision is None and not named:
             settings["precision"] = "bf16-mixed" if has_bfloat16(given.accelerator) else "32-true"
         settings = {**devices_of_torchrun(given.devices, given.num_nodes), **settings}
         with in_one_line("trainer"):
@@ -131,6 +139,11 @@ class FitCLI(LightningCLI):
                 f"trainer.strategy is {strategy}: it copies the first process, which is not supported. Give ddp, or "
                 "one device in a notebook"
             )
+        if type(trainer.strategy.checkpoint_io) is not TorchCheckpointIO:
+            raise UserError(
+                f"trainer.plugins or trainer.strategy names {type(trainer.strategy.checkpoint_io).__name__}: training "
+                "writes its checkpoints in one way, whole or not at all; leave it out"
+            )
         cores = os.cpu_count() or 1
         if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
             raise UserError(
@@ -138,6 +151,13 @@ class FitCLI(LightningCLI):
                 f"give at most {cores}"
             )
         return trainer
+
+    def _named_precisions(self) -> list[str]:
+        """The classes of precision plugins that the settings name, in the plugins or in the strategy."""
+        plugins, strategy = self.config_init.trainer.plugins, self.config.trainer.strategy
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        part = strategy.init_args.get("precision_plugin") if isinstance(strategy, Namespace) else None
+        return [*(type(p).__name__ for p in plugins if isinstance(p, Precision)), *([part.class_path] if part else [])]
 
 
 class CheckCLI(FitCLI):
@@ -223,9 +243,11 @@ def check_settings(settings: Namespace) -> None:
     if (settings.trainer.gradient_clip_val or 0) < 0:
         raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
     root = settings.trainer.default_root_dir
+    for place in (root, settings.data.cache_dir, settings.data.tokenizer, settings.ckpt_path):
+        expanded(place or "")
     try:
-        Path(root).mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=root).close()
+        Path(root).expanduser().mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=Path(root).expanduser()).close()
     except (OSError, TypeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lit_transformer.data.compression import plain_or_compressed, uncompressed
 from lit_transformer.errors import UserError
-from lit_transformer.files import expanded
+from lit_transformer.files import expanded, is_address
 
 
 def find_places(corpus: str, *, source: str, target: str) -> tuple[list[Path], str | None]:
@@ -25,6 +25,8 @@ def find_places(corpus: str, *, source: str, target: str) -> tuple[list[Path], s
     """
     if not corpus:
         raise UserError("corpus is empty: give `demo`, `copy`, a folder, a file, or a Hub data set (wmt/wmt14:de-en)")
+    if is_address(corpus):  # the Hub's, or an error there
+        return [], None
     name, colon, configuration = corpus.rpartition(":")
     try:
         if expanded(corpus).exists():

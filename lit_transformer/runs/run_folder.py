@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer.errors import UserError
+from lit_transformer.files import expanded
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.ranks import on_rank_zero
 
@@ -23,7 +24,7 @@ LOCK_SECONDS = 5.0
 def run_folder(trainer: L.Trainer) -> Path:
     """Return the folder that a run writes to, its logger's, the same on every rank. All ranks must call it."""
     folder = trainer.log_dir or trainer.default_root_dir
-    return Path(trainer.strategy.broadcast(folder))
+    return expanded(trainer.strategy.broadcast(folder))
 
 
 @contextmanager

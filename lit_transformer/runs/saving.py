@@ -23,7 +23,7 @@ from lit_transformer.checkpoints.names import (
 from lit_transformer.checkpoints.plain_data import check_plain
 from lit_transformer.data.accumulation import ends_step, validates_now
 from lit_transformer.errors import UserError
-from lit_transformer.files import remove_unfinished
+from lit_transformer.files import expanded, remove_unfinished
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.ranks import on_all_ranks
 from lit_transformer.runs.run_folder import run_folder
@@ -47,7 +47,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:
-            save_checkpoint(checkpoint, Path(path))
+            save_checkpoint(checkpoint, expanded(path))
         except UserError as error:
             # Rank 0 alone writes. The others wait at a barrier that it must reach before all of them raise this.
             self._failure = error

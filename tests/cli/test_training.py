@@ -1,9 +1,14 @@
 """What `fit` chooses where the user has not chosen."""
 
+from pathlib import Path
+
+import lightning as L
 import pytest
 import torch
 
-from lit_transformer.cli.training import has_bfloat16
+from lit_transformer.cli.training import FitCLI, has_bfloat16, parse
+from lit_transformer.errors import UserError
+from tests.helpers.runs import arguments
 
 
 @pytest.mark.parametrize("kernels", [True, False])
@@ -17,3 +22,41 @@ def test_bfloat16_needs_instructions_and_kernels_that_may_use_them(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: kernels)
     assert has_bfloat16("cpu") == (instructions and kernels)
+
+
+def trainer_of(corpus: Path, root: Path, *options: str) -> L.Trainer:
+    return parse([*arguments(corpus, root, trainer__precision="null"), *options], FitCLI).trainer
+
+
+DOUBLE = "lightning.pytorch.plugins.DoublePrecision"
+MIXED = """
+trainer:
+  plugins:
+  - class_path: lightning.pytorch.plugins.MixedPrecision
+    init_args: {precision: bf16-mixed, device: cpu}
+"""
+
+
+def test_a_precision_that_is_named_by_its_class(corpus: Path, tmp_path: Path) -> None:
+    """It takes the place of the default, as a plugin, in a list in YAML, and in a strategy."""
+    (tmp_path / "mixed.yaml").write_text(MIXED)
+    mixed = "--trainer.plugins=MixedPrecision", "--trainer.plugins.precision=bf16-mixed"
+    strategy = "--trainer.strategy=lightning.pytorch.strategies.SingleDeviceStrategy", "--trainer.strategy.device=cpu"
+    for options, precision in (
+        ([f"--trainer.plugins={DOUBLE}"], "64-true"),
+        ([*mixed, "--trainer.plugins.device=cpu"], "bf16-mixed"),
+        ([f"--config={tmp_path / 'mixed.yaml'}"], "bf16-mixed"),
+        ([*strategy, f"--trainer.strategy.precision_plugin={DOUBLE}"], "64-true"),
+    ):
+        assert trainer_of(corpus, tmp_path, *options).precision == precision
+        with pytest.raises(UserError, match=r"trainer\.precision is 32-true.*Precision: leave one"):
+            trainer_of(corpus, tmp_path, *options, "--trainer.precision=32-true")
+
+
+def test_other_plugins(corpus: Path, tmp_path: Path) -> None:
+    """A cluster's leaves the default precision. One that writes checkpoints would not be used, and is refused."""
+    default = trainer_of(corpus, tmp_path).precision
+    cluster = "--trainer.plugins=lightning.pytorch.plugins.environments.LightningEnvironment"
+    assert trainer_of(corpus, tmp_path, cluster).precision == default
+    with pytest.raises(UserError, match=r"names AsyncCheckpointIO: .*leave it out"):
+        trainer_of(corpus, tmp_path, "--trainer.plugins=lightning.pytorch.plugins.AsyncCheckpointIO")

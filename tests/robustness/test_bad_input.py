@@ -357,6 +357,40 @@ def test_other_mistakes(line: str, place: Path, capfd: pytest.CaptureFixture[str
     assert not (place / "out").exists()
 
 
+ADDRESSES = (
+    "fit --trainer.default_root_dir s3://bucket/runs",
+    "fit --trainer.default_root_dir file:///runs",
+    "fit --data.cache_dir memory://cache",
+    "fit --data.tokenizer gs://bucket/x.model",
+    "fit --data.corpus s3://bucket/corpus",
+    "fit --ckpt_path file:///x.ckpt",
+    "fit --config https://host/x.yaml",
+    "test --checkpoint s3://bucket/run",
+    "test --corpus gs://bucket/corpus",
+    "test --cache_dir s3://bucket/cache",
+    "test --output file:///out",
+    "translate --checkpoint hf://owner/name",
+    "average --run s3://bucket/run",
+    "average --last 1 --output s3://bucket/model",
+    "attention --output s3://bucket/map.json",
+    "align --layer 1 --source s3://bucket/x.en",
+    "align --layer 1 --target s3://bucket/x.de",
+    "align --gold memory://links",
+)
+
+
+@pytest.mark.parametrize("line", ADDRESSES)
+def test_addresses_in_place_of_paths(
+    line: str, place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written, above all no folder whose name is that of the address."""
+    command, _, rest = line.partition(" ")
+    given = arguments(command, place, rest)  # before the folder changes
+    monkeypatch.chdir(tmp_path)
+    assert given[-1] in complaint(command, given, capfd)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", ["test", "translate"])
 def test_closed_standard_streams(
     command: str, place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
