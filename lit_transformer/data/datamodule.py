@@ -42,7 +42,8 @@ class TranslationData(L.LightningDataModule):
         vocab_size: Tokens of the shared vocabulary, or of the target's. Follows model.vocab_size.
         source_vocab_size: Tokens of a vocabulary for the source alone. None shares one. Follows
             model.source_vocab_size.
-        tokenizer: A SentencePiece model file. By default, a vocabulary is learned from the training split.
+        tokenizer: A SentencePiece model file, with any special ids. Special tokens that it lacks are added, and
+            vocab_size counts them. By default, a vocabulary is learned from the training split.
         source_tokenizer: A SentencePiece model file for the source alone. It needs source_vocab_size.
         character_coverage: Share of the training text's characters that get a token of their own.
         normalization: Rule by which the learned vocabulary rewrites text. Only `identity` can write every reference.

@@ -143,11 +143,11 @@ class Tokenizer:
         has_bytes = vocab_size >= BYTE_FALLBACK_FROM if byte_fallback is None else byte_fallback
         # Only True is passed. False would also be recorded, and change the bytes of the model.
         byte_option: dict[str, Any] = {"byte_fallback": True} if has_bytes else {}
-        lines = (_without_reserved(line) for line in short_lines(evenly_spread(sentences, max_sentences)))
+        lines = short_lines(filter(has_content, evenly_spread(sentences, max_sentences)))
         lines = (line.replace("\n", " ") for line in lines)  # as `encode` does
         try:
             spm.SentencePieceTrainer.train(
-                sentence_iterator=lines,
+                sentence_iterator=map(_without_reserved, lines),
                 model_writer=model,
                 model_type="bpe",
                 vocab_size=vocab_size,

@@ -163,6 +163,19 @@ def test_a_vocabulary_carries_its_rule(rule: Normalization, expected: str) -> No
     assert round_trip(pickle.loads(pickle.dumps(trained)), [text]) == [expected]
 
 
+def test_what_other_rules_rewrite() -> None:
+    text = "￭ m² ， a\tb ▁ می\u200cرود"
+    for rule, expected in (("nfkc", "■ m2 , a\tb ▁ می\u200cرود"), ("nmt_nfkc", "■ m2 , a b ▁ می رود")):
+        settings: Any = {"normalization": rule, "vocab_size": 330, "byte_fallback": True}
+        assert round_trip(Tokenizer.train(TEXT, character_coverage=1.0, **settings), [text]) == [expected]
+
+
+def test_only_bytes_keep_the_null_character(byte_tokenizer: Tokenizer) -> None:
+    learned = Tokenizer.train(["a\0b"] * 9, vocab_size=8, character_coverage=1.0)
+    assert round_trip(byte_tokenizer, ["a\0b"]) == ["a\0b"]
+    assert round_trip(learned, ["a\0b"]) == ["ab"]
+
+
 def test_invisible_characters_do_not_make_a_word_unknown(tokenizer: Tokenizer) -> None:
     expected = tokenizer.encode(["The little dog"])
     for text in (
@@ -230,7 +243,7 @@ def test_the_bounds_of_vocab_size_are_named_and_right() -> None:
     assert Tokenizer.train(TEXT, vocab_size=smallest, character_coverage=1.0).vocab_size == smallest
 
 
-@pytest.mark.parametrize("text", [[], ["", "  "]])
+@pytest.mark.parametrize("text", [[], ["", "  "], ["\u200b\u2060"] * 99])
 def test_nothing_to_train_on(text: list[str]) -> None:
     with pytest.raises(UserError, match="no text"):
         Tokenizer.train(text, vocab_size=100, character_coverage=1.0)
@@ -365,6 +378,7 @@ def test_what_survives(byte_tokenizer: Tokenizer, text: str) -> None:
         ("\ufe0f\u200b", "", []),
         ("The 😀你 dog 😀", None, ["😀你", "😀"]),
         ("The▁dog ▅", None, ["▁", "▅"]),
+        ("m² ￭\ufdd0\ud800", None, ["m²", "￭▁?"]),
         ("\u0600", None, ["\u0600"]),  # a format character that is visible
     ],
 )
