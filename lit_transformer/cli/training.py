@@ -45,10 +45,16 @@ MOST_DEVICES = 1_000_000
 """More than any cluster has. The time and memory of `check` grow with the number."""
 
 
+_NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
+
+
 class Parser(LightningArgumentParser):
     """A parser whose errors are user errors."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        number = re.search(rf'Parser key "([\w.]+)":.*<class \'int\'>.*value: ({_NUMBER})$', message, re.DOTALL)
+        if number:
+            raise UserError(not_whole(number[1], float(number[2])))
         options = self._option_string_actions
         # A misspelt name in a YAML file appears only in the message, in quotes, as values do.
         named = (
@@ -255,6 +261,8 @@ def check_settings(settings: Namespace) -> None:
 
 def check_intervals(trainer: Namespace) -> None:
     """Raise UserError unless intervals are numbers of steps and training uses all data."""
+    if isinstance(trainer.val_check_interval, float) and trainer.val_check_interval > 1:
+        raise UserError(not_whole("trainer.val_check_interval", trainer.val_check_interval))
     if not isinstance(trainer.val_check_interval, int | float):
         raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps")
     for name in ("limit_train_batches", "overfit_batches"):
@@ -264,6 +272,12 @@ def check_intervals(trainer: Namespace) -> None:
         endless = name == "max_steps" and trainer[name] == -1
         if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
             raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
+
+
+def not_whole(name: str, value: float) -> str:
+    """Describe a setting such as 1e5 or 2.0 in place of a whole number."""
+    example = f", as in {value:.0f}" if value.is_integer() else ""
+    return f"{name} is {value}: it must be a whole number, written without a point and without an exponent{example}"
 
 
 def has_bfloat16(accelerator: str) -> bool:

@@ -1,4 +1,4 @@
-"""What `fit` chooses where the user has not chosen."""
+"""What `fit` chooses where the user has not chosen, and which numbers it takes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 import torch
 
-from lit_transformer.cli.training import FitCLI, has_bfloat16, parse
+from lit_transformer.cli.training import CheckCLI, FitCLI, has_bfloat16, parse
 from lit_transformer.errors import UserError
 from tests.helpers.runs import arguments
 
@@ -60,3 +60,25 @@ def test_other_plugins(corpus: Path, tmp_path: Path) -> None:
     assert trainer_of(corpus, tmp_path, cluster).precision == default
     with pytest.raises(UserError, match=r"names AsyncCheckpointIO: .*leave it out"):
         trainer_of(corpus, tmp_path, "--trainer.plugins=lightning.pytorch.plugins.AsyncCheckpointIO")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "example"),
+    [
+        ("data.tokens_per_batch", "1e5", "100000"),
+        ("data.max_tokens_per_device", "2.5e4", "25000"),
+        ("data.num_workers", "2.0", "2"),
+        ("trainer.max_steps", "1.0e+5", "100000"),
+        ("trainer.val_check_interval", "1e3", "1000"),
+        ("model.transformer.d_model", "25.5", ""),
+        ("seed_everything", "1e3", "1000"),
+    ],
+)
+def test_whole_numbers_in_the_notation_of_others(tmp_path: Path, name: str, value: str, example: str) -> None:
+    """To YAML, 1e5 is a float."""
+    section, _, key = name.rpartition(".")
+    (tmp_path / "x.yaml").write_text(f"{section}:\n  {key}: {value}\n".removeprefix(":\n"))
+    for arguments in ([f"--{name}={value}"], ["--config", str(tmp_path / "x.yaml")]):
+        with pytest.raises(UserError, match=rf"^{name} is {float(value)}: .*\b{example}$") as error:
+            parse(["--config=demo", f"--trainer.default_root_dir={tmp_path}", *arguments], CheckCLI)
+        assert "\n" not in str(error.value)
