@@ -78,7 +78,7 @@ def test_whole_numbers_in_the_notation_of_others(tmp_path: Path, name: str, valu
     """To YAML, 1e5 is a float."""
     section, _, key = name.rpartition(".")
     (tmp_path / "x.yaml").write_text(f"{section}:\n  {key}: {value}\n".removeprefix(":\n"))
-    for arguments in ([f"--{name}={value}"], ["--config", str(tmp_path / "x.yaml")]):
+    for given in ([f"--{name}={value}"], ["--config", str(tmp_path / "x.yaml")]):
         with pytest.raises(UserError, match=rf"^{name} is {float(value)}: .*\b{example}$") as error:
-            parse(["--config=demo", f"--trainer.default_root_dir={tmp_path}", *arguments], CheckCLI)
+            parse(["--config=demo", f"--trainer.default_root_dir={tmp_path}", *given], CheckCLI)
         assert "\n" not in str(error.value)
