@@ -5,7 +5,7 @@ The names below are imported when they are first used:
 - `Transformer`, `TransformerConfig`: the encoder-decoder and its hyper-parameters (section 3)
 - `LitTransformer`, `TranslationData`: its training and its data, for Lightning's `Trainer` (section 5)
 - `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
-- `load_checkpoint`: a trained model with its tokenizer, from a run, a checkpoint or a model folder
+- `load_checkpoint`: a trained model with its vocabularies, from a run, a checkpoint or a model folder
 
 `python -m lit_transformer` lists the commands.
 """

@@ -44,6 +44,16 @@ class TrainedModel:
         return self.vocabularies.tokenizer
 
 
+def check_sizes(transformer: Transformer, vocabularies: Vocabularies) -> None:
+    """Raise UserError unless the model has the sizes of the vocabularies."""
+    sizes = vocabularies.target.vocab_size, vocabularies.source_vocab_size
+    if sizes != (transformer.vocab_size, transformer.source_vocab_size):
+        raise UserError(
+            f"the vocabularies have vocab_size {sizes[0]} and source_vocab_size {sizes[1]}, but the model has "
+            f"{transformer.vocab_size} and {transformer.source_vocab_size}: give both the same"
+        )
+
+
 def build_transformer(
     architecture: Mapping[str, Any], weights: Mapping[str, Tensor], *, vocabularies: Vocabularies, path: Path
 ) -> Transformer:

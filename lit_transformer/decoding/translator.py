@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 from lit_transformer.batch import EOS_ID
 from lit_transformer.checkpoints.folder import write_model_folder
 from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
+from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, check_layers, compute_attention, name_unknown
@@ -63,12 +64,7 @@ class Translator:
         if batch_tokens < 1:
             raise UserError(f"batch_tokens is {batch_tokens}: it must be at least 1")
         vocabularies = Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
-        sizes = vocabularies.target.vocab_size, vocabularies.source_vocab_size
-        if sizes != (transformer.vocab_size, transformer.source_vocab_size):
-            raise UserError(
-                f"tokenizer has vocab_size {sizes[0]} and source_vocab_size {sizes[1]}, but the model has "
-                f"{transformer.vocab_size} and {transformer.source_vocab_size}: give the vocabularies of its training"
-            )
+        check_sizes(transformer, vocabularies)
         self.device = usable_device(device)
         self.transformer = moved(transformer, self.device)
         let_forked_processes_compute()

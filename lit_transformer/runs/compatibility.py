@@ -29,10 +29,11 @@ def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies
     """Raise UserError unless the checkpoint has these SentencePiece models."""
     saved = {name: value for name, value in checkpoint[MODEL_ENTRY].items() if name in VOCABULARY_ENTRIES}
     if saved != vocabulary_entries(vocabularies):
+        had = "one for both languages" if len(saved) == 1 else "one per language"
         raise UserError(
-            "the checkpoint of ckpt_path was trained with another vocabulary: resume with the same corpus, vocab_size "
-            "and source_vocab_size (and with normalization nmt_nfkc and byte_fallback false if its config.yaml has no "
-            "normalization), or start afresh without ckpt_path"
+            f"the checkpoint of ckpt_path was trained with another vocabulary ({had}): resume with the same corpus, "
+            "vocab_size and source_vocab_size (and with normalization nmt_nfkc and byte_fallback false if its "
+            "config.yaml has no normalization), or start afresh without ckpt_path"
         )
 
 

@@ -17,6 +17,7 @@ from lit_transformer.checkpoints.format import (
     unwrapped_name,
     upgrade_checkpoint,
 )
+from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
@@ -116,8 +117,13 @@ class LitTransformer(LitModel):
         """Choose the tokenizer of BLEU by the target language.
 
         A node that lacks the language's tokenizer counts characters.
+
+        Raises:
+            UserError: The datamodule has vocabularies of other sizes.
         """
-        tokenize = self.bleu_tokenize or tokenization_of(self.trainer.datamodule.target)  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
+        check_sizes(self.transformer, data.vocabularies)
+        tokenize = self.bleu_tokenize or tokenization_of(data.target)
         try:
             check_tokenization(tokenize)
         except UserError as error:

@@ -97,7 +97,7 @@ def test_the_vocabularies_must_be_the_model_s(translator: Translator) -> None:
         (translator.transformer, own.vocabularies),
         (translator.transformer, smaller),
     ):
-        with pytest.raises(UserError, match=r"tokenizer has vocab_size \d+ and source_vocab_size"):
+        with pytest.raises(UserError, match=r"vocab_size \d+ and source_vocab_size"):
             Translator(transformer, wrong)
 
 

@@ -1,6 +1,6 @@
 """Models with one vocabulary per side, made from a model with a shared one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -30,10 +30,16 @@ class Renumbered(Tokenizer):
         return [[self.new_ids[token_id] for token_id in ids] for ids in super().encode_words(words)]
 
     def tokens(self, ids: list[int]) -> list[str]:
-        return super().tokens([self.new_ids.index(token_id) for token_id in ids])
+        return super().tokens(self._former(ids))
+
+    def has_known(self, ids: Iterable[int]) -> bool:
+        return super().has_known(self._former(ids))
 
     def decode(self, sequences: list[list[int]]) -> list[str]:
         raise AssertionError("a source is decoded")
+
+    def _former(self, ids: Iterable[int]) -> list[int]:
+        return [self.new_ids.index(token_id) for token_id in ids]
 
 
 def with_renumbered_source(translator: Translator) -> Translator:

@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.text import CHRFScore
 
 from lit_transformer import test as test_command
+from lit_transformer.errors import UserError
 from lit_transformer.evaluation import metrics
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training.loss import LossSums
@@ -132,6 +133,26 @@ def test_a_run_on_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(("chosen", "used"), [(None, "zh"), ("intl", "intl"), ("none", "none")])
 def test_validation_is_scored_for_the_target_language(chosen: Any, used: str) -> None:
     module = LitTransformer(TransformerConfig(d_model=8, num_heads=2), vocab_size=11, bleu_tokenize=chosen)
-    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(target="zh_Hans"))  # type: ignore[assignment]
+    data = SimpleNamespace(target="zh_Hans", vocabularies=vocabularies_of(11, None))
+    module.trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
     module.setup("fit")
     assert module.val_scores["bleu"].tokenize == used
+
+
+def vocabularies_of(vocab_size: int, source_vocab_size: int | None) -> SimpleNamespace:
+    return SimpleNamespace(target=SimpleNamespace(vocab_size=vocab_size), source_vocab_size=source_vocab_size)
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_data"), [((11, None), (13, None)), ((11, 13), (11, None)), ((11, 7), (11, 13))]
+)
+def test_model_and_data_have_the_same_vocabularies(
+    of_model: tuple[int, int | None], of_data: tuple[int, int | None]
+) -> None:
+    """Otherwise nothing could read the checkpoints of the run."""
+    config = TransformerConfig(d_model=8, num_heads=2, num_layers=1)
+    module = LitTransformer(config, vocab_size=of_model[0], source_vocab_size=of_model[1], bleu_tokenize="none")
+    data = SimpleNamespace(target="de", vocabularies=vocabularies_of(*of_data))
+    module.trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=rf"vocab_size {of_data[0]}\b.*model has {of_model[0]}\b"):
+        module.setup("fit")
