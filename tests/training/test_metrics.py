@@ -122,7 +122,7 @@ def test_a_run_on_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "validation BLEU is counted in characters: tokenize ja-mecab needs the extra japanese" in notes.getvalue()
     assert "BLEU (char)" in run.output
     assert "20 of 20 references (100.0%) can be written exactly; 0 unknown characters" in run.output
-    assert "--split test\n" in run.output, "--tokenize is named where it was set by hand"
+    assert "--tokenize" not in run.output, "it is named where it was set by hand"
     bleu, loss, selection = (run.curve(f"val/{name}") for name in ("bleu", "loss", "selection"))
     for step, value in selection.items():
         assert value == pytest.approx(selection_score(bleu=bleu[step], loss=loss[step]), rel=1e-5)

@@ -32,7 +32,9 @@ def make_module(config: TransformerConfig) -> LitTransformer:
     """The same weights at every call."""
     torch.manual_seed(0)
     module = LitTransformer(config, vocab_size=VOCAB_SIZE)
-    tokenizer: Any = SimpleNamespace(decode=lambda translations: ["text"] * len(translations))
+    tokenizer: Any = SimpleNamespace(
+        decode=lambda translations: ["text"] * len(translations), has_known=lambda token_ids: True
+    )
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
         global_rank=0,
         global_step=0,
