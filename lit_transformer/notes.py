@@ -1,11 +1,19 @@
 """Notes to the user on stderr, beside what a command prints."""
 
 import sys
+from collections.abc import Sequence
 
 
 def print_note(message: str) -> None:
     """Print one line that begins with `note: `."""
     print(f"note: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def first_few(name: str, numbers: Sequence[int], most: int = 5) -> str:
+    """Numbers as text, such as `lines 3, 5 and 1,204 more`."""
+    shown = ", ".join(map(str, numbers[:most]))
+    more = f" and {len(numbers) - most:,} more" if len(numbers) > most else ""
+    return f"{name}{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
 def printable(message: str) -> str:

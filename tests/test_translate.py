@@ -119,12 +119,16 @@ def test_candidates_with_scores(
     monkeypatch.setattr(translate, "LINES_AT_A_TIME", 2)
     stdin(f"{ENGLISH[0]}\n\n{ENGLISH[1]}\n".encode())
     translate.main(["--checkpoint", str(tiny_run), "--n_best", "3"])
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [row[0] for row in rows] == ["1", "1", "1", "2", "3", "3", "3"]
+    out, err = capsys.readouterr()
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "1", "2", "2", "2", "3", "3", "3"]
     assert rows[0][2] == GERMAN[0]
-    assert rows[3] == ["2", "0.0000", ""]
-    assert rows[4][2] == GERMAN[1]
-    scores = [float(row[1]) for row in rows[4:]]
+    # An empty line has one translation, and as many rows as the others.
+    assert rows[3:6] == [["2", "0.0000", ""], ["2", "-inf", ""], ["2", "-inf", ""]]
+    assert err.startswith("note: 1 of 3 lines ")
+    assert len(err.splitlines()) == 1
+    assert rows[6][2] == GERMAN[1]
+    scores = [float(row[1]) for row in rows[6:]]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] < 0
     expected = Translator.load(tiny_run).candidates([ENGLISH[1]], SearchSettings(n_best=3))[0]

@@ -52,6 +52,10 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--length_penalty", type=float, default=default.length_penalty, help="GNMT's alpha; default: %(default)s"
     )
+    max_extra_length = "a translation is cut at this many tokens more than its source has; default: %(default)s"
+    parser.add_argument("--max_extra_length", type=int, default=default.max_extra_length, help=max_extra_length)
+    min_length = "tokens that a translation has at least, 0 to allow empty ones; default: %(default)s"
+    parser.add_argument("--min_length", type=int, default=default.min_length, help=min_length)
 
 
 def search_settings(options: argparse.Namespace, *, n_best: int = 1) -> SearchSettings:
@@ -60,7 +64,13 @@ def search_settings(options: argparse.Namespace, *, n_best: int = 1) -> SearchSe
     Raises:
         UserError: If a value is out of range.
     """
-    return SearchSettings(beam_size=options.beam_size, length_penalty=options.length_penalty, n_best=n_best)
+    return SearchSettings(
+        beam_size=options.beam_size,
+        length_penalty=options.length_penalty,
+        n_best=n_best,
+        max_extra_length=options.max_extra_length,
+        min_length=options.min_length,
+    )
 
 
 def translations_file(trained: "TrainedModel", options: argparse.Namespace) -> Path:
@@ -68,7 +78,12 @@ def translations_file(trained: "TrainedModel", options: argparse.Namespace) -> P
 
     It lies in the run's folder, or beside a checkpoint that belongs to no run.
     """
+    default = SearchSettings()
     settings = f"beam{options.beam_size}-alpha{options.length_penalty:g}"
+    if options.max_extra_length != default.max_extra_length:
+        settings += f"-extra{options.max_extra_length}"
+    if options.min_length != default.min_length:
+        settings += f"-min{options.min_length}"
     # The language comes from the model, and must not lead to another folder.
     parts = (options.corpus, options.split, trained.target)
     corpus, split, language = (re.sub(r"\W+", "-", part).strip("-") for part in parts)

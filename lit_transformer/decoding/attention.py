@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_transformer.batch import BOS_ID, pad
+from lit_transformer.batch import BOS_ID, EOS_ID, pad
 from lit_transformer.data.batching import batches_by_length
+from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
 from lit_transformer.errors import UserError
@@ -39,7 +40,7 @@ class Attention:
     target_input: list[str]
     """T tokens, `<s>` first."""
     target_output: list[str]
-    """T tokens, `</s>` last. It is missing if the translation was cut off at the last learned position."""
+    """T tokens, `</s>` last. It is missing if the translation was cut at the length limit."""
     encoder: Mapping[int, Weights]
     """Heads x S x S for each chosen layer."""
     decoder: Mapping[int, Weights]
@@ -70,7 +71,7 @@ def compute_attention(
         transformer: The model. Dropout is off during the computation.
         vocabularies: Its vocabularies.
         sources: Source ids with EOS.
-        targets: Target ids without BOS and EOS.
+        targets: Target ids without BOS. They end with EOS unless they were cut.
         layers: The layers to keep, counted from 0, or None for all.
         batch_tokens: Padded tokens per side of a batch.
 
@@ -80,9 +81,7 @@ def compute_attention(
     Raises:
         UserError: If the memory does not suffice, or the weights are not numbers.
     """
-    config = transformer.config
-    # A translation that was cut off at the last learned position has one token more than the decoder can read.
-    inputs = [[BOS_ID, *ids][: config.longest] for ids in targets]
+    inputs = [[BOS_ID, *ids[:-1]] for ids in targets]
     device = transformer.embedding.weight.device
     found: dict[int, Attention] = {}
     lengths = [max(len(source), len(target)) for source, target in zip(sources, inputs, strict=True)]
@@ -98,7 +97,7 @@ def compute_attention(
             found[index] = Attention(
                 source=[*vocabularies.source.tokens(sources[index][:-1]), EOS],
                 target_input=[BOS, *vocabularies.target.tokens(inputs[index][1:])],
-                target_output=[*vocabularies.target.tokens(targets[index]), EOS][:num_target],
+                target_output=_output_tokens(targets[index], vocabularies.target),
                 encoder=_cut(maps.encoder, row, num_source, num_source),
                 decoder=_cut(maps.decoder, row, num_target, num_target),
                 cross=_cut(maps.cross, row, num_target, num_source),
@@ -121,6 +120,10 @@ def name_unknown(attention: Attention, source: str, target: str, vocabularies: V
         target_input=vocabularies.target.name_unknown(attention.target_input, target),
         target_output=vocabularies.target.name_unknown(attention.target_output, target),
     )
+
+
+def _output_tokens(ids: list[int], tokenizer: Tokenizer) -> list[str]:
+    return [*tokenizer.tokens(ids[:-1]), EOS] if ids[-1] == EOS_ID else tokenizer.tokens(ids)
 
 
 def _cut(maps: Mapping[int, Tensor], row: int, num_queries: int, num_keys: int) -> dict[int, Weights]:

@@ -21,7 +21,12 @@ class Hypothesis(NamedTuple):
     score: float
     """What the search ranks by: the sum over all tokens and EOS, divided by the length penalty."""
     token_scores: list[float]
-    """The model's own log-probability of each token. If the hypothesis has ended, the last one is that of EOS."""
+    """The model's own log-probability of each token. If the hypothesis is finished, the last one is that of EOS."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended with EOS. If not, it was cut at the greatest length."""
+        return len(self.token_scores) > len(self.tokens)
 
     @classmethod
     def create(cls, tokens: list[int], token_scores: list[float], score: float, *, eos: int) -> Self:

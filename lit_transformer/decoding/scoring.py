@@ -5,6 +5,7 @@ Legend: B batch, N rows (batch x beams), T target length, V vocabulary, C candid
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Self, TypeVar
 
 import torch
@@ -45,6 +46,9 @@ class Scorer:
 
     eos: int
     banned_X: Tensor
+    early_banned_X: Tensor
+    """What is banned until a hypothesis has `min_length` tokens: EOS, too."""
+    min_length: int
     adjust: Adjust | None
     start_B: Tensor
     """The first token of each sentence."""
@@ -53,18 +57,27 @@ class Scorer:
 
     @classmethod
     def create(
-        cls, ids: SpecialIds, prefix: Sequence[Sequence[int]] | None, adjust: Adjust | None, max_length_B: Tensor
+        cls,
+        ids: SpecialIds,
+        prefix: Sequence[Sequence[int]] | None,
+        adjust: Adjust | None,
+        max_length_B: Tensor,
+        min_length: int,
     ) -> Self:
         """The scorer of a search, from arguments of `beam_search`."""
-        banned_X = torch.tensor(ids.banned, dtype=torch.int64, device=max_length_B.device)
+        banned_X, early_banned_X = (
+            torch.tensor(banned, dtype=torch.int64, device=max_length_B.device)
+            for banned in (ids.banned, (*ids.banned, ids.eos))
+        )
+        create = partial(cls, ids.eos, banned_X, early_banned_X, min_length, adjust)
         if prefix is None:
-            return cls(ids.eos, banned_X, adjust, torch.full_like(max_length_B, ids.bos), None)
+            return create(torch.full_like(max_length_B, ids.bos), None)
         if len(prefix) != len(max_length_B) or not all(prefix):
             raise UserError(f"prefix has {len(prefix)} rows: give at least one token for each of {len(max_length_B)}")
         longest = max(map(len, prefix))
         rows = [[*tokens, *[FREE] * (longest - len(tokens))] for tokens in prefix]
         forced_BT = torch.tensor(rows, device=max_length_B.device)
-        return cls(ids.eos, banned_X, adjust, forced_BT[:, 0], forced_BT)
+        return create(forced_BT[:, 0], forced_BT)
 
     def score(
         self, logits_NV: Tensor, length: int, sentence_B: Tensor, get_tokens: Callable[[], Tensor]
@@ -77,15 +90,16 @@ class Scorer:
             sentence_B: The numbers of the sentences that the rows belong to.
             get_tokens: Returns the tokens so far, N x T. It is called only if there is something to adjust.
         """
+        banned_X = self.banned_X if length > self.min_length else self.early_banned_X
         log_prob_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(dim=-1)
         if self.forced_BT is None or length >= self.forced_BT.shape[1]:
-            log_prob_NV.index_fill_(1, self.banned_X, float("-inf"))
+            log_prob_NV.index_fill_(1, banned_X, float("-inf"))
             return TokenScores(log_prob_NV, self._adjusted(log_prob_NV, get_tokens))
         forced_N1 = self.forced_BT[sentence_B, length].repeat_interleave(len(logits_NV) // len(sentence_B))[:, None]
         is_forced_N1, index_N1 = forced_N1 != FREE, forced_N1.clamp(min=0)
         alone_NV = torch.full_like(log_prob_NV, float("-inf"))
         alone_NV = alone_NV.scatter(1, index_N1, log_prob_NV.gather(1, index_N1))
-        log_prob_NV.index_fill_(1, self.banned_X, float("-inf"))
+        log_prob_NV.index_fill_(1, banned_X, float("-inf"))
         rank_NV = self._adjusted(log_prob_NV, get_tokens)
         return TokenScores(*(torch.where(is_forced_N1, alone_NV, free_NV) for free_NV in (log_prob_NV, rank_NV)))
 

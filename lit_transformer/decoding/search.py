@@ -65,7 +65,8 @@ def beam_search(
 
     Each step ranks all continuations of a sentence's live hypotheses. Those among the best `beam_size` that end in EOS
     are finished. The best `beam_size` others live on. A sentence is done when its result is certain, or at its greatest
-    length, where live hypotheses take the places that finished ones left empty.
+    length, where live hypotheses take the places that finished ones left empty. So hypotheses that were cut come after
+    all finished ones, whatever their score.
 
     With `beam_size` 1 it is greedy search: the best token at every position.
 
@@ -73,7 +74,8 @@ def beam_search(
         step: The model.
         state: Its state before the first token, with `beam_size` rows per sentence.
         settings: How to search.
-        max_length_B: The greatest length of each sentence's hypotheses. EOS counts, the first token does not.
+        max_length_B: The greatest length of each sentence's hypotheses. EOS counts, the first token does not. If it is
+            not more than `settings.min_length`, no hypothesis can be finished, unless `prefix` ends it.
         ids: The special ids.
         prefix: Tokens that the hypotheses of each sentence begin with, at least one. The default is `ids.bos`. The
             tokens after the first one are scored like any others. Prefixes may differ in length: the search starts at
@@ -91,7 +93,7 @@ def beam_search(
     Raises:
         UserError: If `prefix` does not have at least one token for each sentence.
     """
-    scorer = Scorer.create(ids, prefix, adjust, max_length_B)
+    scorer = Scorer.create(ids, prefix, adjust, max_length_B, settings.min_length)
     if settings.beam_size == 1:
         return _greedy_search(step, state, scorer, settings.length_penalty, max_length_B, on_step)
     steps_per_check = STEPS_PER_CHECK.get(max_length_B.device.type, STEPS_PER_CHECK_ELSEWHERE)

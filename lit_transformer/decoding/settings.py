@@ -10,8 +10,8 @@ MAX_BEAM_SIZE = 10_000
 """A larger value is refused before it fills the memory."""
 MAX_LENGTH_PENALTY = 10.0
 """From 17 on, the length penalty of the longest outputs overflows float32."""
-MAX_EXTRA_LENGTH = 50
-"""An output has at most this many tokens more than its input (section 6.1)."""
+LARGEST_EXTRA_LENGTH = 10_000
+"""With a larger `max_extra_length`, the largest length penalty of the longest outputs could overflow float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class SearchSettings:
         beam_size: Live hypotheses per sentence. 1 is greedy search.
         length_penalty: Alpha of GNMT's length penalty. A larger value favors longer translations.
         n_best: Hypotheses to return per sentence, at most `beam_size`.
+        max_extra_length: A translation has at most this many tokens more than its source (section 6.1).
+        min_length: A translation has at least this many tokens. With 0, a sentence may have the empty translation.
 
     Raises:
         UserError: If a value is out of range.
@@ -30,6 +32,8 @@ class SearchSettings:
     beam_size: int = 4
     length_penalty: float = 0.6
     n_best: int = 1
+    max_extra_length: int = 50
+    min_length: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam_size <= MAX_BEAM_SIZE:
@@ -40,3 +44,9 @@ class SearchSettings:
         # With a negative alpha, longer hypotheses could gain without bound, and no search could stop early.
         if not 0.0 <= self.length_penalty <= MAX_LENGTH_PENALTY:
             raise UserError(f"length_penalty is {self.length_penalty}: it must be from 0 to {MAX_LENGTH_PENALTY:g}")
+        if not 0 <= self.max_extra_length <= LARGEST_EXTRA_LENGTH:
+            raise UserError(f"max_extra_length is {self.max_extra_length}: it must be from 0 to {LARGEST_EXTRA_LENGTH}")
+        # The shortest source has one token.
+        if not 0 <= self.min_length <= self.max_extra_length + 1:
+            bound = f"max_extra_length + 1, {self.max_extra_length + 1}"
+            raise UserError(f"min_length is {self.min_length}: it must be at least 0 and at most {bound}")

@@ -16,7 +16,7 @@ from lit_transformer.decoding.devices import enough_memory, inference, memory_re
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH, SearchSettings
+from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
@@ -35,10 +35,18 @@ def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSe
 
     Returns:
         The best hypotheses of each sentence, best first.
+
+    Raises:
+        UserError: If the model has no position for the EOS of a hypothesis of `settings.min_length` tokens.
     """
-    max_length_B = (source_BS != PAD_ID).sum(dim=1) + MAX_EXTRA_LENGTH
-    if transformer.config.longest is not None:
-        max_length_B = max_length_B.clamp(max=transformer.config.longest)
+    max_length_B = (source_BS != PAD_ID).sum(dim=1) + settings.max_extra_length
+    longest = transformer.config.longest
+    if longest is not None:
+        if settings.min_length >= longest:
+            raise UserError(
+                f"min_length is {settings.min_length}: it must be less than the model's positions, {longest}"
+            )
+        max_length_B = max_length_B.clamp(max=longest)
     return beam_search(
         transformer.step,
         transformer.start(transformer.encode(source_BS), beam_size=settings.beam_size),

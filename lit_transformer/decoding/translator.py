@@ -1,8 +1,9 @@
 """Strings in, strings out: a trained model as a translator. It does not know Lightning."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from lit_transformer.batch import EOS_ID
 from lit_transformer.checkpoints.folder import write_model_folder
@@ -15,6 +16,7 @@ from lit_transformer.decoding.devices import default_device, let_forked_processe
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.decoding.transformer_search import search_all
+from lit_transformer.decoding.translations import Translation, decode, join_parts, note_cut, split_ids
 from lit_transformer.decoding.unknown_text import copied, note_unknown
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
@@ -24,13 +26,6 @@ from lit_transformer.notes import print_note
 
 MAX_SOURCE_TOKENS = 1024
 """Longer texts are translated in parts, because the memory of attention grows with the square of the length."""
-
-
-class Translation(NamedTuple):
-    """One translation of a text, on one line, and its score: log-probability over length penalty."""
-
-    text: str
-    score: float
 
 
 class Translator:
@@ -149,9 +144,10 @@ class Translator:
     ) -> list[list[Translation]]:
         """Translate texts, with scores and more than one translation each.
 
-        A text of more than `MAX_SOURCE_TOKENS` tokens is translated in parts. It has one candidate, the best
-        translations of its parts joined, and a note on stderr names its line. A text without known characters, or an
-        empty one, has one candidate: itself, with the score 0. Notes name unknown characters.
+        Candidates of a text differ: of hypotheses with the same text, the best one counts. Finished translations come
+        before those that were cut at the length limit. A text of more than `MAX_SOURCE_TOKENS` tokens is translated in
+        parts. A text without known characters, or an empty one, has one candidate: itself, with the score 0. Notes on
+        stderr name the lines that were cut or translated in parts, and unknown characters.
 
         Args:
             texts: One sentence each.
@@ -159,7 +155,8 @@ class Translator:
             first_line: The line number of the first text in notes.
 
         Returns:
-            The `settings.n_best` best translations of each text, best first.
+            The `settings.n_best` best translations of each text, best first. There are fewer if the beam does not hold
+            this many different ones.
 
         Raises:
             UserError: As for `translate`.
@@ -167,18 +164,21 @@ class Translator:
         source = self.vocabularies.source
         encoded = source.encode(texts)
         note_unknown(texts, encoded, source, first_line=first_line)
-        parts = [[part for part in _split(ids, self._longest()) if source.has_known(part)] for ids in encoded]
+        parts = [[part for part in split_ids(ids, self._longest()) if source.has_known(part)] for ids in encoded]
         for number, text_parts in enumerate(parts, start=first_line):
             if len(text_parts) > 1:
                 print_note(
                     f"line {number} is too long to be translated at once: it is translated in {len(text_parts):,} parts"
                 )
-        found = self._search([part for text_parts in parts for part in text_parts], settings)
-        rest = map(self._decode, found)
-        return [
-            _join([next(rest) for _ in text_parts]) if text_parts else [Translation(copied(text), 0.0)]
+        found = iter(self._different([part for text_parts in parts for part in text_parts], settings))
+        translations = [
+            join_parts([next(found) for _ in text_parts], settings.n_best)
+            if text_parts
+            else [Translation(copied(text), 0.0, finished=True)]
             for text, text_parts in zip(texts, parts, strict=True)
         ]
+        note_cut([best[0].finished for best in translations], settings, self.transformer.config, first_line)
+        return translations
 
     def attention(
         self,
@@ -224,7 +224,7 @@ class Translator:
             targets: Their translations, in the same order.
             settings: As for `attention`.
             layers: As for `attention`.
-            first_line: The line number of the first text in error messages.
+            first_line: The line number of the first text in notes and errors.
 
         Returns:
             One `Attention` per text, in the same order.
@@ -237,11 +237,13 @@ class Translator:
         if targets is None:
             has_known = self.vocabularies.source.has_known
             found = iter(self._search([ids for ids in sources if has_known(ids)], settings))
-            target_ids = [next(found)[0].tokens if has_known(ids) else [] for ids in sources]
+            best = [next(found)[0] if has_known(ids) else Hypothesis([], 0.0, [0.0]) for ids in sources]
+            note_cut([each.finished for each in best], settings, self.transformer.config, first_line)
+            target_ids = [[*each.tokens, EOS_ID] if each.finished else each.tokens for each in best]
         elif len(targets) != len(texts):
             raise UserError(f"{len(texts)} texts have {len(targets)} targets: give one for each, in the same order")
         else:
-            target_ids = self._encode(targets, self.vocabularies.target, first_line)
+            target_ids = [[*ids, EOS_ID] for ids in self._encode(targets, self.vocabularies.target, first_line)]
         attentions = compute_attention(
             self.transformer, self.vocabularies, sources, target_ids, layers=layers, batch_tokens=self.batch_tokens
         )
@@ -266,6 +268,18 @@ class Translator:
     def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Hypothesis]]:
         return search_all(self.transformer, sources, settings, batch_tokens=self.batch_tokens)
 
+    def _different(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Translation]]:
+        """The best translations of every source, with different texts."""
+        target = self.vocabularies.target
+        found = [decode(hypotheses, target) for hypotheses in self._search(sources, settings)]
+        few = [index for index, best in enumerate(found) if len(best) < settings.n_best < settings.beam_size]
+        # Tokens can be split in several ways, and their text is the same. Here, the search goes on until all places of
+        # the beam are certain. The best hypotheses stay the same.
+        everything = replace(settings, n_best=settings.beam_size)
+        for index, hypotheses in zip(few, self._search([sources[index] for index in few], everything), strict=True):
+            found[index] = decode(hypotheses, target)[: settings.n_best]
+        return found
+
     def _encode(self, texts: Sequence[str], tokenizer: Tokenizer, first_line: int) -> list[list[int]]:
         encoded = tokenizer.encode(texts)
         for number, ids in enumerate(encoded, start=first_line):
@@ -276,28 +290,6 @@ class Translator:
                 )
         return encoded
 
-    def _decode(self, hypotheses: list[Hypothesis]) -> list[Translation]:
-        texts = self.vocabularies.target.decode([hypothesis.tokens for hypothesis in hypotheses])
-        # A vocabulary can hold characters that end a line.
-        return [
-            Translation(" ".join(text.splitlines()), hypothesis.score)
-            for text, hypothesis in zip(texts, hypotheses, strict=True)
-        ]
-
     def _longest(self) -> int:
         longest = self.transformer.config.longest
         return MAX_SOURCE_TOKENS if longest is None else min(MAX_SOURCE_TOKENS, longest)
-
-
-def _split(ids: list[int], longest: int) -> Iterator[list[int]]:
-    """Cut a text into parts of at most `longest` tokens, EOS included. A text without tokens has no parts."""
-    size = longest - 1
-    for begin in range(0, len(ids), size):
-        yield [*ids[begin : begin + size], EOS_ID]
-
-
-def _join(parts: list[list[Translation]]) -> list[Translation]:
-    """The candidates of a text: those of its only part, or the best ones of its parts, joined to one."""
-    if len(parts) == 1:
-        return parts[0]
-    return [Translation(" ".join(part[0].text for part in parts), sum(part[0].score for part in parts))]

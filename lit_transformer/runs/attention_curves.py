@@ -82,7 +82,7 @@ class AttentionCurves(Callback):
             transformer,
             data.vocabularies,
             [[*sources[row], EOS_ID] for row in short],
-            [targets[row] for row in short],
+            [[*targets[row], EOS_ID] for row in short],
             layers=None,
             batch_tokens=BATCH_TOKENS,
         )

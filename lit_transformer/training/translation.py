@@ -178,7 +178,6 @@ class LitTransformer(LitModel):
 
     def _translate(self, source_BS: Tensor, sources: Sequence[str]) -> list[str]:
         hypotheses = search_batch(self.transformer, source_BS, SearchSettings(beam_size=self.validation_beam_size))
-        # A model that has diverged finds no hypothesis.
         vocabularies = self.trainer.datamodule.vocabularies  # type: ignore[attr-defined] # set, but not declared
         translations = vocabularies.target.decode([best[0].tokens if best else [] for best in hypotheses])
         return [

@@ -17,7 +17,6 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH
 from lit_transformer.decoding.transformer_search import SPECIAL_IDS
 from lit_transformer.errors import UserError
 from lit_transformer.model.attention import record_weights
@@ -139,13 +138,15 @@ def test_maps_are_what_the_steps_of_beam_search_computed(
     with torch.inference_mode():
         memory = transformer.encode(torch.tensor([[*source, EOS_ID]]))
         start = Watched(transformer.start(memory, beam_size=beam_size), [()] * beam_size)
-        limit = torch.tensor([len(source) + 1 + MAX_EXTRA_LENGTH])
         settings = SearchSettings(beam_size=beam_size)
+        limit = torch.tensor([len(source) + 1 + settings.max_extra_length])
         [[best]] = beam_search(step, start, settings=settings, max_length_B=limit, ids=SPECIAL_IDS)
     attention = translator.attention(STRANGE[0], settings=settings)
-    assert attention.target_output == [*tokenizer.tokens(best.tokens), "</s>"]
+    # An untrained model hardly ever ends by itself. Then no step has predicted `</s>`.
+    assert attention.target_output == [*tokenizer.tokens(best.tokens), *["</s>"] * best.finished]
+    assert attention.target_input == ["<s>", *attention.target_output[:-1]]
     assert len(best.tokens) > 2
-    for position in range(len(best.tokens)):
+    for position in range(len(attention.target_output)):
         now = seen[(BOS_ID, *best.tokens[:position])]
         for layer in range(3):
             in_self = attention.decoder[layer][:, position, : position + 1]

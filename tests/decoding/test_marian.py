@@ -113,12 +113,12 @@ def source_BS() -> Tensor:
     return random_sources(B)
 
 
-def translate(ours: Transformer, source_BS: Tensor, *, beam_size: int) -> list[list[Hypothesis]]:
+def translate(ours: Transformer, source_BS: Tensor, *, beam_size: int, min_length: int = 0) -> list[list[Hypothesis]]:
     """All that the beam found; alpha 0 is the one length penalty that both formulas share."""
     return beam_search(
         ours.step,
         ours.start(ours.encode(source_BS), beam_size=beam_size),
-        settings=SearchSettings(beam_size=beam_size, n_best=beam_size, length_penalty=0.0),
+        settings=SearchSettings(beam_size=beam_size, n_best=beam_size, length_penalty=0.0, min_length=min_length),
         max_length_B=torch.full((len(source_BS),), MAX_LENGTH),
         ids=IDS,
     )
@@ -130,9 +130,11 @@ def test_logits_equal_marian(ours: Transformer, marian: MarianMTModel, source_BS
     torch.testing.assert_close(ours(source_BS, target_BT), expected, rtol=0.0, atol=1e-4)
 
 
-@pytest.mark.parametrize("beam_size", [1, 2, 4])
-def test_search_equals_generate(ours: Transformer, marian: MarianMTModel, source_BS: Tensor, beam_size: int) -> None:
-    found = translate(ours, source_BS, beam_size=beam_size)
+@pytest.mark.parametrize(("beam_size", "min_length"), [(1, 0), (2, 0), (4, 0), (1, 6), (4, 6)])
+def test_search_equals_generate(
+    ours: Transformer, marian: MarianMTModel, source_BS: Tensor, beam_size: int, min_length: int
+) -> None:
+    found = translate(ours, source_BS, beam_size=beam_size, min_length=min_length)
     expected = marian.generate(
         input_ids=source_BS,
         attention_mask=source_BS != PAD_ID,
@@ -142,6 +144,7 @@ def test_search_equals_generate(ours: Transformer, marian: MarianMTModel, source
         early_stopping="never" if beam_size > 1 else None,
         length_penalty=0.0 if beam_size > 1 else None,
         max_new_tokens=MAX_LENGTH,
+        min_new_tokens=min_length,
         suppress_tokens=list(IDS.banned),
         return_dict_in_generate=True,
         output_scores=True,

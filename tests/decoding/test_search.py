@@ -119,7 +119,8 @@ class Search:
         if len(tokens) < len(prefix):
             forced = prefix[len(tokens)]
             return {forced: (values[forced], values[forced])}
-        allowed = [-float("inf") if token in IDS.banned else value for token, value in enumerate(values)]
+        banned = (*IDS.banned, IDS.eos) if len(tokens) <= self.settings.min_length else IDS.banned
+        allowed = [-float("inf") if token in banned else value for token, value in enumerate(values)]
         ranked = self.change(tokens, allowed) if self.change else allowed
         pairs = enumerate(zip(ranked, allowed, strict=True))
         return {token: pair for token, pair in pairs if pair[0] > -float("inf")}
@@ -194,14 +195,15 @@ def test_a_beam_that_holds_everything_equals_brute_force(alpha: float) -> None:
         expected.append((ranked + sorted(unfinished, key=lambda hypothesis: -hypothesis.score))[:43])
     limits = dict.fromkeys((5, 13, 17), limit)
     for n_best in (1, 43):
-        settings = SearchSettings(beam_size=127, n_best=n_best, length_penalty=alpha)
+        settings = SearchSettings(beam_size=127, n_best=n_best, length_penalty=alpha, min_length=0)
         assert_same(Search(model, limits, settings).find(), [sentence[:n_best] for sentence in expected])
 
 
 @pytest.mark.parametrize("steps_per_check", [1, 3, 8])
 @pytest.mark.parametrize(("beam_size", "n_best"), [(2, 1), (2, 2), (3, 2), (5, 1), (5, 5)])
+@pytest.mark.parametrize("min_length", [0, 3])
 def test_beam_search_does_what_it_documents(
-    beam_size: int, n_best: int, steps_per_check: int, monkeypatch: pytest.MonkeyPatch
+    min_length: int, beam_size: int, n_best: int, steps_per_check: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against a reference that never stops early: a stop that lost a better hypothesis would show.
 
@@ -209,11 +211,18 @@ def test_beam_search_does_what_it_documents(
     the length penalty than its next tokens cost.
     """
     check_every_step(monkeypatch, steps_per_check)
+    lengths: set[int] = set()
     for alpha, (eos_logit, sharpness) in itertools.product(ALPHAS, [(-1.5, 1.5), (0.0, 1.5), (1.0, 1.5), (0.0, 7.0)]):
-        limits = {sentence: random.choice([1, 2, 5, 7, 13]) for sentence in range(17)}
-        settings = SearchSettings(beam_size=beam_size, n_best=n_best, length_penalty=alpha)
+        limits = {sentence: random.choice([min_length + 1, min_length + 2, 5, 7, 13]) for sentence in range(17)}
+        settings = SearchSettings(beam_size=beam_size, n_best=n_best, length_penalty=alpha, min_length=min_length)
         search = Search(RandomModel(eos_logit=eos_logit, sharpness=sharpness), limits, settings)
-        assert_same(search.find(), search.expected())
+        found = search.find()
+        assert_same(found, search.expected())
+        lengths |= {len(best.tokens) for best in itertools.chain(*found)}
+        for hypotheses in found:
+            finished = [hypothesis.finished for hypothesis in hypotheses]
+            assert finished == sorted(finished, reverse=True), "those that were cut come last"
+    assert min(lengths) == min_length
 
 
 def test_search_stops_when_the_result_is_certain() -> None:
@@ -273,7 +282,7 @@ def test_a_large_vocabulary_is_ranked_in_two_stages_with_the_same_result(
     check_every_step(monkeypatch, steps_per_check)
     limits = {sentence: 1 + sentence for sentence in range(7)}
     model = RandomModel(vocab_size=2503, eos_logit=4.0)
-    search = Search(model, limits, SearchSettings(beam_size=2, n_best=2))
+    search = Search(model, limits, SearchSettings(beam_size=2, n_best=2, min_length=0))
     assert_same(search.find(), search.expected())
 
 
@@ -318,6 +327,17 @@ def test_a_target_is_scored_by_a_prefix_that_ends_it(beam_size: int) -> None:
         assert only.tokens == list(target[1:-1])
         assert only.token_scores == pytest.approx(steps, abs=1e-4)
         assert only.score == pytest.approx(sum(steps) / length_penalty(len(steps), 0.6), abs=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_what_the_limit_cuts_is_not_finished(beam_size: int) -> None:
+    limits = dict.fromkeys(range(23), 4)
+    settings = SearchSettings(beam_size=beam_size, n_best=beam_size, min_length=0)
+    found = list(itertools.chain(*Search(RandomModel(), limits, settings).find()))
+    assert {hypothesis.finished for hypothesis in found} == {True, False}
+    for hypothesis in found:
+        assert hypothesis.finished == (len(hypothesis.tokens) < 4)
+        assert len(hypothesis.token_scores) == len(hypothesis.tokens) + hypothesis.finished
 
 
 @pytest.mark.parametrize("prefix", [[], [[2]], [[2], []], [[2], [2], [2]]])
@@ -375,7 +395,7 @@ def test_sampling_is_an_adjustment_of_greedy_search() -> None:
     found = beam_search(
         model.step,
         TokensSoFar([5] * num_samples, [()] * num_samples),
-        settings=SearchSettings(beam_size=1),
+        settings=SearchSettings(beam_size=1, min_length=0),
         max_length_B=torch.full((num_samples,), 1),
         ids=IDS,
         adjust=sample,

@@ -19,6 +19,11 @@ from lit_transformer.errors import UserError
         ({"length_penalty": -0.1}, r"^length_penalty is -0\.1: "),
         ({"length_penalty": math.nan}, r"^length_penalty is nan: "),
         ({"length_penalty": math.inf}, r"^length_penalty is inf: .* 10$"),
+        ({"max_extra_length": -1}, r"^max_extra_length is -1: .* 0 to "),
+        ({"max_extra_length": 10**9}, r"^max_extra_length is 10{9}: .* 10000$"),
+        ({"min_length": -1}, r"^min_length is -1: .* 0 .* 51$"),
+        ({"min_length": 52}, r"^min_length is 52: .* max_extra_length \+ 1, 51$"),
+        ({"min_length": 9, "max_extra_length": 7}, r"^min_length is 9: .* 8$"),
     ],
 )
 def test_impossible_settings_are_named(values: dict[str, Any], message: str) -> None:
@@ -28,7 +33,7 @@ def test_impossible_settings_are_named(values: dict[str, Any], message: str) -> 
 
 def test_the_defaults_are_the_papers_and_values_that_do_not_change() -> None:
     settings = SearchSettings()
-    assert (settings.beam_size, settings.length_penalty) == (4, 0.6)
+    assert (settings.beam_size, settings.length_penalty, settings.max_extra_length) == (4, 0.6, 50)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.beam_size = 1  # type: ignore[misc]
     assert settings == SearchSettings(beam_size=4) != SearchSettings(beam_size=1)

@@ -4,8 +4,9 @@ import torch
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, pad
 from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import MAX_EXTRA_LENGTH, SearchSettings
+from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import SPECIAL_IDS, search_all, search_batch
+from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 
@@ -52,11 +53,14 @@ def test_given_targets_are_scored_as_by_teacher_forcing(transformer: Transformer
         assert only.token_scores == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_outputs_have_a_greatest_length(transformer: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("extra", [0, 3, SearchSettings().max_extra_length])
+def test_outputs_have_a_greatest_length(extra: int, transformer: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformer_search, "SPECIAL_IDS", SPECIAL_IDS._replace(banned=(*SPECIAL_IDS.banned, EOS_ID)))
-    found = search_batch(transformer, torch.from_numpy(pad(SOURCES)), SearchSettings(beam_size=1))
+    settings = SearchSettings(beam_size=1, max_extra_length=extra)
+    found = search_batch(transformer, torch.from_numpy(pad(SOURCES)), settings)
     for source, [best] in zip(SOURCES, found, strict=True):
-        assert len(best.tokens) == len(best.token_scores) == len(source) + MAX_EXTRA_LENGTH
+        assert len(best.tokens) == len(best.token_scores) == len(source) + extra
+        assert not best.finished
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 8, 999])
@@ -65,3 +69,13 @@ def test_batches_do_not_change_what_is_found(transformer: Transformer, batch_tok
     found = search_all(transformer, SOURCES, settings, batch_tokens=batch_tokens)
     alone = [search_batch(transformer, torch.tensor([source]), settings)[0] for source in SOURCES]
     assert [[best.tokens for best in each] for each in found] == [[best.tokens for best in each] for each in alone]
+
+
+def test_a_least_length_for_which_the_model_has_no_positions() -> None:
+    config = TransformerConfig(d_model=14, d_ff=19, num_heads=2, num_layers=2, positions="learned", max_positions=7)
+    transformer = Transformer(config, vocab_size=V, pad_id=PAD_ID).eval()
+    source_BS = torch.from_numpy(pad(SOURCES))
+    [*_, best] = search_batch(transformer, source_BS, SearchSettings(min_length=6))
+    assert len(best[0].tokens) >= 6
+    with pytest.raises(UserError, match=r"^min_length is 7: .* positions, 7$"):
+        search_batch(transformer, source_BS, SearchSettings(min_length=7))

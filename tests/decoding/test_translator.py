@@ -23,6 +23,7 @@ from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.devices import allow_tf32, moved
 from lit_transformer.decoding.hypotheses import Hypothesis
+from lit_transformer.decoding.translations import Translation
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.heads import HeadMask
@@ -104,7 +105,7 @@ def test_the_vocabularies_must_be_the_model_s(translator: Translator) -> None:
 def test_text_without_tokens_gives_nothing(translator: Translator) -> None:
     nothing = ["", " ", "\t \u3000", "\n", "\u2028\u0085", "\u200b", "\ufeff", "\u2060", "\ufe0f \u3164", "\x00\x07"]
     assert translator.translate([*nothing, KNOWN[3].english]) == [""] * len(nothing) + [KNOWN[3].german]
-    assert translator.candidates([""], SearchSettings(n_best=3)) == [[("", 0.0)]]
+    assert translator.candidates([""], SearchSettings(n_best=3)) == [[Translation("", 0.0, finished=True)]]
     assert translator.translate([]) == []
 
 
@@ -168,6 +169,40 @@ def test_n_best(translator: Translator) -> None:
         assert best[0].text == translator.translate([text])[0]
 
 
+def test_candidates_have_different_texts(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text can be split into tokens in several ways. The best of them counts, and others take their places."""
+    decode = translator.tokenizer.decode
+    monkeypatch.setattr(translator.tokenizer, "decode", lambda ids: [text[:9] for text in decode(ids)])
+    everything = translator.candidates(STRANGE, SearchSettings(beam_size=9, n_best=9))
+    assert min(map(len, everything)) < 9
+    for n_best in (1, 2, 3):
+        found = translator.candidates(STRANGE, SearchSettings(beam_size=9, n_best=n_best))
+        for mine, theirs in zip(found, everything, strict=True):
+            assert len({each.text for each in mine}) == len(mine)
+            assert [each.text for each in mine] == [each.text for each in theirs[:n_best]]
+            assert [each.score for each in mine] == pytest.approx([each.score for each in theirs[:n_best]])
+
+
+def test_translations_that_are_cut(translator: Translator, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the number of tokens of the source. A note names the lines, and attention has no `</s>` and no row for it."""
+    english = [pair.english for pair in KNOWN]
+    settings = SearchSettings(beam_size=1, max_extra_length=0)
+    found = translator.candidates(english, settings, first_line=101)
+    encoded = zip(*map(translator.tokenizer.encode, (english, [pair.german for pair in KNOWN])), strict=True)
+    fits = [len(target) <= len(source) for source, target in encoded]
+    assert [best.finished for [best] in found] == fits
+    cut = [number for number, finished in enumerate(fits, start=101) if not finished]
+    assert len(KNOWN) > len(cut) > 5
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"note: lines {cut[0]}, {cut[1]}, .* {len(cut) - 5} more.*max_extra_length is 0.*\n", error)
+    for pair, finished, [best] in zip(KNOWN, fits, found, strict=True):
+        assert pair.german.startswith(best.text)
+        attention = translator.attention(pair.english, settings=settings)
+        assert (attention.target_output[-1] == "</s>") == finished
+        assert len(attention.target_output) == len(attention.target_input) == attention.cross[0].shape[1]
+    assert capsys.readouterr().err.count("note: line 1: ") == len(cut)
+
+
 def test_a_long_text_is_translated_in_parts(
     translator: Translator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,9 +214,12 @@ def test_a_long_text_is_translated_in_parts(
     texts = ["", " ".join([whole.english] * 3), KNOWN[0].english]
     found = translator.candidates(texts, SearchSettings(n_best=2), first_line=101)
     assert [best[0].text for best in found] == ["", " ".join([whole.german] * 3), KNOWN[0].german]
-    assert [len(best) for best in found] == [1, 1, 2]
-    part = translator.candidates([whole.english])[0][0]
-    assert found[1][0].score == pytest.approx(3 * part.score, rel=1e-4)
+    assert [len(best) for best in found] == [1, 2, 2]
+    # The second best has the second best translation of one part.
+    part = translator.candidates([whole.english], SearchSettings(n_best=2))[0]
+    expected = [3 * part[0].score, 2 * part[0].score + part[1].score]
+    assert [each.score for each in found[1]] == pytest.approx(expected, rel=1e-4)
+    assert sorted(found[1][1].text.split()) == sorted(f"{whole.german} {whole.german} {part[1].text}".split())
     assert re.fullmatch(r"note: .*line 102 .* 3 parts\n", capsys.readouterr().err)
 
 

@@ -273,6 +273,8 @@ SEARCH = {
     "--length_penalty -1": r"length_penalty is -1\.0",
     "--length_penalty nan": r"length_penalty is nan",
     "--length_penalty 1000": r"length_penalty is 1000\.0",
+    "--max_extra_length -1": r"max_extra_length is -1",
+    "--min_length 99": r"min_length is 99: .*max_extra_length",
     "--batch_tokens 0": r"batch_tokens is 0",
     "--device abacus": r"device 'abacus' cannot be used here",
     "--device cuda:77": r"device 'cuda:77' cannot be used here",
@@ -459,7 +461,8 @@ OPTIONS = {
     "fit": ["--model.transformer.d_k", "--model.vocab_size", "--data.source", "--data.tokenizer", "--seed_everything"]
     + ["--trainer.max_steps", "--trainer.precision", "--trainer.logger", "--ckpt_path", "--model", "--config"],
     "test": ["--corpus", "--split", "--tokenize", "--beam_size", "--length_penalty", "--device", "--source", "--json"],
-    "translate": ["--checkpoint", "--n_best", "--beam_size", "--length_penalty", "--batch_tokens", "--device"],
+    "translate": ["--checkpoint", "--n_best", "--beam_size", "--length_penalty", "--batch_tokens", "--device"]
+    + ["--max_extra_length", "--min_length"],
     "average": ["--run", "--last", "--output"],
     "attention": ["--text", "--target", "--output", "--layers", "--head", "--kind", "--figure", "--beam_size"],
     "align": [

@@ -336,7 +336,7 @@ VALUES = st.one_of(
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5),
 )
 """Without U+0000, which no command line can contain."""
-SEARCH = ["checkpoint", "beam_size", "length_penalty", "batch_tokens", "device"]
+SEARCH = ["checkpoint", "beam_size", "length_penalty", "max_extra_length", "min_length", "batch_tokens", "device"]
 OPTIONS = {
     "test": [*SEARCH, "corpus", "split", "source", "target", "tokenize", "lowercase", "output", "cache_dir", "json"],
     "translate": [*SEARCH, "n_best"],
