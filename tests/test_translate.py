@@ -6,6 +6,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 from lit_transformer import SearchSettings, Translator, translate
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
+from tests.helpers.processes import fork, status_of
 from tests.helpers.runs import own_lines
 
 KNOWN = demo_pairs("train", num_pairs=31)
@@ -78,7 +80,8 @@ def test_as_many_lines_out_as_in(tiny_run: Path, repo_root: Path) -> None:
         timeout=100,
         check=True,
     )
-    left_out, copied = own_lines(done.stderr.decode())
+    # Whether the translation of a strange line ends depends on the processor.
+    left_out, copied = (line for line in own_lines(done.stderr.decode()) if "max_extra_length" not in line)
     assert re.search(r"\b2 of 17 lines .* line 12\b", left_out)
     assert re.search(r"\b2 of 17 lines .* line 14$", copied)
     assert done.stdout.endswith(b"\n")
@@ -146,8 +149,10 @@ def test_a_line_of_five_thousand_words(
     assert [lines[0], lines[1], lines[3]] == GERMAN[:3]
     assert lines[2]
     assert len(lines) == 4
-    [note] = err.splitlines()
+    [note, *others] = err.splitlines()
     assert note.startswith("note: line 3 is too long")
+    # How a model that has learned short sentences ends its parts depends on the processor.
+    assert all(other.startswith("note: line 3: the translation is cut") for other in others)
 
 
 def test_text_that_is_not_utf8(tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,6 +183,62 @@ def test_nobody_reads_any_more(tiny_run: Path, repo_root: Path) -> None:
         process.stdin.close()
         assert own_lines(process.stderr.read().decode()) == []
         assert process.wait(timeout=100) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_co_process(tiny_run: Path) -> None:
+    """A program that writes a line and waits for its translation. Ctrl-C ends it while it waits."""
+    child, to_child, from_child = co_process(["--checkpoint", str(tiny_run)])
+    with os.fdopen(to_child, "wb", buffering=0) as stdin, os.fdopen(from_child, "rb") as stdout:
+        stdin.write(f"{ENGLISH[0]}\n".encode())
+        assert stdout.readline().decode() == f"{GERMAN[0]}\n"
+        stdin.write(f"{ENGLISH[1]}\n\n{ENGLISH[2]}\n{ENGLISH[3][:5]}".encode())
+        assert [stdout.readline().decode() for _ in range(3)] == [f"{GERMAN[1]}\n", "\n", f"{GERMAN[2]}\n"]
+        stdin.write(f"{ENGLISH[3][5:]}\n".encode())
+        assert stdout.readline().decode() == f"{GERMAN[3]}\n"
+        os.kill(child, signal.SIGINT)
+        assert status_of(child) == 130
+        assert stdout.read() == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_co_process_whose_input_ends(tiny_run: Path) -> None:
+    child, to_child, from_child = co_process(["--checkpoint", str(tiny_run), "--n_best", "3"])
+    with os.fdopen(to_child, "wb", buffering=0) as stdin, os.fdopen(from_child, "rb") as stdout:
+        stdin.write(f"{ENGLISH[0]}\n".encode())
+        assert [stdout.readline().split(b"\t")[0] for _ in range(3)] == [b"1"] * 3
+        stdin.write(ENGLISH[1].encode())
+        stdin.close()
+        rows = stdout.read().decode().splitlines()
+        assert [row.split("\t")[0] for row in rows] == ["2"] * 3
+        assert rows[0].split("\t")[2] == GERMAN[1]
+    assert status_of(child) == 0
+
+
+def co_process(args: list[str]) -> tuple[int, int, int]:
+    """A forked process that translates. Returns its id, its stdin to write to and its stdout to read."""
+    (child_stdin, to_child), (from_child, child_stdout) = os.pipe(), os.pipe()
+
+    def serve() -> int:
+        os.close(to_child)
+        os.close(from_child)
+        sys.stdin = os.fdopen(child_stdin, encoding="utf-8")
+        sys.stdout = os.fdopen(child_stdout, "w", encoding="utf-8")
+        translate.main(args)
+        return 0
+
+    child = fork(serve)
+    os.close(child_stdin)
+    os.close(child_stdout)
+    return child, to_child, from_child
+
+
+def test_a_caller_may_replace_stdin(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{ENGLISH[0]}\n\n{ENGLISH[1]}"))
+    translate.main(["--checkpoint", str(tiny_run)])
+    assert capsys.readouterr() == (f"{GERMAN[0]}\n\n{GERMAN[1]}\n", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
