@@ -246,7 +246,7 @@ def test_output_that_cannot_be_written(tiny_run: Path, repo_root: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             command("--checkpoint", tiny_run),
-            input=b"a\n",
+            input=f"{ENGLISH[0]}\n".encode(),
             stdout=full,
             stderr=subprocess.PIPE,
             cwd=repo_root,
