@@ -67,20 +67,3 @@ def test_a_part_of_the_validation_set_shows_its_first_sentences() -> None:
     sources = shown(1, 4)
     assert len(sources) == NUM_SAMPLES
     assert sources == sorted(sources) != list("bcde")
-
-
-def test_an_empty_source_has_an_empty_translation() -> None:
-    """As for a translator. An untrained model would continue, whatever its source."""
-    tokenizer: Any = SimpleNamespace(
-        encode=lambda texts: [[EOS_ID + 1] * len(text) for text in texts],
-        decode=lambda translations: ["x" * len(ids) for ids in translations],
-    )
-    vocabularies = Vocabularies.shared(tokenizer)
-    module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
-    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(vocabularies=vocabularies))  # type: ignore[assignment]
-    module.on_validation_epoch_start()
-    [text_batch], _ = validation_batches(["", "ab"], ["b", ""], vocabularies, batch_tokens=999)
-    module.validation_step(text_batch, 0)
-    lengths = {sample.source: len(sample.translation) for sample in module.samples}
-    assert lengths[""] == 0
-    assert lengths["ab"] >= 1
