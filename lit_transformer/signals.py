@@ -26,7 +26,7 @@ class Interrupted(BaseException):
     Args:
         received: The signal.
         step: The last optimizer step; None if training had not begun.
-        checkpoint: The checkpoint of that step.
+        checkpoint: The checkpoint of that step; None if the run could not wait for the end of a step.
     """
 
     def __init__(self, received: signal.Signals, step: int | None = None, checkpoint: Path | None = None) -> None:

@@ -1,13 +1,51 @@
-"""The loader of the training stream: worker processes, and a clock that measures how long training waits."""
+"""The loader of the training stream: worker processes, and a clock that measures how long training waits.
 
+Legend: B batch, S source length, T target length.
+"""
+
+import atexit
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import active_children
+from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.stream import TrainingStream
+from lit_transformer.errors import UserError
+from lit_transformer.notes import print_note
 from lit_transformer.signals import leave_signals_to_training
+
+POLL_SECONDS = 5.0
+"""How often a waiting loader looks for signals. PyTorch looks as often for workers that have died."""
+NOTE_SECONDS = 30.0
+"""After this time without a batch the loader prints what it waits for, and lets signals end the run."""
+LIMIT_SECONDS = 1800.0
+"""After this time without a batch the loader gives up, as PyTorch's ranks do that wait for each other."""
+
+
+class ArrayBatch:
+    """A batch whose tensors are NumPy arrays, for its way from a worker process to this one.
+
+    Arrays pass through a pipe. Tensors would pass through /dev/shm, which is small in containers (64 MB in Docker). A
+    worker that finds it full sends nothing, and training would wait for it.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._fields: list[Any] = [field.numpy() if isinstance(field, Tensor) else field for field in batch]
+
+    def batch(self) -> Batch:
+        """Return the batch with tensors that share the arrays' memory."""
+        fields: list[Any] = [field if isinstance(field, int) else torch.from_numpy(field) for field in self._fields]
+        return Batch(*fields)
+
+    def pin_memory(self) -> Batch:
+        """Copy the batch to page-locked memory. PyTorch's `DataLoader` calls this in a thread of its own."""
+        fields: list[Any] = [field.pin_memory() if isinstance(field, Tensor) else field for field in self.batch()]
+        return Batch(*fields)
 
 
 class TimedLoader:
@@ -27,17 +65,65 @@ class TimedLoader:
             stream,
             batch_size=None,  # the stream's elements are batches
             num_workers=num_workers,
+            collate_fn=ArrayBatch,  # type: ignore[arg-type] # gets one element, because there is no batch size
             pin_memory=pin_memory,
+            timeout=POLL_SECONDS if num_workers else 0.0,
             worker_init_fn=leave_signals_to_training,
         )
         self._check = check
         self.wait_seconds = 0.0
+        self.while_waiting: list[Callable[[], None]] = []
+        """Called from time to time when a wait has become long. They raise an error to end it."""
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
+        others = set(active_children())
+        try:
+            # In a list, because an iterator that a traceback still held would not end its workers.
+            running = [iter(self._loader)]
+        except OSError as error:
+            raise UserError(
+                f"num_workers is {self._loader.num_workers}, but worker processes cannot be started "
+                f"({error.strerror or error}): give 0, or enlarge /dev/shm (docker run --shm-size)"
+            ) from error
+        workers = set(active_children()) - others
+
+        def end_workers() -> None:
+            running.clear()
+            for worker in workers:
+                worker.kill()  # if it is stuck: PyTorch has waited for its end for some seconds
+
+        # When Python ends, it waits for the workers, which ignore its SIGTERM.
+        atexit.register(end_workers)
+        try:
+            while True:
+                begin = time.perf_counter()
+                loaded = self._next(running)
+                batch = loaded.batch() if isinstance(loaded, ArrayBatch) else loaded
+                self.wait_seconds += time.perf_counter() - begin
+                self._check()
+                yield batch
+        finally:
+            atexit.unregister(end_workers)
+            end_workers()
+
+    def _next(self, running: Sequence[Iterator[ArrayBatch | Batch]]) -> ArrayBatch | Batch:
+        begin, is_noted = time.monotonic(), False
         while True:
-            begin = time.perf_counter()
-            batch = next(batches)
-            self.wait_seconds += time.perf_counter() - begin
-            self._check()
-            yield batch
+            try:
+                return next(running[0])
+            except RuntimeError as error:
+                # PyTorch has no exception of its own for it. The loader can be asked again.
+                if "timed out" not in str(error):
+                    raise
+            waited, who = time.monotonic() - begin, f"{self._loader.num_workers} data workers"
+            if waited >= LIMIT_SECONDS:
+                raise UserError(
+                    f"no batch has come from {who} for {waited:,.0f} seconds: set num_workers to 0, or find out what "
+                    "they wait for"
+                )
+            if waited >= NOTE_SECONDS:
+                if not is_noted:
+                    print_note(f"training has waited {waited:,.0f} seconds for a batch from {who}, and goes on waiting")
+                is_noted = True
+                for end_wait in self.while_waiting:
+                    end_wait()

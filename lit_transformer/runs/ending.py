@@ -66,13 +66,18 @@ def ended_together(trainer: L.Trainer, print_stop: PrintStop) -> Iterator[None]:
 
 def _stop(trainer: L.Trainer, interrupted: Interrupted, print_stop: PrintStop) -> NoReturn:
     step = interrupted.step
-    if step is None:
+    if interrupted.checkpoint is None:
         end_launched(trainer)
     requeued = requeue(trainer, interrupted.received)
     if not trainer.is_global_zero:
         # Lightning kills the whole job at once if a process that it has started fails.
         sys.exit(0)
-    when = "before the first step" if step is None else f"after step {step:,}: nothing is lost"
+    if step is None:
+        when = "before the first step"
+    elif interrupted.checkpoint is None:
+        when = f"after step {step:,}, while it waited for data: the steps since the last checkpoint are lost"
+    else:
+        when = f"after step {step:,}: nothing is lost"
     print_stop(interrupted.received, when, interrupted.checkpoint, requeued)
     sys.exit(128 + interrupted.received)
 

@@ -13,6 +13,7 @@ from torch import distributed
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
+from lit_transformer.data.loader import TimedLoader
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.private_names import cluster_of, stop_asking_for_sigterm
 from lit_transformer.runs.saving import Checkpoints
@@ -39,6 +40,8 @@ class Interruption(Callback):
         self.signals.install()
         self.signals.training = True
         stop_asking_for_sigterm(trainer)
+        loader: TimedLoader = trainer.train_dataloader  # type: ignore[assignment] # what the datamodule gave
+        loader.while_waiting.append(lambda: self._end_wait(trainer))
         if trainer.world_size > 1:
             self._group = distributed.new_group(backend="gloo")
 
@@ -62,6 +65,11 @@ class Interruption(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._settle()
+
+    def _end_wait(self, trainer: L.Trainer) -> None:
+        """End a wait for data in which no step would ever end."""
+        if self.signals.received:
+            raise Interrupted(signal.Signals(self.signals.received), trainer.global_step)
 
     def _ask(self) -> int:
         """Return the signal that any rank had received one step ago. A single rank returns its own without delay."""

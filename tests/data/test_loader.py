@@ -1,5 +1,6 @@
 """The loader measures how long training waits, and checks before every batch."""
 
+import multiprocessing
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -7,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lit_transformer.batch import EOS_ID, Batch
+from lit_transformer.data import loader as loader_module
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.loader import TimedLoader
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
+from lit_transformer.errors import UserError
 from tests.helpers.corpora import write_tokens
 
 PAUSE_SECONDS = 0.05
@@ -54,3 +58,65 @@ def test_no_batch_is_given_if_the_check_raises(stream: TrainingStream) -> None:
     assert [int(np.count_nonzero(next(batches).source_BS)) for _ in range(2)] == [4, 4]
     with pytest.raises(KeyError):
         next(batches)
+
+
+class StuckStream(TrainingStream):
+    """A stream whose second batch comes too late."""
+
+    seconds = 2.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield next(super().__iter__())
+        time.sleep(self.seconds)
+
+
+def test_batches_of_workers_need_no_shared_memory(stream: TrainingStream) -> None:
+    """Containers have little of it, and a worker that finds it full sends nothing."""
+    direct = TimedLoader(stream, num_workers=0, pin_memory=False, check=lambda: None)
+    loader = TimedLoader(stream, num_workers=2, pin_memory=False, check=lambda: None)
+    for batch, expected in islice(zip(loader, direct, strict=True), 5):
+        for field, value in zip(batch, expected, strict=True):
+            if isinstance(field, torch.Tensor):
+                assert torch.equal(field, torch.as_tensor(value))
+                assert not field.is_shared()
+            else:
+                assert field == value
+    assert not multiprocessing.active_children()
+
+
+def test_a_long_wait_is_noted_and_can_be_ended(
+    stream: TrainingStream, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loader_module, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(loader_module, "NOTE_SECONDS", 0.0)
+    stream.__class__ = StuckStream
+    asked = 0
+
+    def end_wait() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise KeyError
+
+    loader = TimedLoader(stream, num_workers=1, pin_memory=False, check=lambda: None)
+    loader.while_waiting.append(end_wait)
+    batches = iter(loader)
+    next(batches)
+    capsys.readouterr()
+    with pytest.raises(KeyError):
+        next(batches)
+    [note] = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: ")
+    assert "1 data workers" in note
+
+
+def test_a_wait_has_a_limit(stream: TrainingStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(loader_module, "LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr(StuckStream, "seconds", 3600.0)  # the worker must not be waited for
+    stream.__class__ = StuckStream
+    batches = iter(TimedLoader(stream, num_workers=1, pin_memory=False, check=lambda: None))
+    next(batches)
+    with pytest.raises(UserError, match="num_workers"):
+        next(batches)
+    assert not multiprocessing.active_children()
