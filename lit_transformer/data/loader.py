@@ -83,7 +83,7 @@ class TimedLoader:
         except OSError as error:
             raise UserError(
                 f"num_workers is {self._loader.num_workers}, but worker processes cannot be started "
-                f"({error.strerror or error}): give 0, or enlarge /dev/shm (docker run --shm-size)"
+                f"({error.strerror or error}): give 0, or enlarge /dev/shm (shm-size in Docker)"
             ) from error
         workers = set(active_children()) - others
 
@@ -91,6 +91,7 @@ class TimedLoader:
             running.clear()
             for worker in workers:
                 worker.kill()  # if it is stuck: PyTorch has waited for its end for some seconds
+                worker.join(1.0)
 
         # When Python ends, it waits for the workers, which ignore its SIGTERM.
         atexit.register(end_workers)
