@@ -122,7 +122,8 @@ class LitTransformer(LitModel):
             UserError: The datamodule has vocabularies of other sizes.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
-        check_sizes(self.transformer, data.vocabularies)
+        if data is not None:  # batches may come from elsewhere
+            check_sizes(self.transformer, data.vocabularies)
         tokenize = self.bleu_tokenize or tokenization_of(data.target)
         try:
             check_tokenization(tokenize)
