@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from lit_transformer.data.text import PAIR_SCHEMA, Text
+from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit, Text
 from lit_transformer.errors import UserError, innermost_reason
 
 
@@ -63,12 +63,12 @@ def check_languages(schema: pa.Schema, place: str, *, source: str, target: str) 
     for argument, language in (("source", source), ("target", target)):
         if language not in types:
             texts = [name for name, column_type in types.items() if _is_text(column_type)]
-            raise UserError(
+            raise MissingSplit(
                 f"{argument} is {language}, but the text columns of {place} are {', '.join(texts) or 'none'}: "
                 "choose among these"
             )
         if not _is_text(types[language]):
-            raise UserError(
+            raise MissingSplit(
                 f"{argument} is {language}, but column {language} of {place} holds {types[language]} and no text: "
                 "write it as strings, or choose another column"
             )

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lit_transformer.batch import IntArray
-from lit_transformer.data.text import PAIR_SCHEMA
+from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit
 from lit_transformer.data.text_file import LF, Block, read_blocks, string_array
 from lit_transformer.errors import UserError
 from lit_transformer.notes import print_note
@@ -141,7 +141,9 @@ def _find_header(row: list[str], path: Path, separator: str, source: str, target
     _check_separator(row, path, separator, source, target)
     if source in row or target in row or all(map(_LANGUAGE_CODE.fullmatch, row)):
         argument, missing = ("target", target) if source in row else ("source", source)
-        raise UserError(f"{argument} is {missing}, but the columns of {path} are {', '.join(row)}: choose among these")
+        raise MissingSplit(
+            f"{argument} is {missing}, but the columns of {path} are {', '.join(row)}: choose among these"
+        )
     fields = [field if len(field) <= 40 else f"{field[:40]}..." for field in row]
     if len(row) != 2:
         raise UserError(

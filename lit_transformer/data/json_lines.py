@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lit_transformer.data.compression import open_text
-from lit_transformer.data.text import PAIR_SCHEMA
+from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit
 from lit_transformer.data.text_file import read_blocks, string_array
 from lit_transformer.errors import UserError
 
@@ -59,7 +59,7 @@ def json_batches(path: Path, *, source: str, target: str) -> Iterator[pa.RecordB
             return
         for argument, language in languages.items():
             if language not in names:
-                raise UserError(
+                raise MissingSplit(
                     f"{argument} is {language}, but the fields of {path} are {', '.join(sorted(names)) or 'none'}: "
                     "choose among these"
                 )

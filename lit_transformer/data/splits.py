@@ -1,6 +1,6 @@
 """The texts of a run: what it trains on, validates with, and may be tested with."""
 
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from lit_transformer.data.corpus import find_text, has_splits
 from lit_transformer.data.held_out import hold_out
 from lit_transformer.data.text import MissingSplit, Text
 from lit_transformer.errors import UserError
+from lit_transformer.notes import print_note
 
 _REMEDIES = "set valid_pairs to a number of training pairs to hold out, or valid_corpus to a corpus of validation pairs"
 
@@ -18,7 +19,7 @@ class Splits(NamedTuple):
     train: Text
     valid: Text
     test: Text | None
-    """None if the corpus has no test split."""
+    """None if the corpus has no test split, or one without one of the languages."""
 
 
 def find_splits(
@@ -45,8 +46,7 @@ def find_splits(
         raise UserError(f"valid_pairs is {valid_pairs:,}, and valid_corpus is {valid_corpus}: leave out one of them")
     train, test = find(corpus, "train"), None
     if has_splits(corpus, source=source, target=target):
-        with suppress(UserError):  # training needs no test set
-            test = find(corpus, "test")
+        test = _test_text(lambda: find(corpus, "test"))
     if valid_pairs:
         return Splits(*hold_out(train, valid_pairs, cache_dir=cache_dir), test)
     if valid_corpus is None and not has_splits(corpus, source=source, target=target):
@@ -55,3 +55,17 @@ def find_splits(
         return Splits(train, find(corpus if valid_corpus is None else valid_corpus, "valid"), test)
     except MissingSplit as error:
         raise UserError(f"{error}; or {_REMEDIES}") from error
+
+
+def _test_text(find: Callable[[], Text]) -> Text | None:
+    """Return the test set if there is one with both languages. Training needs none."""
+    try:
+        text = find()
+    except UserError:
+        return None
+    try:
+        text.load()
+    except MissingSplit as error:  # such as a table without references
+        print_note(f"the split test is not used: {error}")
+        return None
+    return text

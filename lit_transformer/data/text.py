@@ -21,7 +21,7 @@ _VALIDATION_NAMES = ("valid", "validation", "val", "dev")
 
 
 class MissingSplit(UserError):
-    """The corpus has no such split."""
+    """The corpus has no such split in these languages."""
 
 
 class Text(NamedTuple):

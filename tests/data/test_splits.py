@@ -34,6 +34,21 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_test_set_without_references(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as the one of a shared task. Training needs no test set."""
+    write_folder(
+        place / "blind", {"train.csv": "en,de\na,x\n", "valid.csv": "en,de\nb,y\n", "test.csv": "id,en\n1,c\n"}
+    )
+    assert [sources(text) for text in find(place / "blind", place)] == [["a"], ["b"], None]
+    note = capsys.readouterr().err
+    assert note.startswith("note: ")
+    assert "target is de" in note
+    assert "test.csv" in note
+    (place / "blind" / "valid.csv").write_text("id,en\n1,c\n")
+    with pytest.raises(UserError, match=r"target is de, .*valid\.csv"):
+        sources(find(place / "blind", place).valid)
+
+
 def test_the_splits_of_a_folder(place: Path) -> None:
     assert [sources(text) for text in find(place / "all", place)] == [["train"] * 3, ["valid"] * 3, ["test"] * 3]
 
