@@ -22,9 +22,10 @@ def main(args: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:] if args is None else args
         if print_requested_help("check", arguments, OWN_OPTIONS):
             return
+        from lit_transformer.cli.process_state import process_state_kept
         from lit_transformer.cli.training import CheckCLI, parse
 
-        with in_one_line("the settings cannot be used", OverflowError):
+        with process_state_kept(), in_one_line("the settings cannot be used", OverflowError):
             check(parse(arguments, CheckCLI))
 
 

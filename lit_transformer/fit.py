@@ -3,7 +3,8 @@
 import faulthandler
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
@@ -19,20 +20,32 @@ if TYPE_CHECKING:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, train, print."""
-    with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose, spell=spell_settings):
-        # A crash without an exception (SIGBUS if a mapped file was cut off, SIGABRT) then shows where it happened.
-        if sys.__stderr__ is not None and not faulthandler.is_enabled():
-            faulthandler.enable(sys.__stderr__)
+    with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose, spell=spell_settings), crashes_shown():
         arguments = sys.argv[1:] if args is None else args
         if print_requested_help("fit", arguments):
             return
+        from lit_transformer.cli.process_state import process_state_kept
         from lit_transformer.cli.reports import print_stop
         from lit_transformer.cli.training import FitCLI, parse
         from lit_transformer.runs.ending import ended_together
 
-        cli = parse(arguments, FitCLI)
-        with ended_together(cli.trainer, print_stop):
-            fit(cli)
+        with process_state_kept():
+            cli = parse(arguments, FitCLI)
+            with ended_together(cli.trainer, print_stop):
+                fit(cli)
+
+
+@contextmanager
+def crashes_shown() -> Iterator[None]:
+    """Show where a crash without an exception happens (SIGBUS if a mapped file was cut off, SIGABRT)."""
+    if sys.__stderr__ is None or faulthandler.is_enabled():
+        yield
+        return
+    faulthandler.enable(sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.disable()
 
 
 def fit(cli: "FitCLI") -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from lit_transformer import fit
 from lit_transformer import signals as signals_module
+from lit_transformer.cli import sections
 from lit_transformer.signals import Interrupted, StopSignals
 from tests.helpers.processes import LIMIT_SECONDS, fork, status_of, wait_for_file
 
@@ -133,14 +134,20 @@ def test_handlers_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def test_a_death_without_an_exception_says_where_it_happened() -> None:
+def test_a_death_without_an_exception_says_where_it_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bus error, where a mapped file of the cache was cut off; an abort, where a library got no memory."""
 
     def run() -> int:
+        enabled = []
+
+        def print_help(*_: object) -> bool:
+            enabled.append(faulthandler.is_enabled())
+            return True
+
+        monkeypatch.setattr(sections, "print_requested_help", print_help)
         faulthandler.disable()
-        sys.argv[1:] = ["--help"]
         with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
             runpy.run_path(fit.__file__, run_name="__main__")
-        return int(faulthandler.is_enabled())
+        return int(enabled == [True] and not faulthandler.is_enabled())
 
     assert status_of(fork(run)) == 1

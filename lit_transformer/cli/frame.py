@@ -103,15 +103,38 @@ def _standard_streams(cannot_print: Callable[[OSError], None]) -> Iterator[None]
         for stream in streams:
             # If another program has made the pipe non-blocking, Python loses what cannot be written at once.
             with suppress(OSError, AttributeError, ValueError):
-                os.set_blocking(stream.fileno(), True)
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+                if not os.get_blocking(number := stream.fileno()):
+                    os.set_blocking(number, True)
+                    stack.callback(os.set_blocking, number, False)
         if sys.stdout is not None:
-            stack.callback(_drop_unwritten, sys.stdout)
-            stack.enter_context(redirect_stdout(_Guarded(sys.stdout, cannot_print)))
+            stdout = stack.enter_context(_in_utf8(sys.stdout))
+            stack.callback(_drop_unwritten, stdout)
+            stack.enter_context(redirect_stdout(_Guarded(stdout, cannot_print)))
         stack.callback(_drop_unwritten, stderr)
         stack.enter_context(redirect_stderr(_Guarded(stderr, lambda _: None)))
         yield
+
+
+@contextmanager
+def _in_utf8(stream: TextIO) -> Iterator[TextIO]:
+    """Write text in UTF-8 to the bytes of a stream, and leave the stream itself as it is."""
+    if not isinstance(stream, TextIOWrapper):
+        yield stream
+        return
+    with suppress(OSError):  # it is reported when the command writes
+        stream.flush()
+    in_utf8 = TextIOWrapper(
+        stream.buffer,
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="\n",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+    try:
+        yield in_utf8
+    finally:
+        in_utf8.detach()
 
 
 class _Guarded:

@@ -89,7 +89,8 @@ class TimedLoader:
 
         def end_workers() -> None:
             running.clear()
-            for worker in workers:
+            while workers:  # Python calls this a second time when it ends
+                worker = workers.pop()
                 worker.kill()  # if it is stuck: PyTorch has waited for its end for some seconds
                 worker.join(1.0)
 

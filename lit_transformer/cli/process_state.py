@@ -1,0 +1,36 @@
+"""The state of the process that trains. It may be a notebook's or a server's, and gets it back."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+
+@contextmanager
+def process_state_kept() -> Iterator[None]:
+    """Give back what training changes in its process.
+
+    That is the environment, the levels of loggers, the filters of warnings, the states of random number generators,
+    torch's threads, and its choice of deterministic and benchmarked kernels.
+    """
+    environment = dict(os.environ)
+    loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    levels = [logger.level for logger in loggers]
+    threads, debug_mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    benchmark, cudnn_deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    # Asking a GPU for its state would start CUDA, and tokenizing forks processes afterwards.
+    with warnings.catch_warnings(), isolate_rng(include_cuda=torch.cuda.is_initialized()):
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            torch.set_num_threads(threads)
+            torch.set_deterministic_debug_mode(debug_mode)
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, cudnn_deterministic
