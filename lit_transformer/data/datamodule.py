@@ -40,8 +40,7 @@ class TranslationData(L.LightningDataModule):
         valid_corpus: Corpus of the validation pairs, in the same forms. By default, they are its split `valid`.
         valid_pairs: Number of training pairs to hold out for validation, in place of a split.
         vocab_size: Tokens of the shared vocabulary, or of the target's. Follows model.vocab_size.
-        source_vocab_size: Tokens of a vocabulary for the source alone. None shares one. Follows
-            model.source_vocab_size.
+        source_vocab_size: Tokens of the source's own vocabulary. None shares one. Follows model.source_vocab_size.
         tokenizer: A SentencePiece model file, with any special ids. Special tokens that it lacks are added, and
             vocab_size counts them. By default, a vocabulary is learned from the training split.
         source_tokenizer: A SentencePiece model file for the source alone. It needs source_vocab_size.
