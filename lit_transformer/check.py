@@ -32,7 +32,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def check(cli: "CheckCLI") -> None:
     """Prepare the data, and predict the run step by step."""
     from lit_transformer.cli.reports import print_batches, print_costs, print_row
-    from lit_transformer.runs.forecast import find_warnings, forecast_batches, forecast_costs, planned_accumulation
+    from lit_transformer.runs.advice import find_warnings
+    from lit_transformer.runs.forecast import forecast_batches, forecast_costs, planned_accumulation
     from lit_transformer.runs.resuming import find_start
 
     settings, trainer, model, data = cli.config, cli.trainer, cli.model, cli.datamodule
@@ -49,8 +50,7 @@ def check(cli: "CheckCLI") -> None:
     print_batches(batches, data.plan, devices=cli.devices, max_steps=trainer.max_steps)
     rate = settings.tokens_per_second
     print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate))
-    found = find_warnings(trainer, model, data.tokens.report, batches, devices=cli.devices)
-    for warning in [*found, *data.warnings]:
+    for warning in find_warnings(trainer, model, data, batches, devices=cli.devices):
         print_row("warning", warning)
 
 

@@ -16,6 +16,16 @@ def first_few(name: str, numbers: Sequence[int], most: int = 5) -> str:
     return f"{name}{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
+def print_warning(message: str) -> None:
+    """Print one line that begins with `warning: `."""
+    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, in the plural unless the number is 1."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def printable(message: str) -> str:
     """A message on one line, without the control characters that a quoted file name may hold and terminals obey."""
     return " ".join("".join(character if character.isprintable() else " " for character in message).split())

@@ -12,6 +12,7 @@ from lit_transformer import Translator, test
 from lit_transformer.checkpoints.format import read_checkpoint, save_checkpoint
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
+from tests.helpers.corpora import write_folder
 
 KNOWN = demo_pairs("train", num_pairs=31)
 ENGLISH = [pair.english for pair in KNOWN]
@@ -53,6 +54,7 @@ def test_scores_are_those_of_sacrebleu(
     assert scores["empty"] == 1
     assert hypotheses[:7] == GERMAN[:7]
     assert hypotheses[12] == ""
+    assert "warning" not in err
     bleu = sacrebleu.corpus_bleu(hypotheses, [references])
     assert scores["bleu"] == bleu.score
     assert 10 < bleu.score < 90
@@ -181,3 +183,20 @@ def test_languages_as_the_corpus_names_them(
     args += ["--cache_dir", tmp_path / "cache"]
     out, _ = run_test([*args, "--source", "eng", "--target", "deu"], capsys)
     assert json.loads(out)["bleu"] > 10
+
+
+def test_text_whose_scores_mislead(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tokens and subwords are named, in our words and not in sacreBLEU's."""
+    texts = {"test.en": "the un@@ known house .", "test.de": "das Haus ist gro@@ ß ."}
+    write_folder(tmp_path / "corpus", {name: f"{text}\n" * 120 for name, text in texts.items()})
+    base = ["--checkpoint", tiny_run, "--corpus", tmp_path / "corpus", "--cache_dir", tmp_path / "cache"]
+    output = ["--output", tmp_path / "out.de", "--beam_size", 1]
+    _, err = run_test([*base, *output], capsys)
+    found = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert [next(name for name in ("test source", "test target", "--tokenize none") if name in line) for line in found]
+    assert len(found) == 3
+    assert not caplog.records
+    _, err = run_test([*base, *output, "--tokenize", "none"], capsys)
+    assert err.count("warning: ") == 2

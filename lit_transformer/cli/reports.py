@@ -10,6 +10,7 @@ from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.cli.sections import spell_settings
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.notes import counted
 from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
 from lit_transformer.runs.limits import reached_limit
 from lit_transformer.runs.parts import callback_of
@@ -84,12 +85,10 @@ def print_batches(batches: BatchForecast, plan: BatchPlan, *, devices: int, max_
         "a step", f"{batches.pairs:,.0f} pairs, {source_tokens:,.0f} source and {target_tokens:,.0f} target tokens"
     )
     epochs = f"; the run has {max_steps / batches.steps_per_epoch:,.1f} epochs" if max_steps > 0 else ""
-    print_row("an epoch", f"{batches.steps_per_epoch:,} steps{epochs}")
-    print_row(
-        "devices",
-        f"{devices}, with {batches.accumulation} micro-batches per step; {batches.padding_share:.1%} padding; the "
-        f"fullest device has {batches.imbalance:.1%} more than the mean",
-    )
+    print_row("an epoch", f"{counted(batches.steps_per_epoch, 'step')}{epochs}")
+    micro_batches = counted(batches.accumulation, "micro-batch", "micro-batches")
+    imbalance = f"; the fullest device has {batches.imbalance:.1%} more than the mean" if devices > 1 else ""
+    print_row("devices", f"{devices}, with {micro_batches} per step; {batches.padding_share:.1%} padding{imbalance}")
     for name, lengths in (("source length", plan.source_lengths), ("target length", plan.target_lengths)):
         print_row(name, *(f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in histogram(lengths)))
 

@@ -11,6 +11,7 @@ from lit_transformer.characters import has_content, listed
 from lit_transformer.data.text import PairCounts, count_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.notes import counted
 
 MAX_PAIRS = 10_000
 """Of a larger split, about this many pairs are measured, evenly spread over it."""
@@ -33,7 +34,7 @@ class Coverage:
 
     def __str__(self) -> str:
         share = self.num_exact / self.num_references if self.num_references else 1.0
-        found = f"{self.unknown.total():,} unknown characters"
+        found = counted(self.unknown.total(), "unknown character")
         if self.unknown:
             found += f" ({listed(self.unknown)})"
         references = f"{self.num_exact:,} of {self.num_references:,} references ({share:.1%})"

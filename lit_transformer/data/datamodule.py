@@ -15,6 +15,7 @@ from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.coverage import Coverage, measure_coverage
 from lit_transformer.data.loader import TimedLoader
 from lit_transformer.data.prepare import TokenizedPairs, tokenize_pairs
+from lit_transformer.data.quality import find_text_warnings, looks_tokenized
 from lit_transformer.data.splits import Splits, find_splits
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
@@ -24,6 +25,12 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.data.vocabulary import find_vocabulary
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
+from lit_transformer.notes import counted
+
+MIN_USES = 10
+"""Fewest training tokens per token of the vocabulary without a warning."""
+MAX_SAME_STEPS = 2
+"""Steps of an epoch that is too short to mix its pairs."""
 
 
 class TranslationData(L.LightningDataModule):
@@ -134,6 +141,7 @@ class TranslationData(L.LightningDataModule):
         self.tokens: TokenizedPairs
         self.coverage: list[Coverage] = []
         self.splits: Splits
+        self._text_warnings: list[str] = []
         self._late_check: LateCheck | None = None
         # By `setup`:
         self.store: TokenStore
@@ -171,11 +179,11 @@ class TranslationData(L.LightningDataModule):
             max_length_ratio=self.max_length_ratio,
             cache_dir=self.cache_dir,
         )
+        held_out = {"validation": self.splits.valid} | ({"test": self.splits.test} if self.splits.test else {})
         self.coverage = [
-            measure_coverage(text.load(), self.vocabularies, split=split)
-            for split, text in (("validation", self.splits.valid), ("test", self.splits.test))
-            if text is not None
+            measure_coverage(text.load(), self.vocabularies, split=split) for split, text in held_out.items()
         ]
+        self._text_warnings = find_text_warnings(self.splits.train, held_out, cache_dir=self.cache_dir)
         self._late_check = LateCheck(self.tokens.path)
         self._is_set_up = False
 
@@ -230,28 +238,44 @@ class TranslationData(L.LightningDataModule):
     @property
     def summary(self) -> str:
         """Counts of pairs, tokens and steps, and what the vocabulary can write. After `setup`."""
-        epoch = f"{self.plan.num_batches:,} optimizer steps of {self.tokens_per_batch:,} tokens per epoch"
-        warnings = [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join([*self.counts, *warnings, epoch])
+        steps = counted(self.plan.num_batches, "optimizer step")
+        epoch = f"{steps} of {self.tokens_per_batch:,} tokens per epoch"
+        return "\n".join([*self.counts, epoch])
 
     @property
     def counts(self) -> list[str]:
         """Counts of pairs and tokens, and what the vocabulary can write. After `prepare_data`."""
         counts = [*str(self.tokens.report).splitlines(), *map(str, self.coverage)]
         if self.valid_pairs:
-            counts.insert(0, f"{len(self.splits.valid.load()):,} training pairs are held out for validation")
+            counts.insert(0, f"held out for validation: {counted(len(self.splits.valid.load()), 'training pair')}")
         return counts
 
     @property
     def warnings(self) -> list[str]:
-        """References that the vocabulary cannot write, and sentences that are cut. After `setup`."""
-        warnings = [split.warning for split in self.coverage if split.warning]
+        """What is wrong with the text, the vocabulary or the size of a step, each with its remedy. After `setup`."""
+        report = self.tokens.report
+        warnings = [split.warning for split in self.coverage if split.warning] + self._text_warnings
         if self._num_cut:
+            cut = counted(self._num_cut, "validation sentence is", "validation sentences are")
+            warnings.append(f"{cut} cut, because a side has more tokens than max_positions {self.max_positions}")
+        num_tokens = report.num_source_tokens + report.num_target_tokens
+        vocab_size = self.vocab_size + (self.source_vocab_size or 0)
+        if num_tokens < MIN_USES * vocab_size:
             warnings.append(
-                f"{self._num_cut:,} validation sentences have more tokens on a side than max_positions "
-                f"{self.max_positions}, and are cut"
+                f"the training text has {num_tokens:,} tokens for a vocabulary of {vocab_size:,}: lower vocab_size, so "
+                f"that a token occurs {MIN_USES} times or more on average"
+            )
+        if self.plan.num_batches <= MAX_SAME_STEPS:
+            warnings.append(
+                f"an epoch of {counted(report.num_kept, 'pair')} is {counted(self.plan.num_batches, 'step')}: steps "
+                f"see nearly the same pairs. Lower tokens_per_batch {self.tokens_per_batch:,}, or give more text"
             )
         return warnings
+
+    @property
+    def is_tokenized(self) -> bool:
+        """Whether the validation references seem to be tokenized. After `prepare_data`."""
+        return looks_tokenized(self.splits.valid.load()["target"])
 
     @property
     def fingerprint(self) -> str:
@@ -265,7 +289,7 @@ class TranslationData(L.LightningDataModule):
         [source] = self.vocabularies.source.decode(self.store.gather(rows[:1], "source").tolist())
         [target] = self.vocabularies.target.decode(self.store.gather(rows[:1], "target").tolist())
         longest = self.plan.target_lengths[rows].max()
-        return f"{len(rows):,} pairs of up to {longest} tokens, the first: {source} / {target}"
+        return f"{counted(len(rows), 'pair')} of up to {longest} tokens, the first: {source} / {target}"
 
     def batch(self, rows: IntArray) -> Batch:
         """Return the given training pairs as a micro-batch. After `setup`."""

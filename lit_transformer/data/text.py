@@ -12,6 +12,7 @@ from lit_transformer.characters import CONTENT
 from lit_transformer.data.arrow_file import open_arrow, write_arrow
 from lit_transformer.data.cache import cached_file
 from lit_transformer.errors import UserError
+from lit_transformer.notes import counted
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 """The columns of every corpus."""
@@ -44,7 +45,7 @@ class PairCounts(NamedTuple):
 
     def __str__(self) -> str:
         multiline = f", {self.num_multiline:,} with a line break in a sentence" if self.num_multiline else ""
-        return f"{self.num_pairs:,} pairs, {self.num_empty:,} with an empty side{multiline}"
+        return f"{counted(self.num_pairs, 'pair')}, {self.num_empty:,} with an empty side{multiline}"
 
 
 def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Text:

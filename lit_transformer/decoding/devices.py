@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_transformer.errors import UserError
+from lit_transformer.notes import counted
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -116,4 +117,4 @@ def enough_memory(remedy: str) -> Iterator[None]:
 def memory_remedy(source_BS: Tensor, *, lower: str) -> str:
     """What to do if a batch does not fit into memory: lower something, or `batch_tokens`."""
     num_sentences, length = source_BS.shape
-    return f"lower {lower} or batch_tokens: the batch had {num_sentences} sentences of {length} tokens"
+    return f"lower {lower} or batch_tokens: the batch had {counted(num_sentences, 'sentence')} of {length} tokens"

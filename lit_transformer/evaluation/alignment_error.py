@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 from lit_transformer.characters import split_words
 from lit_transformer.errors import UserError
 from lit_transformer.files import check_regular
+from lit_transformer.notes import counted
 
 Links = frozenset[tuple[int, int]]
 _LINK = re.compile("([0-9]+)([-p])([0-9]+)")
@@ -136,7 +137,10 @@ def _links(line: bytes, first_word: int, place: str) -> GoldLinks:
 def check_gold(gold: Sequence[GoldLinks], sources: Sequence[str], targets: Sequence[str], path: str | Path) -> None:
     """Raise UserError unless the gold alignments, read from `path`, fit these sentences."""
     if len(gold) != len(sources):
-        raise UserError(f"{path} has {len(gold):,} lines for {len(sources):,} sentence pairs: give one line per pair")
+        raise UserError(
+            f"{path} has {counted(len(gold), 'line')} for {counted(len(sources), 'sentence pair')}: "
+            "give one line per pair"
+        )
     for number, (links, *texts) in enumerate(zip(gold, sources, targets, strict=True), start=1):
         sizes = tuple(len(split_words(text)) for text in texts)
         for link in sorted(links.sure | links.possible):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_transformer.errors import UserError
+from lit_transformer.notes import counted
 
 Tokenization = Literal[
     "13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "spBLEU-1K"
@@ -180,8 +181,8 @@ def _sacrebleu(tokenize: str, *, lowercase: bool) -> BLEU:
     if tokenize not in get_args(Tokenization):
         raise UserError(f"tokenize is {tokenize!r}: choose one of {', '.join(get_args(Tokenization))}")
     try:
-        # `force` only silences a warning about text that is tokenized, as it should be with `none`.
-        return BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
+        # `force` only silences a hint about tokenized text. The hint names this parameter, and commands give their own.
+        return BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
     except Exception as error:  # a missing package, or a failed download
         if extra := _EXTRAS.get(tokenize):
             reason = f"needs the extra {extra}: pip install -e '.[{extra}]'"
@@ -193,8 +194,8 @@ def _sacrebleu(tokenize: str, *, lowercase: bool) -> BLEU:
 def _check_pairs(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references):
         raise UserError(
-            f"{len(hypotheses)} translations cannot be scored against {len(references)} references: "
-            "give one translation per reference"
+            f"{counted(len(hypotheses), 'translation')} cannot be scored against "
+            f"{counted(len(references), 'reference')}: give one translation per reference"
         )
 
 

@@ -17,9 +17,13 @@ from torch.optim import Optimizer
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
+from lit_transformer.notes import counted
+from lit_transformer.runs.advice import find_warnings
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
-from lit_transformer.runs.parts import callback_of, data_of, model_of
+from lit_transformer.runs.forecast import forecast_batches
+from lit_transformer.runs.limits import TimeLimit
+from lit_transformer.runs.parts import callback_of, callbacks_of, data_of, model_of
 from lit_transformer.runs.ranks import gather
 from lit_transformer.training.metrics import PREFIX
 from lit_transformer.training.translation import Sample, first_samples
@@ -59,7 +63,7 @@ class Curves(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined] # set, but not declared
         if trainer.is_global_zero:
-            print(f"{data_of(trainer).summary}, {trainer.accumulate_grad_batches} micro-batches per step", flush=True)
+            self._print_start(trainer)
         self._restart(trainer)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
@@ -90,6 +94,7 @@ class Curves(Callback):
         self._begin += time.perf_counter() - self._paused
         model = model_of(trainer)
         samples = first_samples(chain.from_iterable(gather(model.samples)))
+        distinct = set(chain.from_iterable(gather(model.distinct)))
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(PREFIX)}
         if not trainer.is_global_zero or not metrics:
             return
@@ -103,6 +108,11 @@ class Curves(Callback):
             f"step {trainer.global_step:>7,}  validation loss {metrics['val/loss']:.3f}  "
             f"perplexity {metrics['val/perplexity']:.2f}{scores}"
         )
+        if len(distinct) == 1 and len(samples) > 1:
+            print(
+                "warning: all translations of this validation are the same. If this stays so, raise warmup_steps or "
+                "lower learning_rate_scale"
+            )
         for sample in samples:
             print(f"    {sample.source}\n      -> {sample.translation}\n      reference: {sample.reference}")
         self._log_samples(trainer, samples)
@@ -148,14 +158,33 @@ class Curves(Callback):
             *trainer.strategy.reduce(counts, reduce_op="sum").tolist(),
         ]
 
+    def _print_start(self, trainer: L.Trainer) -> None:
+        data, accumulation = data_of(trainer), trainer.accumulate_grad_batches
+        print(f"{data.summary}, {counted(accumulation, 'micro-batch', 'micro-batches')} per step", flush=True)
+        batches = forecast_batches(data.plan, accumulation=accumulation, world_size=trainer.world_size)
+        for warning in find_warnings(trainer, model_of(trainer), data, batches, devices=trainer.world_size):
+            print(f"warning: {warning}", flush=True)
+
+    def _seconds_left(self, trainer: L.Trainer, seconds: float) -> float | None:
+        """Return the time to the limit that ends the run first, or None without a limit.
+
+        Args:
+            trainer: Has the limits.
+            seconds: Training time since the last report.
+        """
+        left = [timer.time_remaining() for timer in callbacks_of(trainer, TimeLimit)]
+        if trainer.max_steps > 0:
+            left.append((trainer.max_steps - trainer.global_step) * seconds / (trainer.global_step - self._first_step))
+        return min((limit for limit in left if limit is not None), default=None)
+
     def _print(self, trainer: L.Trainer, values: Mapping[str, float], seconds: float) -> None:
-        left = (trainer.max_steps - trainer.global_step) * seconds / (trainer.global_step - self._first_step)
+        left = self._seconds_left(trainer, seconds)
         total = f"/{trainer.max_steps:,}" if trainer.max_steps > 0 else ""
         print(
             f"step {trainer.global_step:>7,}{total}  loss {values['train/loss']:.3f}  "
             f"perplexity {values['train/perplexity']:.2f}  "
             f"{values['train/target_tokens_per_second']:,.0f} target tokens/s  "
-            f"data wait {values['train/data_wait_share']:.1%}" + (f"  {_duration(left)} left" if total else ""),
+            f"data wait {values['train/data_wait_share']:.1%}" + ("" if left is None else f"  {_duration(left)} left"),
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""Forecast: the batches and the costs of a run before it starts, and what would go wrong.
+"""Forecast: the batches and the costs of a run before it starts.
 
 The final EOS of a sentence is one of its tokens. A multiplication and an addition are two FLOPs.
 
@@ -19,7 +19,6 @@ from torch import Tensor
 from lit_transformer.batch import Batch, IntArray
 from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
 from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.data.prepare import PreparationReport
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.fit_to_memory import Trial
 from lit_transformer.runs.parts import callback_of
@@ -35,8 +34,6 @@ SAVED_BYTES_PER_PARAMETER = 12
 MEASURED_TOKENS = 2048
 """Padded tokens per side of the measured batch, few enough for a laptop."""
 NUM_SAMPLED_STEPS = 200
-MANY_EPOCHS = 300
-MUCH_PADDING = 0.2
 HISTOGRAM_BINS = (0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
@@ -53,8 +50,8 @@ class BatchForecast:
     padding_share: float
     imbalance: float
     """How many more positions the fullest device has than the mean, as a share, over all micro-batches."""
-    smallest_step: int
-    """Pairs of the smallest step."""
+    idle_share: float
+    """Share of the steps that have fewer pairs than all devices have micro-batches."""
 
 
 def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> BatchForecast:
@@ -79,7 +76,7 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
         pairs=len(plan.source_lengths) / plan.num_batches,
         padding_share=1.0 - tokens / positions,
         imbalance=slowest * world_size / positions - 1.0,
-        smallest_step=int(np.diff(plan.borders).min()),
+        idle_share=float((np.diff(plan.borders) < accumulation * world_size).mean()),
     )
 
 
@@ -242,33 +239,3 @@ def histogram(lengths: IntArray) -> list[tuple[str, float]]:
     names.append(f"above {HISTOGRAM_BINS[-1]}")
     used = np.flatnonzero(counts)
     return [(names[index], float(shares[index])) for index in range(used[0], used[-1] + 1)]
-
-
-def find_warnings(
-    trainer: L.Trainer, module: LitTransformer, report: PreparationReport, batches: BatchForecast, *, devices: int
-) -> list[str]:
-    """Return what would go wrong or surprise, each with its remedy."""
-    found = []
-    dropped = 1.0 - report.num_kept / report.num_pairs
-    tokens = report.num_source_tokens + report.num_target_tokens
-    unknown = (report.num_source_unknown + report.num_target_unknown) / tokens
-    steps, every = trainer.max_steps, trainer.val_check_interval
-    epochs = steps / batches.steps_per_epoch
-    if dropped > 0.05:
-        found.append(f"{dropped:.0%} of the pairs are dropped: look at them, at max_length and at max_length_ratio")
-    if unknown > 0.001:
-        found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
-    if 0 < steps <= module.warmup_steps:
-        found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
-    if epochs > MANY_EPOCHS:
-        found.append(f"every sentence is seen {epochs:,.0f} times, and may be memorized: lower max_steps")
-    if batches.smallest_step < devices * batches.accumulation:
-        found.append(
-            f"a step of {batches.smallest_step} pairs leaves some of {devices} x {batches.accumulation} micro-batches "
-            "empty: use fewer devices or raise tokens_per_batch"
-        )
-    if batches.padding_share > MUCH_PADDING:
-        found.append(f"{batches.padding_share:.0%} of the positions are padding: raise tokens_per_batch")
-    if isinstance(every, int) and every > steps > 0:
-        found.append("the run is never validated: lower val_check_interval")
-    return found

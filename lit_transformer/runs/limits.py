@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
+from lit_transformer.notes import counted
 from lit_transformer.runs.parts import callbacks_of
 
 
@@ -92,7 +93,7 @@ def reached_limit(trainer: L.Trainer) -> str:
         if stopping.wait_count >= stopping.patience:
             return (
                 f"EarlyStopping has ended the run, because {stopping.monitor} has not improved in the last "
-                f"{stopping.wait_count} validations: raise its patience to train on"
+                f"{counted(stopping.wait_count, 'validation')}: raise its patience to train on"
             )
         if stopping.stopping_reason_message is not None:
             reason = stopping.stopping_reason_message.removesuffix(" Signaling Trainer to stop.")

@@ -100,6 +100,8 @@ class LitTransformer(LitModel):
         self.val_scores = text_metrics(tokenize=bleu_tokenize or "13a", prefix=PREFIX)
         self.samples: list[Sample] = []
         """The first sentences of this rank's last validation."""
+        self.distinct: list[str] = []
+        """Two different translations of this rank's last validation, or one if all are the same."""
 
     def loss_sums(self, batch: Batch) -> LossSums:
         """Return the losses of a micro-batch under teacher forcing, summed over its target tokens."""
@@ -146,12 +148,13 @@ class LitTransformer(LitModel):
             if references:
                 translations = self._translate(text_batch.batch.source_BS[: len(references)], text_batch.sources)
                 self.val_scores.update(translations, references)
+                self.distinct = sorted({*self.distinct, *translations})[:2]
                 rows = zip(text_batch.indices, text_batch.sources, translations, references, strict=True)
                 self.samples = first_samples([*self.samples, *(Sample(*row) for row in rows)])
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
-        self.samples = []
+        self.samples, self.distinct = [], []
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()

@@ -110,12 +110,13 @@ def japanese(tmp_path: Path) -> Path:
 
 def test_the_summary_measures_what_validation_and_test_can_show(japanese: Path) -> None:
     settings = {"target": "ja", "vocab_size": 40}
-    summary = set_up(japanese, **settings).summary
+    data = set_up(japanese, **settings)
+    summary = data.summary
     assert "1 of 2 references" in summary
     assert "(日 2)" in summary
-    assert "test: 1 pairs, 0 with an empty side; 0 of 1 references" in summary
+    assert "test: 1 pair, 0 with an empty side; 0 of 1 references" in summary
     assert "(Ａ 2, Ｂ 2)" in summary
-    assert "1 of 1 test references" in summary.partition("warning")[2]
+    assert any("1 of 1 test references" in warning for warning in data.warnings)
     (japanese / "test.ja").unlink()
     assert "test references" not in set_up(japanese, **settings).summary
 
@@ -143,7 +144,7 @@ def test_each_side_has_its_vocabulary(two_scripts: Path) -> None:
     batch = next(iter(data.train_dataloader()))
     assert data.vocabularies.source.decode(batch.source_BS.tolist())[0] == texts["source"]
     assert data.vocabularies.target.decode(batch.target_output_BT.tolist())[0] == texts["target"]
-    assert data.warnings == []
+    assert data.coverage[0].warning is None
     with pytest.raises(UserError, match=r"vocabularies\.source"):
         _ = data.tokenizer
 

@@ -197,7 +197,7 @@ def test_compounds_are_split_on_both_sides_and_nothing_is_smoothed() -> None:
 @pytest.mark.parametrize(
     ("hypotheses", "references", "tokenize", "message"),
     [
-        (["a"], ["a", "b"], "13a", r"1 translations .* 2 references"),
+        (["a"], ["a", "b"], "13a", r"1 translation .* 2 references"),
         ([], [], "13a", "no sentences"),
         (["a"], ["a"], "moses", r"tokenize is 'moses': .* 13a, none"),
     ],
@@ -208,5 +208,5 @@ def test_mistakes_are_named(hypotheses: list[str], references: list[str], tokeni
 
 
 def test_corpus_bleu_refuses_unpaired_sentences() -> None:
-    with pytest.raises(UserError, match=r"1 translations .* 0 references"):
+    with pytest.raises(UserError, match=r"1 translation .* 0 references"):
         CorpusBLEU().update(["a"], [])

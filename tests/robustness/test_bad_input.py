@@ -340,7 +340,7 @@ OTHERS = {
     "align --layer 1 --target PLACE/uneven/train.de": r"/test\.en has 18 lines but .*/train\.de has 17",
     "align --gold PLACE/nowhere": r"cannot read .*/nowhere",
     "align --gold PLACE/good/test.en": r"/test\.en:1: 'The' is not a link: write i-j \(sure\) or ipj \(possible\)",
-    "align --gold PLACE/links": r"/links has 1 lines for 18 ",
+    "align --gold PLACE/links": r"/links has 1 line for 18 ",
     "align --gold PLACE/links --gold_first 1": r"/links:1: '0-0' has a word 0, .* 1\b",
     "align --gold PLACE/links --gold_first 2": r"--gold_first.*\b2\b",
     "align --layer 1 --source PLACE/pipe": r"/pipe is a device or a pipe",

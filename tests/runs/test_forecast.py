@@ -66,7 +66,7 @@ def test_batches_are_the_plan_s() -> None:
     tokens = len(ORDERS) * (source.sum() + target.sum())
     assert batches.padding_share == pytest.approx(1 - tokens / padded)
     assert batches.imbalance == pytest.approx(2 * longest_waits / padded - 1)
-    assert batches.smallest_step == min(len(plan.step_rows(step)) for step in steps)
+    assert batches.idle_share == sum(len(plan.step_rows(step)) < 6 for step in steps) / len(steps)
     assert batches.source_tokens * plan.num_batches == pytest.approx(source.sum())
 
 
@@ -89,15 +89,16 @@ def test_check_says_what_fit_would_do(tmp_path: Path, capsys: pytest.CaptureFixt
     output = capsys.readouterr().out
     assert "64 of 64 pairs kept" in output
     assert "64 of 64 references (100.0%) can be written exactly; 0 unknown characters" in output
-    assert re.search(r"^devices +16, .*\b1 micro-batches", output, re.MULTILINE)
+    assert re.search(r"^devices +16, .*\b1 micro-batch per .*\bfullest\b", output, re.MULTILINE)
     assert re.search(r"^speed +1,000 target tokens.*as given", output, re.MULTILINE)
-    assert "leaves some of 16 x 1 micro-batches empty" in output
+    assert "fewer pairs than 16 x 1 micro-batches" in output
     assert "the run ends before the warm-up does" in output
     assert not list((tmp_path / "runs").rglob("*"))
     corpus.joinpath("valid.de").write_text("Die Katze 猫\n" * 64, encoding="utf-8")
     check.main(arguments(corpus, tmp_path / "runs"))
     output = capsys.readouterr().out
     assert "measured on cpu" in output
+    assert "fullest" not in output, "of one device"
     assert "0 of 64 references (0.0%) can be written exactly; 64 unknown characters (猫 64)" in output
     assert "warning       no model with this vocabulary can write 64 of 64 validation references" in output
     assert "warm-up" not in output

@@ -72,7 +72,7 @@ def test_max_time_is_used_up(
 
 def test_early_stopping_stays(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A job that is started again does not train on, except with more patience."""
-    for patience, steps, notes in ((1, [2, 4], []), (1, [2, 4], ["val/loss .* 1 validations"]), (2, [2, 4, 6], [])):
+    for patience, steps, notes in ((1, [2, 4], []), (1, [2, 4], ["val/loss .* 1 validation:"]), (2, [2, 4, 6], [])):
         (tmp_path / "early.yaml").write_text(EARLY_STOPPING.format(patience=patience))
         main(["--config", str(tmp_path / "early.yaml"), *arguments(corpus, tmp_path / "runs", **OFTEN)])
         said = own_lines(capfd.readouterr().err)
@@ -93,3 +93,24 @@ def test_a_start_after_the_last_step_says_so(corpus: Path, tmp_path: Path, capfd
     assert exit_status.value.code == 2
     [error] = own_lines(capfd.readouterr().err)
     assert re.match(r"error: .*step 2: trainer\.max_steps is 2: raise", error)
+
+
+def test_the_time_left_is_that_of_the_first_limit(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timer_module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    settings = {"trainer__max_steps": 10**9, "trainer__log_every_n_steps": 1, "trainer__max_time": "00:02:30:00"}
+    left = r"  (\d+ h \d+ min|\d+ min) left"
+    original = LitTransformer.on_train_batch_start
+
+    def stop(model: LitTransformer, *args: Any) -> None:
+        model.trainer.should_stop = model.trainer.global_step == 2
+        original(model, *args)
+
+    monkeypatch.setattr(LitTransformer, "on_train_batch_start", stop)
+    output = fit(corpus, tmp_path / "time", **settings).output
+    assert re.findall(left, output)[0] == "2 h 30 min"
+    output = fit(corpus, tmp_path / "steps", **settings | {"trainer__max_steps": 2}).output
+    assert re.findall(left, output)[0] == "0 min"
+    output = fit(corpus, tmp_path / "endless", **settings | {"trainer__max_steps": -1}).output
+    assert re.findall(left, output)[0] == "2 h 30 min"

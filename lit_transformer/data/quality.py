@@ -1,0 +1,118 @@
+"""Text that makes scores misleading: held-out sentences in the training text, subwords or tokens in place of text."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from lit_transformer.data.cache import cached_file
+from lit_transformer.data.text import SIDES, Text
+
+MAX_KNOWN = 0.01
+"""Largest share of held-out sentences in the training text without a warning."""
+MAX_SUBWORD_LINES = 0.05
+"""Largest share of lines with marks of subwords without a warning."""
+MAX_TOKENIZED_LINES = 0.1
+"""Largest share of references that end with a space and a period without a warning."""
+SAMPLED_PAIRS = 10_000
+"""Of a larger split, about this many pairs are searched for marks of subwords."""
+SUBWORD_MARKS = {
+    "@@": (re.compile(r"\w@@( |$)"), "sed -E 's/@@( |$)//g'"),
+    "▁": (re.compile("▁"), "sed 's/ //g; s/▁/ /g; s/^ //'"),
+    "￭": (re.compile("￭"), "sed -E 's/ ?￭ ?//g'"),
+}
+"""The marks of subword-nmt, SentencePiece and OpenNMT, and the command that joins the subwords."""
+_FORMAT = "1"  # part of the cache's name: raise it when the content of the cache changes
+
+
+class _Known(NamedTuple):
+    """Where a source sentence first stands in the training text, and all its translations there."""
+
+    line: int
+    targets: set[str]
+
+
+def find_text_warnings(train: Text, held_out: Mapping[str, Text], *, cache_dir: Path) -> list[str]:
+    """Return what is wrong with the text of a corpus, each with its remedy. The result is cached.
+
+    Args:
+        train: The training text. It is loaded only if the result is not in the cache.
+        held_out: The other splits by name.
+        cache_dir: Folder of the cache.
+
+    Raises:
+        UserError: The cache cannot be written.
+    """
+    content = (_FORMAT, train.fingerprint, *((split, text.fingerprint) for split, text in held_out.items()))
+    key = hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
+
+    def write(unfinished: Path) -> None:
+        pairs, others = train.load(), {split: text.load() for split, text in held_out.items()}
+        found = _known_warnings(pairs, others)
+        for split, rows in {"training": pairs, **others}.items():
+            sample = rows[:: -(-len(rows) // SAMPLED_PAIRS) or 1]
+            found += filter(None, (subword_warning(f"{split} {side}", sample[side]) for side in SIDES))
+        unfinished.write_text(json.dumps(found), encoding="utf-8")
+
+    warnings: list[str] = json.loads(cached_file(cache_dir / "quality" / f"{key}.json", write).read_text("utf-8"))
+    return warnings
+
+
+def subword_warning(name: str, sentences: Sequence[str]) -> str | None:
+    """Return a warning if sentences are split into subwords already.
+
+    Args:
+        name: What they are.
+        sentences: Some of them.
+    """
+    for mark, (pattern, command) in SUBWORD_MARKS.items():
+        share = sum(bool(pattern.search(sentence)) for sentence in sentences) / max(len(sentences), 1)
+        if share > MAX_SUBWORD_LINES:
+            return (
+                f"{share:.0%} of the {name} sentences have `{mark}`, the mark of subwords: scores of subwords are too "
+                f"high. Join them first: {command}"
+            )
+    return None
+
+
+def looks_tokenized(references: Sequence[str]) -> bool:
+    """Whether references seem to be tokenized: many end with a space and a period."""
+    return sum(text.endswith(" .") for text in references) > MAX_TOKENIZED_LINES * len(references)
+
+
+def _known_warnings(train: Dataset, held_out: Mapping[str, Dataset]) -> list[str]:
+    known = _find_known(train, {source for pairs in held_out.values() for source in pairs["source"] if source})
+    found = []
+    for split, pairs in held_out.items():
+        lines = [number for number, source in enumerate(pairs["source"]) if source in known]
+        if len(lines) <= MAX_KNOWN * len(pairs):
+            continue
+        sources, targets = pairs[lines]["source"], pairs[lines]["target"]
+        num_pairs = sum(target in known[source].targets for source, target in zip(sources, targets, strict=True))
+        found.append(
+            f"{len(lines):,} of {len(pairs):,} {split} sources stand in the training text, {num_pairs:,} with the same "
+            f"target: scores are too high. Remove them from the training text. The first is {split} pair "
+            f"{lines[0] + 1:,} and training pair {known[sources[0]].line:,}: {sources[0][:100]}"
+        )
+    return found
+
+
+def _find_known(train: Dataset, wanted: Iterable[str]) -> dict[str, _Known]:
+    """Find sentences among the sources of the training text. Arrow compares them, at millions per second."""
+    known: dict[str, _Known] = {}
+    values, begin = pa.array(wanted, pa.string()), 0
+    for batch in train.with_format("arrow").iter(batch_size=SAMPLED_PAIRS):
+        rows = np.flatnonzero(pc.is_in(batch["source"].cast(pa.string()), value_set=values))
+        matches = batch.take(rows)
+        pairs = zip(rows.tolist(), matches["source"].to_pylist(), matches["target"].to_pylist(), strict=True)
+        for row, source, target in pairs:
+            known.setdefault(source, _Known(begin + row + 1, set())).targets.add(target)
+        begin += len(batch)
+    return known

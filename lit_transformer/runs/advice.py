@@ -1,0 +1,90 @@
+"""Advice of `fit` and `check`: what would go wrong in a run or make its results misleading, each with its remedy."""
+
+from contextlib import suppress
+
+import lightning as L
+
+from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.errors import UserError
+from lit_transformer.evaluation.bleu import tokenization_of
+from lit_transformer.notes import counted
+from lit_transformer.runs.forecast import BatchForecast, forecast_batches
+from lit_transformer.training.translation import LitTransformer
+
+MANY_DROPPED = 0.05
+MANY_UNKNOWN = 0.001
+MANY_EPOCHS = 300
+MANY_IDLE_STEPS = 0.02
+MUCH_PADDING = 0.2
+LESS_PADDING = 0.8
+"""A remedy leaves at most this part of the padding."""
+
+
+def find_warnings(
+    trainer: L.Trainer, module: LitTransformer, data: TranslationData, batches: BatchForecast, *, devices: int
+) -> list[str]:
+    """Return what would go wrong or surprise, each with its remedy.
+
+    Args:
+        trainer: Has the length of the run.
+        module: Has the warm-up and BLEU's tokenizer.
+        data: Is set up.
+        batches: The micro-batches of the run.
+        devices: Their number over all nodes.
+    """
+    found, report = [], data.tokens.report
+    dropped = 1.0 - report.num_kept / report.num_pairs
+    tokens = report.num_source_tokens + report.num_target_tokens
+    unknown = (report.num_source_unknown + report.num_target_unknown) / tokens
+    steps, every = trainer.max_steps, trainer.val_check_interval
+    epochs = steps / batches.steps_per_epoch
+    if dropped > MANY_DROPPED:
+        found.append(f"{dropped:.0%} of the pairs are dropped: look at them, at max_length and at max_length_ratio")
+    if unknown > MANY_UNKNOWN:
+        found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
+    if 0 < steps <= module.warmup_steps:
+        found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
+    if epochs > MANY_EPOCHS:
+        found.append(f"every sentence is seen {epochs:,.0f} times, and may be memorized: lower max_steps")
+    if devices > 1 and batches.idle_share > MANY_IDLE_STEPS:
+        found.append(
+            f"{batches.idle_share:.0%} of the steps have fewer pairs than {devices} x {batches.accumulation} "
+            "micro-batches, so devices are idle: use fewer devices or raise tokens_per_batch"
+        )
+    if batches.padding_share > MUCH_PADDING:
+        found.append(
+            f"{batches.padding_share:.0%} of the positions are padding: {less_padding(data, batches, devices)}"
+        )
+    # Lightning counts micro-batches.
+    if isinstance(every, int) and every // trainer.accumulate_grad_batches > steps > 0:
+        found.append("the run is never validated: lower val_check_interval")
+    if data.is_tokenized and (module.bleu_tokenize or tokenization_of(data.target)) != "none":
+        found.append("the validation references are tokenized: set bleu_tokenize to none, or BLEU splits tokens again")
+    return [*found, *data.warnings]
+
+
+def less_padding(data: TranslationData, batches: BatchForecast, devices: int) -> str:
+    """Plan the batches with other sizes, and return which size leaves much less padding, if any."""
+    plan, limit = data.plan, data.max_tokens_per_device
+    size = plan.tokens_per_batch
+    choices = [
+        (f"raise tokens_per_batch to {2 * size}", 2 * size, limit),
+        (f"lower tokens_per_batch to {size // 2}", size // 2, limit),
+    ]
+    if limit != "auto":
+        for lower in (limit // 2, limit // 4):
+            choices.append((f"lower max_tokens_per_device to {lower}, which changes no step", size, lower))
+    shares: dict[str, float] = {}
+    for remedy, tokens, most in choices:
+        with suppress(UserError):  # fewer tokens than the longest sentence has
+            other = BatchPlan(plan.source_lengths, plan.target_lengths, tokens, plan.seed)
+            accumulation = batches.accumulation
+            if most != "auto":
+                accumulation = other.accumulation(max_tokens_per_device=most, world_size=devices)
+            forecast = forecast_batches(other, accumulation=accumulation, world_size=devices)
+            shares[remedy] = forecast.padding_share
+    best = min(shares, key=shares.__getitem__, default="")
+    if not best or shares[best] > LESS_PADDING * batches.padding_share:
+        return f"{counted(len(plan.source_lengths), 'pair')} are few for lengths that differ as much"
+    return f"{best} ({shares[best]:.0%})"
