@@ -13,7 +13,7 @@ import torch
 from lit_transformer.batch import EOS_ID, Batch
 from lit_transformer.data import loader as loader_module
 from lit_transformer.data.batching import BatchPlan
-from lit_transformer.data.loader import TimedLoader
+from lit_transformer.data.loader import ArrayBatch, TimedLoader
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.errors import UserError
@@ -120,3 +120,12 @@ def test_a_wait_has_a_limit(stream: TrainingStream, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match="num_workers"):
         next(batches)
     assert not multiprocessing.active_children()
+
+
+def test_a_gpu_s_batch_is_copied_to_page_locked_memory(stream: TrainingStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's loader asks the batch itself to do it. Here, memory that is marked stands for it."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 100)
+    [batch] = islice(stream, 1)
+    pinned = ArrayBatch(batch).pin_memory()
+    assert torch.equal(pinned.source_BS, batch.source_BS + 100)
+    assert pinned[3:] == batch[3:]

@@ -376,3 +376,20 @@ def test_a_forked_process_translates_after_its_parent(tiny_run: Path, tmp_path: 
         if (tmp_path / "child").exists():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("setting", ["float64", "bfloat16", "meta", "inference"])
+def test_the_caller_s_defaults_do_not_matter(setting: str, tiny_run: Path) -> None:
+    """Neither the default type and device of new tensors nor a block without gradients."""
+    former = torch.get_default_dtype()
+    blocks: dict[str, Any] = {"meta": torch.device("meta"), "inference": torch.inference_mode()}
+    try:
+        if setting in ("float64", "bfloat16"):
+            torch.set_default_dtype(getattr(torch, setting))
+        with blocks.get(setting, contextlib.nullcontext()):
+            translator = Translator.load(tiny_run, device="cpu")
+            assert translator.translate([KNOWN[0].english]) == [KNOWN[0].german]
+            assert translator.attention(KNOWN[0].english, KNOWN[0].german).cross[0].dtype == "float32"
+        assert {weight.dtype for weight in translator.transformer.parameters()} == {torch.float32}
+    finally:
+        torch.set_default_dtype(former)
