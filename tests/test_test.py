@@ -122,6 +122,12 @@ def test_translations_are_kept_in_the_run(
         saved.add(path)
     assert saved == set((run / "translations").iterdir())
     assert len(saved) == 4
+    # Other settings of the search: beside the first ones.
+    names = set()
+    for option in (["--max_extra_length", 60], ["--min_length", 0], ["--beam_size", 3]):
+        out, _ = run_test(["--checkpoint", run, *base, "--split", "valid", "--json", *option], capsys)
+        names.add(Path(json.loads(out)["translations"]))
+    assert len(names | saved) == 7
     # An average in a run: with the others.
     Translator.load(run).save_pretrained(run / "checkpoints" / "average-1.5")
     out, _ = run_test(["--checkpoint", run / "checkpoints" / "average-1.5", *base, "--json"], capsys)
