@@ -54,7 +54,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     max_extra_length = "a translation is cut at this many tokens more than its source has; default: %(default)s"
     parser.add_argument("--max_extra_length", type=int, default=default.max_extra_length, help=max_extra_length)
-    min_length = "tokens that a translation has at least, 0 to allow empty ones; default: %(default)s"
+    min_length = "least number of tokens of a translation, 0 to allow empty ones; default: %(default)s"
     parser.add_argument("--min_length", type=int, default=default.min_length, help=min_length)
 
 
