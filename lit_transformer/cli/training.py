@@ -27,12 +27,14 @@ from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 from lit_transformer.model.config import longest_sequence
 from lit_transformer.runs.attention_curves import AttentionCurves
+from lit_transformer.runs.changed_settings import ChangedSettings
 from lit_transformer.runs.curves import Curves
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import devices_of_torchrun, flat
 from lit_transformer.runs.limits import Limits, TimeLimit
+from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings, launches_commands
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
@@ -139,6 +141,7 @@ class FitCLI(LightningCLI):
                 callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
                 settings["callbacks"] = [*callbacks, TimeLimit(self.config_init.trainer.max_time)]
             trainer = super().instantiate_trainer(**settings)
+        callback_of(trainer, ChangedSettings).record(flat(self.config.as_dict()))
         if not launches_commands(trainer):
             strategy = getattr(given.strategy, "class_path", given.strategy)
             raise UserError(
@@ -200,7 +203,16 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     # The warning is about two lists of arguments. In sys.argv there may be those of another program, such as Jupyter.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
-    callbacks = [RunRecord(), Resuming(), FitToMemory(), Divergence(), Curves(), Limits(), Interruption()]
+    callbacks = [
+        RunRecord(),
+        Resuming(),
+        ChangedSettings(),
+        FitToMemory(),
+        Divergence(),
+        Curves(),
+        Limits(),
+        Interruption(),
+    ]
     return cli(
         LitTransformer,
         TranslationData,

@@ -108,8 +108,10 @@ def check_moments(checkpoint: Mapping[str, Any], optimizer: Optimizer, own: Coll
     trained = {id(weight) for weight in own} if isinstance(optimizer, Adam) else set()
     needed = {index for index, weight in enumerate(weights) if id(weight) in trained}
     moments = ("exp_avg", "exp_avg_sq")
+    groups = [*zip(saved["param_groups"], optimizer.param_groups, strict=False)]
     if (
         [len(group["params"]) for group in saved["param_groups"]] != [len(g["params"]) for g in optimizer.param_groups]
+        or any(theirs.keys() - mine.keys() - {"initial_lr"} for theirs, mine in groups)
         or any(name not in state.get(index, {}) for index in needed for name in moments)
         or any(part[name].shape != weights[i].shape for i, part in state.items() for name in moments if name in part)
     ):

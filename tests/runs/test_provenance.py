@@ -10,7 +10,7 @@ import torch
 from lit_transformer.checkpoints.format import save_checkpoint
 from lit_transformer.runs.provenance import FILE
 from tests.helpers.corpora import make_corpus
-from tests.helpers.runs import SHORT, fit, load
+from tests.helpers.runs import SHORT, fit, load, own_lines
 
 
 def test_every_start_leaves_a_line(tmp_path: Path, repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,13 +26,17 @@ def test_every_start_leaves_a_line(tmp_path: Path, repo_root: Path, capsys: pyte
     if (repo_root / ".git").exists():
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repo_root, capture_output=True, text=True, check=True)
         assert first["commit"].removesuffix("-dirty") == head.stdout.strip()
-    assert "note:" not in capsys.readouterr().err
+    assert own_lines(capsys.readouterr().err) == [
+        "note: settings that differ from those of the checkpoint: trainer.max_steps 4 -> 6"
+    ]
     # Other data and another precision under the same checkpoint are allowed, and said.
     changes = {"trainer__max_steps": 8, "seed_everything": 2, "trainer__precision": "64-true"}
     fit(corpus, tmp_path / "runs", **SHORT | changes, ckpt_path="auto")
     notes = capsys.readouterr().err
     assert "note: the checkpoint was made with data" in notes
     assert "note: the checkpoint was made with precision 32-true, this run has 64-true: " in notes
+    assert "seed_everything 1 -> 2" in notes
+    assert "trainer.precision" not in notes  # it is listed once
 
 
 def test_a_checkpoint_from_before_a_fact_was_recorded_is_resumed(
@@ -42,6 +46,7 @@ def test_a_checkpoint_from_before_a_fact_was_recorded_is_resumed(
     run = fit(corpus, tmp_path / "runs", **SHORT)
     content = load(run.checkpoint(4))
     del content["RunRecord"]["precision"]
+    del content["callbacks"]["ChangedSettings"]
     save_checkpoint(content, tmp_path / "old.ckpt")
     fit(corpus, tmp_path / "again", **SHORT | {"trainer__max_steps": 5}, ckpt_path=tmp_path / "old.ckpt")
     assert "note:" not in capsys.readouterr().err
