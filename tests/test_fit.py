@@ -415,6 +415,7 @@ def test_processes_change_nothing(
     said = [f"{was} devices 1, this run has {world_size}", f"{was} precision 32-true, this run has 64-true"]
     if world_size == 4:
         said.insert(1, f"{was} micro_batches 2, this run has 1")
+    said.append("note: settings that differ from those of the checkpoint")
     assert [":".join(line.split(":")[:2]) for line in own_lines(errors)] == said, errors
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4 // world_size)
 

@@ -72,8 +72,12 @@ def _changes(former: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     for name in {**new, **former}:
         values = former.get(name), new.get(name)
         if values[0] != values[1] and name not in FACTS:
-            before, now = ("null" if value is None else f"{value!s:.{_LONGEST}}" for value in values)
+            before, now = ("null" if value is None else _shortened(str(value)) for value in values)
             yield f"{prefix}{name} {before} -> {now}"
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
 
 
 def _put_into_effect(optimizer: Optimizer, former: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:
