@@ -112,6 +112,8 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int 
     for name, value in settings.items():
         if isinstance(value, Mapping):
             values |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):  # callbacks, plugins
+            values |= flat({str(number): part for number, part in enumerate(value)}, f"{prefix}{name}.")
         elif value is not None:
             values[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
     return values

@@ -72,7 +72,11 @@ def test_max_time_is_used_up(
 
 def test_early_stopping_stays(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A job that is started again does not train on, except with more patience."""
-    for patience, steps, notes in ((1, [2, 4], []), (1, [2, 4], ["val/loss .* 1 validation:"]), (2, [2, 4, 6], [])):
+    for patience, steps, notes in (
+        (1, [2, 4], []),
+        (1, [2, 4], ["val/loss .* 1 validation:"]),
+        (2, [2, 4, 6], ["patience 1 -> 2$"]),
+    ):
         (tmp_path / "early.yaml").write_text(EARLY_STOPPING.format(patience=patience))
         main(["--config", str(tmp_path / "early.yaml"), *arguments(corpus, tmp_path / "runs", **OFTEN)])
         said = own_lines(capfd.readouterr().err)
