@@ -148,11 +148,8 @@ class FitCLI(LightningCLI):
                 f"trainer.strategy is {strategy}: it copies the first process, which is not supported. Give ddp, or "
                 "one device in a notebook"
             )
-        if type(trainer.strategy.checkpoint_io) is not TorchCheckpointIO:
-            raise UserError(
-                f"trainer.plugins or trainer.strategy names {type(trainer.strategy.checkpoint_io).__name__}: training "
-                "writes its checkpoints in one way, whole or not at all; leave it out"
-            )
+        if (chosen := type(trainer.strategy.checkpoint_io)) is not TorchCheckpointIO:
+            raise UserError(f"trainer.plugins names {chosen.__name__}, but fit writes checkpoints itself: leave it out")
         cores = os.cpu_count() or 1
         if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
             raise UserError(
