@@ -54,6 +54,7 @@ def fit(cli: "FitCLI") -> None:
 
     from lit_transformer.cli.reports import print_result, print_start
     from lit_transformer.decoding.devices import enough_memory, let_forked_processes_compute
+    from lit_transformer.runs.kernels import few_kernels_cached
     from lit_transformer.runs.launching import check_launcher, check_settings_of_ranks, start_processes, waiting_noted
     from lit_transformer.runs.limits import Limits, reached_limit
     from lit_transformer.runs.parts import callback_of
@@ -77,7 +78,13 @@ def fit(cli: "FitCLI") -> None:
             print_start(trainer, model, data, resumed)
         remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
         refusals = (MisconfigurationException, OverflowError)
-        with enough_memory(remedy), in_one_line("the settings cannot be used", *refusals), CURVES_MAY_FAIL.in_threads():
+        device = trainer.strategy.root_device
+        with (
+            enough_memory(remedy),
+            in_one_line("the settings cannot be used", *refusals),
+            CURVES_MAY_FAIL.in_threads(),
+            few_kernels_cached(device),
+        ):
             trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
         run = run_folder(trainer)
     if trainer.is_global_zero:

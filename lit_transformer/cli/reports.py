@@ -99,11 +99,13 @@ def print_costs(costs: CostForecast) -> None:
     print_row("compute", f"{costs.flops:.1e} FLOPs (the paper's own estimates: {paper})")
     print_row("speed", f"{costs.tokens_per_second:,.0f} target tokens per second and device, {costs.measured}")
     print_row("time", f"{costs.hours:,.1f} hours, without communication and validation")
+    whole = format_bytes(costs.weight_bytes + costs.activation_bytes + costs.program_bytes)
     weights, activations = format_bytes(costs.weight_bytes), format_bytes(costs.activation_bytes)
+    program = f", {format_bytes(costs.program_bytes)} for the program and its kernels" if costs.program_bytes else ""
     print_row(
         "memory",
-        f"about {format_bytes(costs.weight_bytes + costs.activation_bytes)} per device: {weights} for weights, "
-        f"gradients and Adam, {activations} for the largest micro-batch",
+        f"about {whole} per device: {weights} for weights, gradients and Adam, {activations} for the largest "
+        f"micro-batch{program}",
     )
     print_row("disk", f"{format_bytes(costs.checkpoint_bytes)} of checkpoints, {format_bytes(costs.free_bytes)} free")
     if costs.checkpoint_bytes > costs.free_bytes:

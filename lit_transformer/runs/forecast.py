@@ -5,10 +5,12 @@ The final EOS of a sentence is one of its tokens. A multiplication and an additi
 Legend: B batch, S source length.
 """
 
+import mmap
 import shutil
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -29,6 +31,10 @@ PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
 """Table 2: training time times the sustained rate of the paper's GPUs. Ours counts operations instead."""
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments, in float32."""
+ALLOCATED_ON_CPU = 2.2
+"""Memory that the C library takes from the system, per byte of activations: freed blocks are not all used again."""
+KERNEL_BYTES = 500e6
+"""Memory of oneDNN's kernels in bfloat16 and of what lies between them. In float32, other kernels are used."""
 SAVED_BYTES_PER_PARAMETER = 12
 """Weights and moments in a checkpoint."""
 MEASURED_TOKENS = 2048
@@ -142,6 +148,8 @@ class CostForecast:
     """Of weights, gradients and Adam's moments, on each device."""
     activation_bytes: float
     """Of the largest micro-batch."""
+    program_bytes: float
+    """Of this program, its libraries and kernels. 0 on a GPU."""
     checkpoint_bytes: float
     free_bytes: float
     """Disk space in the run's folder."""
@@ -165,6 +173,8 @@ def forecast_costs(
         target_tokens=steps * batches.target_tokens,
         lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
     )
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    program = 0 if not on_cpu else resident_bytes() + (KERNEL_BYTES if "bf16" in trainer.precision else 0)
     rate, measured, activations = _measure(trainer, module, data, batches, devices=devices)
     if tokens_per_second is not None:
         rate, measured = tokens_per_second, "as given"
@@ -175,7 +185,8 @@ def forecast_costs(
         measured=measured,
         hours=steps * batches.target_tokens / (rate * devices) / 3600,
         weight_bytes=parameters * BYTES_PER_PARAMETER,
-        activation_bytes=activations,
+        activation_bytes=activations * (ALLOCATED_ON_CPU if on_cpu else 1),
+        program_bytes=program,
         checkpoint_bytes=parameters * SAVED_BYTES_PER_PARAMETER * (callback_of(trainer, Checkpoints).keep + 2),
         free_bytes=shutil.disk_usage(trainer.default_root_dir).free,
     )
@@ -197,6 +208,15 @@ def _measure(
         rate = target_tokens_per_second(module, batch)
     measured = f"measured on {device.type} with {batch.num_target_tokens:,} at a time, without the optimizer"
     return rate, measured, activations
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process, or 0 if the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * mmap.PAGESIZE
 
 
 def activation_bytes(module: LitTransformer, batch: Batch) -> int:

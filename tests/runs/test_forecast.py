@@ -1,6 +1,8 @@
 """What `check` predicts, against counts that others make."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from lit_transformer.batch import EOS_ID, make_batch
 from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.forecast import activation_bytes, forecast_batches, histogram, training_flops
+from lit_transformer.runs.private_names import cpu_multiplies_bfloat16
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import arguments
@@ -102,3 +105,37 @@ def test_check_says_what_fit_would_do(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "0 of 64 references (0.0%) can be written exactly; 64 unknown characters (猫 64)" in output
     assert "warning       no model with this vocabulary can write 64 of 64 validation references" in output
     assert "warm-up" not in output
+
+
+PEAK = """
+import resource, sys
+from lit_transformer.{command} import main
+main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="resident sizes are measured in another way")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_forecast_of_memory_on_a_cpu(precision: str, tmp_path: Path, repo_root: Path) -> None:
+    """Within a quarter of what the process takes from the system, its program included."""
+    if precision == "bf16-mixed" and not cpu_multiplies_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    settings = {"trainer.accelerator": "cpu", "trainer.precision": precision, "trainer.max_steps": 100}
+    settings |= {"trainer.val_check_interval": 100, "data.cache_dir": tmp_path, "trainer.default_root_dir": tmp_path}
+    options = ["--config", "demo", *(f"--{name}={value}" for name, value in settings.items())]
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", PEAK.format(command=command), *options],
+            cwd=repo_root,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for command in ("check", "fit")
+    ]
+    found = re.search(r"^memory +about ([\d,]+) MB per device", outputs[0], re.MULTILINE)
+    assert found is not None
+    forecast = float(found[1].replace(",", "")) * 1e6
+    assert forecast == pytest.approx(int(outputs[1].split()[-1]), rel=0.25)
