@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 import lightning as L
@@ -22,15 +21,10 @@ from lit_transformer.data.stream import TrainingStream
 from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
 from lit_transformer.data.validation import ValidationBatches, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.data.vocabulary import find_vocabulary
+from lit_transformer.data.vocabulary import find_vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 from lit_transformer.notes import counted
-
-MIN_USES = 10
-"""Fewest training tokens per token of the vocabulary without a warning."""
-MAX_SAME_STEPS = 2
-"""Steps of an epoch that is too short to mix its pairs."""
 
 
 class TranslationData(L.LightningDataModule):
@@ -171,7 +165,18 @@ class TranslationData(L.LightningDataModule):
             cache_dir=self.cache_dir,
         )
         self.splits.valid.load()  # its errors are reported before the long work
-        self.vocabularies = self._find_vocabularies()
+        self.vocabularies = find_vocabularies(
+            self.splits.train,
+            file=self.tokenizer_file,
+            source_file=self.source_tokenizer_file,
+            vocab_size=self.vocab_size,
+            source_vocab_size=self.source_vocab_size,
+            character_coverage=self.character_coverage,
+            normalization=self.normalization,
+            byte_fallback=self.byte_fallback,
+            symbols=self.symbols,
+            cache_dir=self.cache_dir,
+        )
         self.tokens = tokenize_pairs(
             self.splits.train,
             self.vocabularies,
@@ -252,24 +257,11 @@ class TranslationData(L.LightningDataModule):
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the text, the vocabulary or the size of a step, each with its remedy. After `setup`."""
-        report = self.tokens.report
+        """What is wrong with the text or the vocabulary, each with its remedy. After `setup`."""
         warnings = [split.warning for split in self.coverage if split.warning] + self._text_warnings
         if self._num_cut:
             cut = counted(self._num_cut, "validation sentence is", "validation sentences are")
             warnings.append(f"{cut} cut, because a side has more tokens than max_positions {self.max_positions}")
-        num_tokens = report.num_source_tokens + report.num_target_tokens
-        vocab_size = self.vocab_size + (self.source_vocab_size or 0)
-        if num_tokens < MIN_USES * vocab_size:
-            warnings.append(
-                f"the training text has {num_tokens:,} tokens for a vocabulary of {vocab_size:,}: lower vocab_size, so "
-                f"that a token occurs {MIN_USES} times or more on average"
-            )
-        if self.plan.num_batches <= MAX_SAME_STEPS:
-            warnings.append(
-                f"an epoch of {counted(report.num_kept, 'pair')} is {counted(self.plan.num_batches, 'step')}: steps "
-                f"see nearly the same pairs. Lower tokens_per_batch {self.tokens_per_batch:,}, or give more text"
-            )
         return warnings
 
     @property
@@ -299,24 +291,6 @@ class TranslationData(L.LightningDataModule):
         """Return the first validation sentences with their references. After `setup`."""
         rows = self.splits.valid.load()[:number]
         return list(zip(rows["source"], rows["target"], strict=True))
-
-    def _find_vocabularies(self) -> Vocabularies:
-        find = partial(
-            find_vocabulary,
-            self.splits.train,
-            character_coverage=self.character_coverage,
-            normalization=self.normalization,
-            byte_fallback=self.byte_fallback,
-            symbols=self.symbols,
-            cache_dir=self.cache_dir,
-        )
-        if self.source_vocab_size is None:
-            return Vocabularies.shared(find(file=self.tokenizer_file, vocab_size=self.vocab_size))
-        try:
-            source = find(sides=("source",), file=self.source_tokenizer_file, vocab_size=self.source_vocab_size)
-        except UserError as error:
-            raise UserError(str(error).replace("vocab_size", "source_vocab_size")) from error
-        return Vocabularies(source, find(sides=("target",), file=self.tokenizer_file, vocab_size=self.vocab_size))
 
     def _accumulation(self, world_size: int) -> int:
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""

@@ -28,7 +28,8 @@ _REMEDIES = {
 }
 _QUOTE = ord('"')
 _LONGEST_FIELD_BYTES = 2**24
-_LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z]+)?")
+_COLUMN_NAME = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z]+)?|source|target", re.IGNORECASE)
+"""What stands in a header: the code of a language, or the name of a side."""
 
 
 def delimited_batches(path: Path, *, separator: str, source: str, target: str) -> Iterator[pa.RecordBatch]:
@@ -58,9 +59,11 @@ def delimited_batches(path: Path, *, separator: str, source: str, target: str) -
             columns = columns or [0, 1]
         uneven = np.flatnonzero(row_sizes != num_columns)
         if uneven.size:
-            line = block.line_of(0 if uneven[0] == 0 else int(row_ends[uneven[0] - 1]) + 1)
-            found = f"the first row has {num_columns} fields, and this one has {row_sizes[uneven[0]]}"
-            raise UserError(f"{path}:{line}: {found}; {_REMEDIES[separator]}")
+            row = int(uneven[0])
+            begin = int(row_ends[row - 1]) + 1 if row else 0
+            found = f"the first row has {num_columns} fields, and this one has {row_sizes[row]}"
+            remedy = "remove the empty line" if begin == row_ends[row] else _REMEDIES[separator]
+            raise UserError(f"{path}:{block.line_of(begin)}: {found}; {remedy}")
         pair = [fields.take(pa.array(np.arange(first_field + column, len(fields), num_columns))) for column in columns]
         if separator == "\t" and b'""' in block.text:
             num_quoted += sum(pc.sum(pc.match_substring_regex(texts, '^".*"".*"$')).as_py() or 0 for texts in pair)
@@ -139,10 +142,11 @@ def _find_header(row: list[str], path: Path, separator: str, source: str, target
     if {source, target} <= set(row):
         return [row.index(source), row.index(target)]
     _check_separator(row, path, separator, source, target)
-    if source in row or target in row or all(map(_LANGUAGE_CODE.fullmatch, row)):
+    if source in row or target in row or all(map(_COLUMN_NAME.fullmatch, row)):
         argument, missing = ("target", target) if source in row else ("source", source)
         raise MissingSplit(
-            f"{argument} is {missing}, but the columns of {path} are {', '.join(row)}: choose among these"
+            f"{argument} is {missing}, but the columns of {path} are {', '.join(row)}: choose among these, or put a "
+            f"header with {source} and {target} before its first line"
         )
     fields = [field if len(field) <= 40 else f"{field[:40]}..." for field in row]
     if len(row) != 2:

@@ -1,13 +1,63 @@
-"""The vocabulary of a corpus: read from a file, or learned once from the training text and then found in the cache."""
+"""The vocabularies of a corpus: read from files, or learned once from the training text and then found in the cache."""
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lit_transformer.data.cache import cached_file
 from lit_transformer.data.text import SIDES, Text, sentences
 from lit_transformer.data.tokenizer import Normalization, Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
+
+
+def find_vocabularies(
+    text: Text,
+    *,
+    file: str | None,
+    source_file: str | None,
+    vocab_size: int,
+    source_vocab_size: int | None,
+    character_coverage: float,
+    normalization: Normalization,
+    byte_fallback: bool | None,
+    symbols: Sequence[str],
+    cache_dir: Path,
+) -> Vocabularies:
+    """Read, find or learn the vocabularies of both sides.
+
+    Args:
+        text: As in `find_vocabulary`, like all arguments without their own line.
+        file: A SentencePiece model for the target, or for both sides.
+        source_file: A SentencePiece model for the source alone.
+        vocab_size: Number of tokens of the target's vocabulary, or of the one that both sides share.
+        source_vocab_size: Number of tokens of the source's vocabulary. None shares one.
+        character_coverage: For both vocabularies, like the next three settings.
+        normalization: How text is rewritten.
+        byte_fallback: Whether characters without a token are written as bytes.
+        symbols: Strings that are one token.
+        cache_dir: Where learned vocabularies are kept.
+
+    Raises:
+        UserError: As in `find_vocabulary`. The message names `source_vocab_size` for the source's vocabulary.
+    """
+    find = partial(
+        find_vocabulary,
+        text,
+        character_coverage=character_coverage,
+        normalization=normalization,
+        byte_fallback=byte_fallback,
+        symbols=symbols,
+        cache_dir=cache_dir,
+    )
+    if source_vocab_size is None:
+        return Vocabularies.shared(find(file=file, vocab_size=vocab_size))
+    try:
+        source = find(sides=SIDES[:1], file=source_file, vocab_size=source_vocab_size)
+    except UserError as error:
+        raise UserError(str(error).replace("vocab_size", "source_vocab_size")) from error
+    return Vocabularies(source, find(sides=SIDES[1:], file=file, vocab_size=vocab_size))
 
 
 def find_vocabulary(

@@ -17,6 +17,10 @@ MANY_UNKNOWN = 0.001
 MANY_EPOCHS = 300
 MANY_IDLE_STEPS = 0.02
 MUCH_PADDING = 0.2
+MIN_USES = 10
+"""Fewest training tokens per token of the vocabulary without a warning."""
+MAX_SAME_STEPS = 2
+"""Steps of an epoch that is too short to mix its pairs."""
 LESS_PADDING = 0.8
 """A remedy leaves at most this part of the padding."""
 
@@ -61,7 +65,25 @@ def find_warnings(
         found.append("the run is never validated: lower val_check_interval")
     if data.is_tokenized and (module.bleu_tokenize or tokenization_of(data.target)) != "none":
         found.append("the validation references are tokenized: set bleu_tokenize to none, or BLEU splits tokens again")
-    return [*found, *data.warnings]
+    return [*found, *_little_text(data), *data.warnings]
+
+
+def _little_text(data: TranslationData) -> list[str]:
+    """Compare the training text with the vocabulary and with a step."""
+    found, report = [], data.tokens.report
+    tokens = report.num_source_tokens + report.num_target_tokens
+    vocab_size = data.vocab_size + (data.source_vocab_size or 0)
+    if tokens < MIN_USES * vocab_size:
+        found.append(
+            f"the training text has {tokens:,} tokens for a vocabulary of {vocab_size:,}: lower vocab_size, so that a "
+            f"token occurs {MIN_USES} times or more on average"
+        )
+    if data.plan.num_batches <= MAX_SAME_STEPS:
+        found.append(
+            f"an epoch of {counted(report.num_kept, 'pair')} is {counted(data.plan.num_batches, 'step')}: steps see "
+            f"nearly the same pairs. Lower tokens_per_batch {data.tokens_per_batch:,}, or give more text"
+        )
+    return found
 
 
 def less_padding(data: TranslationData, batches: BatchForecast, devices: int) -> str:
