@@ -164,8 +164,8 @@ class Tokenizer:
                 eos_id=EOS_ID,
             )
         except RuntimeError as error:
-            can_lose_bytes = has_bytes and byte_fallback is None
-            raise UserError(_training_error(str(error), vocab_size, can_lose_bytes=can_lose_bytes)) from error
+            by_default = byte_fallback is None
+            raise UserError(_training_error(str(error), vocab_size, has_bytes, by_default=by_default)) from error
         return cls(model.getvalue())
 
     @property
@@ -269,16 +269,16 @@ def _check_symbols(symbols: Sequence[str]) -> None:
         raise UserError(f"symbols has {max(symbols, key=symbols.count)!r} more than once: give each symbol once")
 
 
-def _training_error(message: str, vocab_size: int, *, can_lose_bytes: bool) -> str:
+def _training_error(message: str, vocab_size: int, has_bytes: bool, *, by_default: bool) -> str:
     if found := re.search(r"too high.*<= (\d+)", message):
         largest = int(found.group(1))
-        if can_lose_bytes and largest < BYTE_FALLBACK_FROM:
+        if has_bytes and by_default and largest < BYTE_FALLBACK_FROM:
             largest -= 256
         return f"vocab_size is {vocab_size}, more than the text can give: the largest possible value is {largest}"
     if smallest := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return (
             f"vocab_size is {vocab_size}, too few for all characters of the text: the smallest possible value is "
-            f"{smallest.group(1)}; or lower character_coverage, or set byte_fallback to false"
+            f"{smallest.group(1)}; or lower character_coverage{', or set byte_fallback to false' if has_bytes else ''}"
         )
     if "sentences_.empty()" in message or "all_chars_count" in message:
         return "there is no text to learn a vocabulary from: all lines are empty"

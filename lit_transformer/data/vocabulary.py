@@ -1,6 +1,7 @@
 """The vocabularies of a corpus: read from files, or learned once from the training text and then found in the cache."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ from lit_transformer.data.text import SIDES, Text, sentences
 from lit_transformer.data.tokenizer import Normalization, Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
+
+_ARGUMENT = re.compile(r"(?<!\S)(vocab_size|tokenizer)(?!\S)")
 
 
 def find_vocabularies(
@@ -40,7 +43,7 @@ def find_vocabularies(
         cache_dir: Where learned vocabularies are kept.
 
     Raises:
-        UserError: As in `find_vocabulary`. The message names `source_vocab_size` for the source's vocabulary.
+        UserError: As in `find_vocabulary`. For the source's vocabulary, the message names the source's arguments.
     """
     find = partial(
         find_vocabulary,
@@ -56,7 +59,7 @@ def find_vocabularies(
     try:
         source = find(sides=SIDES[:1], file=source_file, vocab_size=source_vocab_size)
     except UserError as error:
-        raise UserError(str(error).replace("vocab_size", "source_vocab_size")) from error
+        raise UserError(_ARGUMENT.sub(r"source_\1", str(error))) from error
     return Vocabularies(source, find(sides=SIDES[1:], file=file, vocab_size=vocab_size))
 
 

@@ -32,11 +32,10 @@ def note_unknown(
     lines_with_unknown = []
     characters: Counter[str] = Counter()
     for number, (text, ids) in enumerate(zip(texts, encoded, strict=True), start=first_line):
-        if UNK_ID not in ids:
-            continue
         if not tokenizer.has_known(ids):
-            copied_lines.append(number)
-        else:
+            if has_content(text):
+                copied_lines.append(number)
+        elif UNK_ID in ids:
             lines_with_unknown.append(number)
             characters.update(character for run in tokenizer.unknown(text) for character in run)
     if lines_with_unknown:

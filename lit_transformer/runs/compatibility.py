@@ -31,9 +31,9 @@ def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies
     if saved != vocabulary_entries(vocabularies):
         had = "one for both languages" if len(saved) == 1 else "one per language"
         raise UserError(
-            f"the checkpoint of ckpt_path was trained with another vocabulary ({had}): resume with the same corpus, "
-            "vocab_size and source_vocab_size (and with normalization nmt_nfkc and byte_fallback false if its "
-            "config.yaml has no normalization), or start afresh without ckpt_path"
+            f"the checkpoint of ckpt_path was trained with another vocabulary ({had}): resume with the corpus, "
+            "valid_pairs, vocab_size, source_vocab_size and tokenizer of its config.yaml (and with normalization "
+            "nmt_nfkc and byte_fallback false if that has no normalization), or start afresh without ckpt_path"
         )
 
 

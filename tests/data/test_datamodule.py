@@ -157,6 +157,10 @@ def test_one_of_two_vocabularies_can_be_a_file(two_scripts: Path, tmp_path: Path
         settings = {**names, "vocab_size": 11, "source_vocab_size": 10, side: str(tmp_path / file)}
         found = set_up(two_scripts, **settings).vocabularies
         assert [each.model_bytes for each in found] == [each.model_bytes for each in learned]
+        other, size = (12, 11) if side == "tokenizer" else (12, 10)
+        name = side.replace("tokenizer", "vocab_size")
+        with pytest.raises(UserError, match=rf"^{name} is {other}, but {side} .*{file} .* give {name} {size}$"):
+            set_up(two_scripts, **{**settings, name: other})
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,11 @@ def test_the_bounds_of_vocab_size_are_named_and_right() -> None:
     assert Tokenizer.train(TEXT, vocab_size=largest, character_coverage=1.0).vocab_size == largest
     with pytest.raises(UserError, match=r"vocab_size is 7\b.*smallest.* \d+;") as error:
         Tokenizer.train(TEXT, vocab_size=7, character_coverage=1.0)
+    assert "byte_fallback" not in str(error.value)  # it is off
     smallest = int(re.findall(r"\d+", str(error.value))[1])
     assert Tokenizer.train(TEXT, vocab_size=smallest, character_coverage=1.0).vocab_size == smallest
+    with pytest.raises(UserError, match="byte_fallback to false"):
+        Tokenizer.train(TEXT, vocab_size=smallest, character_coverage=1.0, byte_fallback=True)
 
 
 @pytest.mark.parametrize("text", [[], ["", "  "], ["\u200b\u2060"] * 99])
