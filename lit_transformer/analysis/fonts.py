@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager, get_font
 
-from lit_transformer.analysis.scripts import script_of
+from lit_transformer.analysis.scripts import SYMBOLS, script_of
 from lit_transformer.notes import print_note
 
 PREFERRED = (
@@ -29,8 +29,11 @@ MISSING = "\u25a1"
 """Stands in a picture for a character that no font has. matplotlib would warn whenever it draws one."""
 LAST_RESORT = "LastResort"
 """Fonts whose names begin like this, spaces apart, have a box for every character."""
-IN_CJK_FONTS = frozenset({"CJK", "Hangul", "Hiragana", "Katakana", "Bopomofo"})
-"""Scripts that fonts called CJK have."""
+NOTO_FONTS = {
+    SYMBOLS: "Noto Emoji or Noto Sans Symbols",
+    **dict.fromkeys(("CJK", "Hangul", "Hiragana", "Katakana", "Bopomofo"), "Noto Sans CJK"),
+}
+"""Fonts to install for a script that is not in the name of its font."""
 NORMAL_WEIGHT = 400
 
 
@@ -64,7 +67,7 @@ def _note_missing(script: str) -> None:
     """Say it once. A run draws the same labels again and again."""
     print_note(
         f"pictures show {MISSING} for characters of the script {script}, because no installed font has them: install "
-        f"one, for example Noto Sans {'CJK' if script in IN_CJK_FONTS else script}"
+        f"one, for example {NOTO_FONTS.get(script, f'Noto Sans {script}')}"
     )
 
 

@@ -27,9 +27,10 @@ def script_of(character: str) -> str:
 def unsplit_script(sentences: Sequence[str]) -> str | None:
     """Return the script of a text whose words are not separated, or None if they are or the script needs spaces."""
     letters: Counter[str] = Counter()
-    words: Counter[str] = Counter()
+    num_words = 0
     for word in (word for sentence in sentences for word in split_words(sentence)):
+        # A word of Japanese may have three scripts.
         scripts = [script for script in map(script_of, word) if script in WITHOUT_SPACES]
         letters.update(scripts)
-        words.update(set(scripts))
-    return next((name for name, count in letters.most_common() if count > LETTERS_PER_WORD * words[name]), None)
+        num_words += bool(scripts)
+    return max(letters, key=letters.__getitem__) if letters.total() > LETTERS_PER_WORD * num_words else None

@@ -27,15 +27,18 @@ def arriving_lines(stream: TextIO, at_most: int) -> Iterator[list[str]]:
         at_most: Lines of the largest chunk.
 
     Raises:
-        UserError: If a line is not UTF-8.
+        UserError: If the stream cannot be read, or a line is not UTF-8.
     """
     file = getattr(stream, "buffer", None)
     of_text = iter(lambda: list(islice(stream, at_most)), [])
     chunks: Iterator[Sequence[str | bytes]] = of_text if file is None else _chunks(file, at_most)
     first = 1
-    for chunk in chunks:
-        yield [_text(line, number) for number, line in enumerate(chunk, start=first)]
-        first += len(chunk)
+    try:
+        for chunk in chunks:
+            yield [_text(line, number) for number, line in enumerate(chunk, start=first)]
+            first += len(chunk)
+    except OSError as error:
+        raise UserError(f"cannot read stdin: {error.strerror or error}; give it a file or a pipe") from error
 
 
 def _chunks(file: BufferedIOBase, at_most: int) -> Iterator[list[bytes]]:

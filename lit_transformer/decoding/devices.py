@@ -7,8 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field
 from functools import cache
+from threading import Lock
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -75,21 +78,42 @@ def moved(module: Module, device: torch.device) -> Module:
         return deepcopy(module, copies)
 
 
+@dataclass
+class _Use:
+    """The computations of a module that are under way, in several threads perhaps."""
+
+    num_computations: int = 0
+    in_training: list[nn.Module] = field(default_factory=list)
+    """Parts whose mode the last computation gives back."""
+
+
+_USES: WeakKeyDictionary[nn.Module, _Use] = WeakKeyDictionary()
+_USES_LOCK = Lock()
+
+
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Compute without dropout and gradients. After the block, a model that is being trained is in training mode again.
+    """Compute without dropout and gradients. Afterwards, a model that is being trained is in training mode again.
 
-    It may be one whose parts have different modes.
+    It may be one whose parts have different modes. If several threads compute with it, the last one gives the modes
+    back.
     """
-    in_training = [part for part in module.modules() if part.training]
-    if in_training:
-        module.eval()
+    with _USES_LOCK:
+        use = _USES.setdefault(module, _Use())
+        use.num_computations += 1
+        if in_training := [part for part in module.modules() if part.training]:
+            use.in_training += in_training
+            module.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        for part in in_training:
-            part.training = True
+        with _USES_LOCK:
+            use.num_computations -= 1
+            if not use.num_computations:
+                for part in use.in_training:
+                    part.training = True
+                use.in_training.clear()
 
 
 @cache

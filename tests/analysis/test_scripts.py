@@ -24,6 +24,8 @@ def test_what_belongs_to_no_script(character: str) -> None:
         (["The cat sleeps.", "Donaudampfschifffahrtsgesellschaft"], None),
         (["那只猫在睡觉因为它很累。", "The cat sleeps."], "CJK"),
         (["那 只 猫 在 睡觉 ， 因为 它 很 累 。"], None),
+        (["私は毎日学校へ歩いて行く。"], "CJK"),
+        (["私 は 毎日 学校 へ 歩いて 行く 。"], None),
         (["แมวกำลังนอนหลับ"], "Thai"),
         (["แมว กำลัง นอนหลับ"], None),
         ([""], None),

@@ -93,3 +93,10 @@ def test_a_line_that_is_not_utf8(stream: Callable[[bytes, Path], io.TextIOWrappe
         assert next(chunks) == ["a", "b"]
         with pytest.raises(UserError, match=r"line 3: not UTF-8"):
             next(chunks)
+
+
+def test_a_stream_that_cannot_be_read() -> None:
+    """`translate 0> file` opens stdin for writing."""
+    number = os.open(os.devnull, os.O_WRONLY)
+    with os.fdopen(number, encoding="utf-8") as stream, pytest.raises(UserError, match=r"stdin: "):
+        next(arriving_lines(stream, 2))

@@ -3,6 +3,7 @@ import io
 import os
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding import translator as translator_module
-from lit_transformer.decoding.devices import allow_tf32, moved
+from lit_transformer.decoding.devices import allow_tf32, inference, moved
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.translations import Translation
 from lit_transformer.errors import UserError
@@ -341,6 +342,18 @@ def test_the_caller_s_model_stays_as_it_is(translator: Translator, training: boo
     ids = torch.tensor([[5, 6, EOS_ID]], device=translator.device)
     transformer(ids, ids).sum().backward()
     assert all(weight.grad is not None for weight in transformer.parameters())
+
+
+def test_threads_share_a_model_that_is_being_trained() -> None:
+    """The first one to end its computation does not turn on dropout for the other."""
+    model = torch.nn.Dropout().train()
+    of_other = contextlib.ExitStack()
+    with ThreadPoolExecutor(max_workers=1) as other:
+        other.submit(of_other.enter_context, inference(model)).result()
+        with inference(model):
+            other.submit(of_other.close).result()
+            assert not model.training
+    assert model.training
 
 
 def test_a_model_on_another_device_is_copied() -> None:
