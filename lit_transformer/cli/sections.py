@@ -120,7 +120,7 @@ def spell_settings(message: str) -> str:
         if f"{section}.{argument.name}" not in NO_SETTINGS
     }
     return re.sub(
-        r"^[a-z_]+(?= is )|(?<![\w./-])[a-z]+(_[a-z]+)+(?![\w/-]|\.\w)",
+        r"^[a-z_]+(?= (?:is|has) )|(?<![\w./-])[a-z]+(_[a-z]+)+(?![\w/-]|\.\w)",
         lambda found: full_names.get(found[0], found[0]),
         message,
     )

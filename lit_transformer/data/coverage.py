@@ -47,11 +47,11 @@ class Coverage:
         if num_inexact <= MAX_INEXACT * self.num_references:
             return None
         remedy = (
-            "set byte_fallback to true or raise character_coverage" if self.unknown else "set normalization to identity"
+            "with byte_fallback true or a higher character_coverage" if self.unknown else "with normalization identity"
         )
         return (
             f"no model with this vocabulary can write {num_inexact:,} of {self.num_references:,} {self.split} "
-            f"references exactly: {remedy}, or use another tokenizer"
+            f"references exactly: learn one {remedy}, or use another tokenizer"
         )
 
 

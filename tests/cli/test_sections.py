@@ -62,6 +62,7 @@ def test_a_misspelt_section(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("d_ff is 0: raise it", "model.transformer.d_ff is 0: raise it"),
         ("dropout is 2.0: lower it", "model.transformer.dropout is 2.0: lower it"),
+        ("symbols has x: leave it out", "data.symbols has x: leave it out"),
         ("source is xx: lower max_length.", "data.source is xx: lower data.max_length."),
         ("raise trainer.max_steps, --vocab_size or keep", "raise trainer.max_steps, --vocab_size or keep"),
         (
