@@ -55,7 +55,7 @@ def find_text(corpus: str, *, split: str, source: str, target: str, cache_dir: P
     [folder] = places
     if folder.is_file():
         return _find_table(corpus, folder, source, target, cache_dir)
-    if not is_text_folder(folder, (source, target)) and is_table_folder(folder):
+    if not is_text_folder(folder, source, target) and is_table_folder(folder):
         return find_table_folder(folder, configuration, split=split, source=source, target=target, cache_dir=cache_dir)
     if configuration is not None:
         raise UserError(f"corpus {corpus}: a folder of text files has no configurations; leave out `:{configuration}`")

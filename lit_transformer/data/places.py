@@ -46,6 +46,8 @@ def not_on_disk(corpus: str) -> str:
     path = expanded(corpus)
     while not path.parent.is_dir():
         path = path.parent
+    if path.is_symlink():
+        return f"the link {path} leads to nothing; correct it"
     names: list[str] = []
     with suppress(OSError):  # a folder that cannot be listed
         names = [each.name for each in path.parent.iterdir()]

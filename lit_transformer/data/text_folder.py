@@ -8,14 +8,16 @@ import pyarrow as pa
 
 from lit_transformer.data.compression import COMPRESSIONS, readable, uncompressed
 from lit_transformer.data.places import files_by_language
+from lit_transformer.data.tables import table_suffix
 from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit, Text, split_names
 from lit_transformer.data.text_file import LF, read_blocks, string_array, text_of_files
 from lit_transformer.errors import UserError
 
 
-def is_text_folder(folder: Path, languages: tuple[str, str]) -> bool:
-    """Whether a folder has text files of one of these languages, in any split."""
-    return any(_split_and_language(name)[1] in languages for name in _names(folder))
+def is_text_folder(folder: Path, source: str, target: str) -> bool:
+    """Whether a folder has a pair of text files in these languages, of any split."""
+    found = _found(folder)
+    return any((split, target) in found for split, language in found if language == source)
 
 
 def find_text_folder(folder: Path, *, split: str, source: str, target: str, cache_dir: Path) -> Text:
@@ -41,15 +43,12 @@ def find_text_files(source_path: Path, target_path: Path, *, cache_dir: Path) ->
     )
 
 
-def _names(folder: Path) -> list[str]:
+def _found(folder: Path) -> set[tuple[str, str]]:
+    """The splits and languages of the text files in a folder: (`train`, `en`) for `train.en.gz`."""
     with readable(folder):
-        return sorted(path.name for path in folder.iterdir())
-
-
-def _split_and_language(name: str) -> tuple[str, str]:
-    """`train.en.gz` -> (`train`, `en`)."""
-    split, _, language = uncompressed(name).rpartition(".")
-    return split, language
+        names = [path.name for path in folder.iterdir() if table_suffix(path.name) is None]
+    parts = [uncompressed(name).rpartition(".") for name in names]
+    return {(split, language) for split, _, language in parts}
 
 
 def _find_files(folder: Path, split: str, source: str, target: str) -> tuple[Path, Path]:
@@ -62,8 +61,7 @@ def _find_files(folder: Path, split: str, source: str, target: str) -> tuple[Pat
         files = " and ".join(path.name for path, _ in found)
         raise UserError(f"{folder} has the split {split!r} more than once ({files}): remove all but one")
     if not found:
-        present = [_split_and_language(name) for name in _names(folder)]
-        raise MissingSplit(_missing(present, folder, split, source, target))
+        raise MissingSplit(_missing(_found(folder), folder, split, source, target))
     return found[0]
 
 
@@ -72,7 +70,7 @@ def _find_pairs(folder: Path, stems: Iterable[str], source: str, target: str) ->
     return [(source_path, target_path) for source_path, target_path in found if source_path and target_path]
 
 
-def _missing(found: list[tuple[str, str]], folder: Path, split: str, source: str, target: str) -> str:
+def _missing(found: set[tuple[str, str]], folder: Path, split: str, source: str, target: str) -> str:
     """Say which file is missing, and what could be read instead."""
     languages = sorted({language for name, language in found if name in split_names(split)})
     if languages:
@@ -81,7 +79,7 @@ def _missing(found: list[tuple[str, str]], folder: Path, split: str, source: str
             f"{folder} has no file {split}.{missing}: split {split!r} exists in {', '.join(languages)}; "
             "add the file, or choose source and target among these"
         )
-    splits = sorted({name for name, language in found if {(name, source), (name, target)} <= set(found)})
+    splits = sorted({name for name, language in found if {(name, source), (name, target)} <= found})
     return (
         f"{folder} has no split {split!r} in {source} and {target}: it has {', '.join(splits) or 'none'}; add the "
         f"files {split}.{source} and {split}.{target} (plain or {', '.join(COMPRESSIONS)})"

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi
 from pyarrow import parquet
 
 from lit_transformer.data.corpus import has_splits, load_pairs
+from lit_transformer.data.text import MissingSplit
 from lit_transformer.errors import UserError
 from tests.helpers.corpora import write_folder
 
@@ -114,6 +115,29 @@ def test_names_of_the_validation_split(name: str, asked: str, form: str, tmp_pat
         path = tmp_path / "corpus" / file
         write_folder(path.parent, {path.name: content})
     assert load(str(tmp_path / "corpus"), tmp_path, split=asked) == PAIRS
+
+
+def test_other_files_do_not_make_a_folder_of_tables_a_text_folder(tmp_path: Path) -> None:
+    """`README.de` and `model.en` are no pair."""
+    folder = write_folder(tmp_path / "a", {"train.tsv": f"en\tde\n{TSV}", "README.de": "x\n", "model.en": "x\n"})
+    assert load(str(folder), tmp_path) == PAIRS
+
+
+def test_a_folder_with_text_files_and_tables(tmp_path: Path) -> None:
+    """Text files come first, and a message about them does not take a table for a language."""
+    folder = write_folder(
+        tmp_path / "a", {"train.en": EN, "train.de": DE, "train.tsv": "en\tde\nx\ty\n", "test.tsv": ""}
+    )
+    assert load(str(folder), tmp_path) == PAIRS
+    with pytest.raises(MissingSplit, match=r"'test' .* it has train;"):
+        load(str(folder), tmp_path, split="test")
+
+
+def test_a_link_that_leads_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for corpus in (f"{tmp_path}/link", f"{tmp_path}/link/folder"):
+        with pytest.raises(UserError, match=f"the link {tmp_path}/link "):
+            load(corpus, tmp_path)
 
 
 def test_only_folders_and_data_sets_have_splits(tmp_path: Path) -> None:

@@ -57,6 +57,12 @@ def test_nothing_is_lost_or_in_both_in_any_order(
     assert Counter(split(pairs, number, tmp_path_factory.mktemp("text"))[1]) == Counter(validation)
 
 
+def test_case_and_spaces_make_no_other_source(tmp_path: Path) -> None:
+    pairs = [(source, "x") for i in range(50) for source in (f"ein satz {i}", f"Ein Satz {i}", f"ein  satz {i}")]
+    training, validation = ({key(source) for source, _ in part} for part in split(pairs, 60, tmp_path))
+    assert (len(training), len(validation)) == (30, 20)
+
+
 def test_the_cache_knows_the_number_and_the_text(tmp_path: Path) -> None:
     text = text_of([(f"{i}", "x") for i in range(50)], tmp_path)
     parts = [part for number in (3, 4) for part in hold_out(text, number, cache_dir=tmp_path / "cache")]
