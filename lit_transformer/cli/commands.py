@@ -14,7 +14,7 @@ from lit_transformer.errors import UserError
 COMMANDS = {
     "fit": "Train a model, by default the paper's base model on WMT14 English-German.",
     "check": "Predict the size, time and memory of a run of `fit` with the same options.",
-    "test": "Translate a split of a corpus and score it with sacreBLEU and chrF.",
+    "test": "Translate a split of a corpus and score it with BLEU and chrF.",
     "translate": "Translate stdin to stdout, one sentence per line.",
     "average": "Average the weights of a run's last checkpoints (section 6.1).",
     "attention": "Show what a model attends to, as an interactive page, a picture or numbers.",

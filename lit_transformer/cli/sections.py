@@ -47,6 +47,24 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 """What differs from Lightning's own defaults."""
 TRAINER_SUMMARY = "Lightning's Trainer. Here, max_steps and val_check_interval count optimizer steps."
+_NO_EPOCHS = "Not supported, because training has no epochs: give {}."
+_ALL_DATA = "Not supported, because training reads every sentence."
+TRAINER_DESCRIPTIONS = {
+    "strategy": "`ddp` copies the model to each device, `fsdp` shards it. `auto` is `ddp` for several devices.",
+    "precision": "Such as `32-true`, `bf16-mixed`, `16-mixed`. By default, `bf16-mixed` if the device multiplies in "
+    "bfloat16, else `32-true`.",
+    "max_epochs": _NO_EPOCHS.format("max_steps"),
+    "min_epochs": _NO_EPOCHS.format("min_steps"),
+    "max_steps": "Optimizer steps of the run. -1 is no limit.",
+    "max_time": "Training time of the run over all its starts, as DD:HH:MM:SS. By default, there is no limit.",
+    "limit_train_batches": _ALL_DATA,
+    "overfit_batches": _ALL_DATA,
+    "val_check_interval": "Optimizer steps between validations.",
+    "log_every_n_steps": "Optimizer steps between the points of the training curves.",
+    "accumulate_grad_batches": "Follows from data.max_tokens_per_device: leave it out.",
+    "default_root_dir": "Folder for runs, on this machine.",
+}
+"""What Lightning's own descriptions would say wrong."""
 MAX_WIDTH = 120
 INDENT = 6 * " "
 
@@ -135,7 +153,8 @@ def _print_section(section: str) -> None:
             type, default = (
                 text.replace("None", "null") for text in (argument.type, changed.get(argument.name, argument.default))
             )
-            _print_option(f"--{section}.{argument.name} ({type}, default: {default})", argument.description)
+            text = TRAINER_DESCRIPTIONS.get(argument.name) if section == "trainer" else None
+            _print_option(f"--{section}.{argument.name} ({type}, default: {default})", text or argument.description)
 
 
 def _print_option(option: str, description: str) -> None:

@@ -66,7 +66,7 @@ class Parser(LightningArgumentParser):
         )
         suggestion = suggest_option(self.args, options) or next(filter(None, named), "")
         if "Expected a <class 'str'>" in message:  # such as the language code `no`
-            suggestion += "; without quotation marks, YAML takes no, on, 1e5 and 1:30 for no text: quote the value"
+            suggestion += "; YAML reads no, on, 1e5 and 1:30 as text only in quotation marks: quote the value"
         raise UserError(f"{message}{suggestion} (all settings: --print_config)")
 
 

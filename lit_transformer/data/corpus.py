@@ -109,7 +109,7 @@ def corpus_places(corpus: str, *, source: str, target: str) -> list[Path]:
 def _find_table(corpus: str, file: Path, source: str, target: str, cache_dir: Path) -> Text:
     if table_suffix(file.name) is None:
         raise UserError(
-            f"corpus {corpus} is one file and no table (.tsv, .csv, .jsonl, .parquet): give both files of a pair, as "
-            f"in {corpus},FILE, or the folder that holds SPLIT.LANG files; unpack an archive first"
+            f"corpus {corpus} is a single file, but not a table (.tsv, .csv, .jsonl, .parquet): give both files of a "
+            f"pair ({corpus},TARGET_FILE), or a folder of SPLIT.LANG files; unpack an archive first"
         )
     return find_tables([file], source=source, target=target, cache_dir=cache_dir)

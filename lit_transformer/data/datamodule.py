@@ -38,19 +38,19 @@ class TranslationData(L.LightningDataModule):
             data set with its configuration after a colon. docs/corpora.md has examples.
         source: Language to translate from.
         target: Language to translate into.
-        valid_corpus: Corpus of the validation pairs, in the same forms. By default, they are its split `valid`.
-        valid_pairs: Number of training pairs to hold out for validation, in place of a split.
+        valid_corpus: Corpus of the validation pairs, in any form. By default, they are the split `valid` of `corpus`.
+        valid_pairs: Number of training pairs to hold out for validation, in place of the split `valid`.
         vocab_size: Tokens of the shared vocabulary, or of the target's. Follows model.vocab_size.
-        source_vocab_size: Tokens of the source's own vocabulary. None shares one. Follows model.source_vocab_size.
-        tokenizer: A SentencePiece model file, with any special ids. Special tokens that it lacks are added, and
-            vocab_size counts them. By default, a vocabulary is learned from the training split.
-        source_tokenizer: A SentencePiece model file for the source alone. It needs source_vocab_size.
+        source_vocab_size: Tokens of the source's own vocabulary, if it has one. Follows model.source_vocab_size.
+        tokenizer: A SentencePiece model file for the shared vocabulary, or for the target's. Special tokens that it
+            lacks are added, and vocab_size counts them. By default, a vocabulary is learned from the training split.
+        source_tokenizer: A SentencePiece model file for the source's own vocabulary. It needs source_vocab_size.
         character_coverage: Share of the training text's characters that get a token of their own.
         normalization: Rule by which the learned vocabulary rewrites text. Only `identity` can write every reference.
             `nmt_nfkc` unites variants of characters, also in translations.
         byte_fallback: Whether the learned vocabulary writes characters without a token as bytes, which takes 256 of
             its tokens. By default, it does if vocab_size is 8,000 or more.
-        symbols: Strings that the learned vocabulary keeps whole, such as `<2de>` or `<URL>`. Each is one of its tokens.
+        symbols: Strings that are one token wherever they occur, such as `<2de>` or `<URL>`. vocab_size counts them.
         tokens_per_batch: Tokens per optimizer step on each side, over all devices.
         max_tokens_per_device: Padded tokens on each side that a device takes at a time. Larger steps are accumulated.
             `auto` takes as many as fit into a GPU's memory.

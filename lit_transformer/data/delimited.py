@@ -70,8 +70,8 @@ def delimited_batches(path: Path, *, separator: str, source: str, target: str) -
         yield pa.record_batch(pair, schema=PAIR_SCHEMA)
     if num_quoted:
         print_note(
-            f"{num_quoted:,} texts of {path} begin and end with a quotation mark and hold doubled ones. TSV has no "
-            "quoting, so all of them are text; if a program added them, write the file again without quoting, or as CSV"
+            f"{num_quoted:,} texts of {path} stand in quotation marks and have doubled ones inside. TSV has no "
+            "quoting, so these marks are text. If a program added them, write the file again without quoting, or as CSV"
         )
 
 
@@ -88,7 +88,10 @@ def _blocks_of_rows(path: Path) -> Iterator[Block]:
             break
     if rest:
         line = block.line_of(end)
-        raise UserError(f"{path}:{line}: a field of this row begins with a quotation mark and has none at its end")
+        raise UserError(
+            f"{path}:{line}: this row has a field that begins with a quotation mark and never ends with one; correct "
+            "the line, or use tabs instead of commas and the suffix .tsv"
+        )
 
 
 def _end_of_rows(block: Block, path: Path) -> int:

@@ -125,7 +125,7 @@ class TimedLoader:
                 )
             if waited >= NOTE_SECONDS:
                 if not is_noted:
-                    print_note(f"training has waited {waited:,.0f} seconds for a batch from {who}, and goes on waiting")
+                    print_note(f"training has waited {waited:,.0f} seconds for a batch from {who}. Ctrl-C ends the run")
                 is_noted = True
                 for end_wait in self.while_waiting:
                     end_wait()

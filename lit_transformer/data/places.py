@@ -83,5 +83,5 @@ def _named_by_comma(corpus: str, source: str, target: str) -> list[Path]:
             raise UserError(f"corpus {corpus}: {not_on_disk(missing)}")
         return []
     if [uncompressed(name).rpartition(".")[2] for name in found] == [target, source]:
-        raise UserError(f"corpus {corpus}: the source file is first, so give {found[1]},{found[0]}")
+        raise UserError(f"corpus {corpus}: the source file must be first: give {found[1]},{found[0]}")
     return [expanded(name) for name in found]

@@ -50,7 +50,7 @@ def find_splits(
     if valid_pairs:
         return Splits(*hold_out(train, valid_pairs, cache_dir=cache_dir), test)
     if valid_corpus is None and not has_splits(corpus, source=source, target=target):
-        raise UserError(f"corpus {corpus} is one text without a validation split: {_REMEDIES}")
+        raise UserError(f"corpus {corpus} has no splits, so no validation pairs: {_REMEDIES}")
     try:
         return Splits(train, find(corpus if valid_corpus is None else valid_corpus, "valid"), test)
     except MissingSplit as error:

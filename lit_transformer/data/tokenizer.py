@@ -264,7 +264,7 @@ def _content(ids: list[int]) -> list[int]:
 def _check_symbols(symbols: Sequence[str]) -> None:
     for symbol in symbols:
         if symbol in _SPECIAL_TOKENS.values() or len(symbol.split()) != 1 or symbol != symbol.strip():
-            raise UserError(f"symbols has {symbol!r}: a symbol has no white space, and is no special token")
+            raise UserError(f"symbols has {symbol!r}: give symbols without white space that are not special tokens")
     if len(set(symbols)) < len(symbols):
         raise UserError(f"symbols has {max(symbols, key=symbols.count)!r} more than once: give each symbol once")
 

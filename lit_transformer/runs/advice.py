@@ -44,7 +44,9 @@ def find_warnings(
     steps, every = trainer.max_steps, trainer.val_check_interval
     epochs = steps / batches.steps_per_epoch
     if dropped > MANY_DROPPED:
-        found.append(f"{dropped:.0%} of the pairs are dropped: look at them, at max_length and at max_length_ratio")
+        found.append(
+            f"{dropped:.0%} of the pairs are dropped: correct the corpus, or raise max_length or max_length_ratio"
+        )
     if unknown > MANY_UNKNOWN:
         found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
     if 0 < steps <= module.warmup_steps:
@@ -64,7 +66,9 @@ def find_warnings(
     if isinstance(every, int) and every // trainer.accumulate_grad_batches > steps > 0:
         found.append("the run is never validated: lower val_check_interval")
     if data.is_tokenized and (module.bleu_tokenize or tokenization_of(data.target)) != "none":
-        found.append("the validation references are tokenized: set bleu_tokenize to none, or BLEU splits tokens again")
+        found.append(
+            "the validation references are tokenized, and BLEU splits their tokens again: set bleu_tokenize to none"
+        )
     return [*found, *_little_text(data), *data.warnings]
 
 
@@ -80,8 +84,8 @@ def _little_text(data: TranslationData) -> list[str]:
         )
     if data.plan.num_batches <= MAX_SAME_STEPS:
         found.append(
-            f"an epoch of {counted(report.num_kept, 'pair')} is {counted(data.plan.num_batches, 'step')}: steps see "
-            f"nearly the same pairs. Lower tokens_per_batch {data.tokens_per_batch:,}, or give more text"
+            f"an epoch of {counted(report.num_kept, 'pair')} has {counted(data.plan.num_batches, 'step')}, so the same "
+            f"pairs come together: lower tokens_per_batch {data.tokens_per_batch:,}, or give more text"
         )
     return found
 
@@ -96,7 +100,7 @@ def less_padding(data: TranslationData, batches: BatchForecast, devices: int) ->
     ]
     if limit != "auto":
         for lower in (limit // 2, limit // 4):
-            choices.append((f"lower max_tokens_per_device to {lower}, which changes no step", size, lower))
+            choices.append((f"lower max_tokens_per_device to {lower} (the steps stay the same)", size, lower))
     shares: dict[str, float] = {}
     for remedy, tokens, most in choices:
         with suppress(UserError):  # fewer tokens than the longest sentence has
@@ -108,5 +112,5 @@ def less_padding(data: TranslationData, batches: BatchForecast, devices: int) ->
             shares[remedy] = forecast.padding_share
     best = min(shares, key=shares.__getitem__, default="")
     if not best or shares[best] > LESS_PADDING * batches.padding_share:
-        return f"{counted(len(plan.source_lengths), 'pair')} are few for lengths that differ as much"
-    return f"{best} ({shares[best]:.0%})"
+        return f"other batches leave as much, because the lengths of {counted(len(plan.source_lengths), 'pair')} differ"
+    return f"{best}, which leaves {shares[best]:.0%}"

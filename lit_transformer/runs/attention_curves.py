@@ -26,10 +26,10 @@ LONGEST = 40
 
 
 class AttentionCurves(Callback):
-    """Lightning has no view of attention: this callback draws it for the first validation sentences.
+    """The attention of the first validation sentences, in TensorBoard.
 
-    At each validation it draws the cross-attention of every head and the entropy of all heads. The target is the
-    reference, so that pictures of different steps show the same words.
+    At each validation this callback draws the cross-attention of every head and the entropy of all heads. The target is
+    the reference, so that pictures of different steps show the same words.
 
     Args:
         sentences: Number of sentences. Each takes up to 25 MB of memory. 0 draws nothing.

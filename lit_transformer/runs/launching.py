@@ -52,8 +52,8 @@ def check_launcher(trainer: L.Trainer) -> None:
         started = int(os.environ.get("WORLD_SIZE", started))
     if started != expected:
         raise UserError(
-            f"{settings}, but the launcher (torchrun, srun, WORLD_SIZE) has started {started} processes: the product "
-            "of both must be this number"
+            f"{settings}, but the launcher (torchrun, srun, WORLD_SIZE) has started {started} processes: devices x "
+            f"num_nodes must be {started}"
         )
     if isinstance(cluster, LightningEnvironment) and trainer.num_nodes > 1 and "MASTER_ADDR" not in os.environ:
         raise UserError(

@@ -103,10 +103,11 @@ def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
         if newest is None:
             if ckpt_path == "auto" and not unreadable:
                 return None
+            unread = f", and {len(unreadable)} that cannot be read" if unreadable else ""
             remedy = "Leave ckpt_path out" if unreadable else "Leave ckpt_path out or give auto"
             raise UserError(
-                f"ckpt_path is {ckpt_path}: there is no readable checkpoint below default_root_dir {root}, and "
-                f"{len(unreadable)} that cannot be read. {remedy} to start afresh"
+                f"ckpt_path is {ckpt_path}: there is no readable checkpoint below default_root_dir {root}{unread}. "
+                f"{remedy} to start afresh"
             )
         found = newest
     if "optimizer_states" not in found.content:

@@ -59,10 +59,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(CheckpointCallback):
-    """Lightning's `ModelCheckpoint` cannot keep both the latest and the best, nor save on request: this callback can.
+    """The checkpoints of a run: the latest ones for averaging, and the best one.
 
-    The latest are for averaging. The best one has the highest `val/selection`. All are in `checkpoints/` of the run's
-    folder. There is always one of the last step.
+    Lightning's `ModelCheckpoint` cannot keep both, nor save on request. The best one has the highest `val/selection`.
+    All are in `checkpoints/` of the run's folder. There is always one of the last step.
 
     Args:
         every_n_steps: Optimizer steps between regular checkpoints. The paper's base model took 10 minutes for 1500.
