@@ -23,6 +23,7 @@ from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.fit_to_memory import Trial
+from lit_transformer.runs.kernels import CACHED_KERNELS
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.translation import LitTransformer
@@ -34,7 +35,8 @@ BYTES_PER_PARAMETER = 16
 ALLOCATED_ON_CPU = 2.2
 """Memory that the C library takes from the system, per byte of activations: freed blocks are not all used again."""
 KERNEL_BYTES = 500e6
-"""Memory of oneDNN's kernels in bfloat16 and of what lies between them. In float32, other kernels are used."""
+"""Memory of `CACHED_KERNELS` of oneDNN's kernels in bfloat16 and of what lies between them. Every size of micro-batch
+needs kernels of its own. In float32, other kernels are used."""
 SAVED_BYTES_PER_PARAMETER = 12
 """Weights and moments in a checkpoint."""
 MEASURED_TOKENS = 2048
@@ -58,12 +60,15 @@ class BatchForecast:
     """How many more positions the fullest device has than the mean, as a share, over all micro-batches."""
     idle_share: float
     """Share of the steps that have fewer pairs than all devices have micro-batches."""
+    num_sizes: int
+    """Micro-batches of different sizes among the steps that were counted."""
 
 
 def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> BatchForecast:
     """Count the steps of an epoch. Padding and imbalance are those of evenly spaced steps of the epochs' orders."""
     tokens = 0
     positions, slowest = 0, 0
+    all_sizes: set[int] = set()
     for step in np.unique(np.linspace(0, len(ORDERS) * plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
         rows = plan.step_rows(int(step))
         sizes = [
@@ -73,6 +78,7 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
         ]
         tokens += int(plan.source_lengths[rows].sum() + plan.target_lengths[rows].sum())
         positions += sum(sizes)
+        all_sizes.update(sizes)
         slowest += int(np.max(np.reshape(sizes, (accumulation, world_size)), axis=1).sum())
     return BatchForecast(
         steps_per_epoch=plan.num_batches,
@@ -83,6 +89,7 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
         padding_share=1.0 - tokens / positions,
         imbalance=slowest * world_size / positions - 1.0,
         idle_share=float((np.diff(plan.borders) < accumulation * world_size).mean()),
+        num_sizes=len(all_sizes),
     )
 
 
@@ -174,7 +181,8 @@ def forecast_costs(
         lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
     )
     on_cpu = trainer.strategy.root_device.type == "cpu"
-    program = 0 if not on_cpu else resident_bytes() + (KERNEL_BYTES if "bf16" in trainer.precision else 0)
+    kernels = KERNEL_BYTES * min(1.0, batches.num_sizes / CACHED_KERNELS) if "bf16" in trainer.precision else 0.0
+    program = resident_bytes() + kernels if on_cpu else 0  # before anything is measured
     rate, measured, activations = _measure(trainer, module, data, batches, devices=devices)
     if tokens_per_second is not None:
         rate, measured = tokens_per_second, "as given"

@@ -117,14 +117,15 @@ print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.pla
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident sizes are measured in another way")
+@pytest.mark.parametrize("recipe", ["copy", "demo"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_the_forecast_of_memory_on_a_cpu(precision: str, tmp_path: Path, repo_root: Path) -> None:
+def test_the_forecast_of_memory_on_a_cpu(precision: str, recipe: str, tmp_path: Path, repo_root: Path) -> None:
     """Within a quarter of what the process takes from the system, its program included."""
     if precision == "bf16-mixed" and not cpu_multiplies_bfloat16():
         pytest.skip("this processor has no bfloat16")
     settings = {"trainer.accelerator": "cpu", "trainer.precision": precision, "trainer.max_steps": 100}
     settings |= {"trainer.val_check_interval": 100, "data.cache_dir": tmp_path, "trainer.default_root_dir": tmp_path}
-    options = ["--config", "demo", *(f"--{name}={value}" for name, value in settings.items())]
+    options = ["--config", recipe, *(f"--{name}={value}" for name, value in settings.items())]
     outputs = [
         subprocess.run(
             [sys.executable, "-c", PEAK.format(command=command), *options],
@@ -135,7 +136,7 @@ def test_the_forecast_of_memory_on_a_cpu(precision: str, tmp_path: Path, repo_ro
         ).stdout
         for command in ("check", "fit")
     ]
-    found = re.search(r"^memory +about ([\d,]+) MB per device", outputs[0], re.MULTILINE)
+    found = re.search(r"^memory +about ([\d,.]+) ([MG])B per device", outputs[0], re.MULTILINE)
     assert found is not None
-    forecast = float(found[1].replace(",", "")) * 1e6
+    forecast = float(found[1].replace(",", "")) * {"M": 1e6, "G": 1e9}[found[2]]
     assert forecast == pytest.approx(int(outputs[1].split()[-1]), rel=0.25)
