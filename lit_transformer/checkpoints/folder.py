@@ -103,6 +103,13 @@ def load_model_folder(folder: Path) -> TrainedModel:
     vocabularies = Vocabularies.shared(Tokenizer.from_file(folder / VOCABULARY_FILE))
     if _SOURCE_VOCAB_SIZE in config:
         vocabularies = vocabularies._replace(source=Tokenizer.from_file(folder / SOURCE_VOCABULARY_FILE))
+    sizes = {"vocab_size": vocabularies.target.vocab_size, _SOURCE_VOCAB_SIZE: vocabularies.source_vocab_size}
+    for name, size in sizes.items():
+        if config.get(name) != size:
+            raise UserError(
+                f"{folder / CONFIG_FILE}: {name} is {config.get(name)!r:.50}, but its vocabulary has {size} tokens; "
+                "copy the folder again"
+            )
     weights = _read_weights(folder / WEIGHTS_FILE)
     if config["format"] == 1:
         weights = format_2_weights(weights)

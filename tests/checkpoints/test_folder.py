@@ -149,6 +149,9 @@ def test_a_folder_without_one_of_its_vocabularies(separate: Path, tmp_path: Path
     config = {name: value for name, value in content.items() if name != "source_vocab_size"}
     (tmp_path / "model" / CONFIG_FILE).write_text(json.dumps(config))
     assert "source_embedding" in refused(tmp_path / "model")
+    for name, size in (("source_vocab_size", 131), ("source_vocab_size", None), ("vocab_size", 29)):
+        (tmp_path / "model" / CONFIG_FILE).write_text(json.dumps(content | {name: size}))
+        assert re.search(rf"{name} is {size}, .* (29|131) tokens", refused(tmp_path / "model"))
     (tmp_path / "model" / CONFIG_FILE).write_text(json.dumps(content))
     (tmp_path / "model" / SOURCE_VOCABULARY_FILE).unlink()
     assert SOURCE_VOCABULARY_FILE in refused(tmp_path / "model")
