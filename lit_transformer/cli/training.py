@@ -54,7 +54,8 @@ class Parser(LightningArgumentParser):
     """A parser whose errors are user errors."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        number = re.search(rf'Parser key "([\w.]+)":.*<class \'int\'>.*value: ({_NUMBER})$', message, re.DOTALL)
+        expected = r"Expected a <class 'int'>"
+        number = re.search(rf'Parser key "([\w.]+)":.*{expected}.*value: ({_NUMBER})$', message, re.DOTALL)
         if number:
             raise UserError(not_whole(number[1], float(number[2])))
         options = self._option_string_actions

@@ -197,7 +197,7 @@ FIT = {
     "--ckpt_path PLACE/other.ckpt": r"/other\.ckpt\b.*lit_transformer",
     # Corpora.
     "--data.corpus PLACE/nowhere": r"corpus .*/nowhere\b",
-    "--data.corpus PLACE/text": r"corpus .*/text is one file",
+    "--data.corpus PLACE/text": r"corpus .*/text .*SPLIT\.LANG",
     "--data.corpus PLACE/good/train": r"corpus .*/good/train .*data\.valid_pairs .*data\.valid_corpus",
     "--data.corpus PLACE/good/train --data.valid_pairs 18": r"data\.valid_pairs is 18\b.* 18 ",
     "--data.corpus PLACE/good/train --data.valid_pairs -1": r"data\.valid_pairs is -1",
