@@ -53,7 +53,7 @@ def fit(cli: "FitCLI") -> None:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from lit_transformer.cli.reports import print_result, print_start
-    from lit_transformer.decoding.devices import enough_memory, let_forked_processes_compute
+    from lit_transformer.decoding.devices import enough_memory
     from lit_transformer.runs.kernels import few_kernels_cached
     from lit_transformer.runs.launching import check_launcher, check_settings_of_ranks, start_processes, waiting_noted
     from lit_transformer.runs.limits import Limits, reached_limit
@@ -63,7 +63,6 @@ def fit(cli: "FitCLI") -> None:
 
     begin = time.perf_counter()
     trainer, model, data = cli.trainer, cli.model, cli.datamodule
-    let_forked_processes_compute()  # after training, too
     check_launcher(trainer)
     # Before the ranks meet. Tokenizing forks processes, which is safe only while no library has started threads. And
     # ranks that wait for the one that prepares have no time limit here.

@@ -6,6 +6,8 @@ Legend: B batch, S source length, T target length.
 import atexit
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from multiprocessing import active_children
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader
 from lit_transformer.batch import Batch
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.errors import UserError
-from lit_transformer.notes import print_note
+from lit_transformer.notes import counted, print_note
 from lit_transformer.signals import leave_signals_to_training
 
 POLL_SECONDS = 5.0
@@ -81,6 +83,8 @@ class TimedLoader:
             # In a list, because an iterator that a traceback still held would not end its workers.
             running = [iter(self._loader)]
         except OSError as error:
+            with redirect_stderr(StringIO()):  # PyTorch's half-made iterator prints a traceback when it is deleted
+                error.__traceback__ = None
             raise UserError(
                 f"num_workers is {self._loader.num_workers}, but worker processes cannot be started "
                 f"({error.strerror or error}): give 0, or enlarge /dev/shm (shm-size in Docker)"
@@ -117,7 +121,7 @@ class TimedLoader:
                 # PyTorch has no exception of its own for it. The loader can be asked again.
                 if "timed out" not in str(error):
                     raise
-            waited, who = time.monotonic() - begin, f"{self._loader.num_workers} data workers"
+            waited, who = time.monotonic() - begin, counted(self._loader.num_workers, "data worker")
             if waited >= LIMIT_SECONDS:
                 raise UserError(
                     f"no batch has come from {who} for {waited:,.0f} seconds: set num_workers to 0, or find out what "

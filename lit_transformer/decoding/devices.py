@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
 from threading import Lock
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -20,6 +19,11 @@ from lit_transformer.errors import UserError
 from lit_transformer.notes import counted
 
 Module = TypeVar("Module", bound=nn.Module)
+
+if hasattr(os, "register_at_fork"):
+    # A process that has computed on several threads has OpenMP's pool of them. A fork copies the pool without its
+    # threads, and the child would wait for them forever. So forked processes compute on one thread.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def default_device() -> str:
@@ -114,17 +118,6 @@ def inference(module: nn.Module) -> Iterator[None]:
                 for part in use.in_training:
                     part.training = True
                 use.in_training.clear()
-
-
-@cache
-def let_forked_processes_compute() -> None:
-    """Let processes that are forked from now on compute on one thread.
-
-    A process that has computed on several threads has OpenMP's pool of them. A fork copies the pool without its
-    threads, and the child would wait for them forever. Servers fork their workers after loading the model.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, check_layers, compute_attention, name_unknown
-from lit_transformer.decoding.devices import default_device, let_forked_processes_compute, moved, usable_device
+from lit_transformer.decoding.devices import default_device, moved, usable_device
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.decoding.transformer_search import search_all
@@ -22,7 +22,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.notes import print_note
+from lit_transformer.notes import counted, print_note
 
 MAX_SOURCE_TOKENS = 1024
 """Longer texts are translated in parts, because the memory of attention grows with the square of the length."""
@@ -62,7 +62,6 @@ class Translator:
         check_sizes(transformer, vocabularies)
         self.device = usable_device(device)
         self.transformer = moved(transformer, self.device)
-        let_forked_processes_compute()
         self.vocabularies = vocabularies
         self.batch_tokens = batch_tokens
         self.source, self.target, self.step = source, target, step
@@ -241,7 +240,8 @@ class Translator:
             note_cut([each.finished for each in best], settings, self.transformer.config, first_line)
             target_ids = [[*each.tokens, EOS_ID] if each.finished else each.tokens for each in best]
         elif len(targets) != len(texts):
-            raise UserError(f"{len(texts)} texts have {len(targets)} targets: give one for each, in the same order")
+            numbers = f"{counted(len(texts), 'text')} for {counted(len(targets), 'target')}"
+            raise UserError(f"{numbers}: give one target for each text, in the same order")
         else:
             target_ids = [[*ids, EOS_ID] for ids in self._encode(targets, self.vocabularies.target, first_line)]
         attentions = compute_attention(

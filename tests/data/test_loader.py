@@ -1,10 +1,13 @@
 """The loader measures how long training waits, and checks before every batch."""
 
+import errno
 import multiprocessing
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -84,6 +87,21 @@ def test_batches_of_workers_need_no_shared_memory(stream: TrainingStream) -> Non
     assert not multiprocessing.active_children()
 
 
+def test_workers_that_cannot_be_started(
+    stream: TrainingStream, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mistake is one line. PyTorch's loader, which is half made, adds nothing when Python deletes it."""
+
+    def queue() -> NoReturn:
+        raise OSError(errno.ENOSPC, "it is full")
+
+    monkeypatch.setattr(torch.multiprocessing, "Queue", queue)
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # pytest has one of its own
+    with pytest.raises(UserError, match=r"num_workers is 2.*it is full"):
+        next(iter(TimedLoader(stream, num_workers=2, pin_memory=False, check=lambda: None)))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_long_wait_is_noted_and_can_be_ended(
     stream: TrainingStream, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +125,7 @@ def test_a_long_wait_is_noted_and_can_be_ended(
         next(batches)
     [note] = capsys.readouterr().err.splitlines()
     assert note.startswith("note: ")
-    assert "1 data workers" in note
+    assert "1 data worker," in note
 
 
 def test_a_wait_has_a_limit(stream: TrainingStream, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,7 +227,7 @@ def test_a_text_that_is_too_long(translator: Translator, monkeypatch: pytest.Mon
     [
         ({"layers": [1]}, r"^layer 1 .* 0 to 0$"),
         ({"layers": [0, -1]}, r"^layer -1 .* 0 to 0$"),
-        ({"targets": ["a", "b"]}, r"^1 texts .* 2 targets"),
+        ({"targets": ["a", "b"]}, r"^1 text .* 2 targets"),
     ],
 )
 def test_impossible_settings(translator: Translator, options: dict[str, Any], message: str) -> None:
