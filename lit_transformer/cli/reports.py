@@ -12,7 +12,7 @@ from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.notes import counted
 from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
-from lit_transformer.runs.limits import reached_limit
+from lit_transformer.runs.limits import Limits, reached_limit
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.translation import LitTransformer
@@ -48,8 +48,9 @@ def print_result(
     """Print how good the model is, where it lies, and what to type next."""
     saved = callback_of(trainer, Checkpoints)
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
-    if trainer.global_step != trainer.max_steps:
-        print(f"Ended before trainer.max_steps {trainer.max_steps:,}: {spell_settings(reached_limit(trainer))}.")
+    if trainer.global_step not in (trainer.max_steps, callback_of(trainer, Limits).first_step):
+        before = f" before trainer.max_steps {trainer.max_steps:,}" if trainer.max_steps > 0 else ""
+        print(f"Ended{before}: {spell_settings(reached_limit(trainer))}.")
     if saved.best_step is None:
         print("It was never validated (trainer.val_check_interval), so its quality is unknown.")
     else:

@@ -1,30 +1,22 @@
-"""The command line of `fit` and `check`: its sections, and what is checked before anything is done."""
+"""The command line of `fit` and `check`: its sections, and what it makes of them."""
 
 import logging
-import os
-import re
 import warnings
 from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
 from jsonargparse import Namespace
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import Precision
 
 from lit_transformer.cli.frame import in_one_line
-from lit_transformer.cli.recipes import recipe_path
-from lit_transformer.cli.sections import TRAINER_DEFAULTS
-from lit_transformer.cli.suggestions import did_you_mean, suggest_option
+from lit_transformer.cli.sections import NO_SETTINGS, TRAINER_DEFAULTS
+from lit_transformer.cli.settings import Parser, check_settings, check_trainer, spelled_out
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
-from lit_transformer.files import expanded
 from lit_transformer.model.config import longest_sequence
 from lit_transformer.runs.attention_curves import AttentionCurves
 from lit_transformer.runs.changed_settings import ChangedSettings
@@ -35,7 +27,7 @@ from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import devices_of_torchrun, flat
 from lit_transformer.runs.limits import Limits, TimeLimit
 from lit_transformer.runs.parts import callback_of
-from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings, launches_commands
+from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
 from lit_transformer.runs.run_folder import run_folder
@@ -45,30 +37,6 @@ from lit_transformer.training.translation import LitTransformer
 
 MOST_DEVICES = 1_000_000
 """More than any cluster has. The time and memory of `check` grow with the number."""
-
-
-_NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
-
-
-class Parser(LightningArgumentParser):
-    """A parser whose errors are user errors."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        expected = r"Expected a <class 'int'>"
-        number = re.search(rf'Parser key "([\w.]+)":.*{expected}.*value: ({_NUMBER})$', message, re.DOTALL)
-        if number:
-            raise UserError(not_whole(number[1], float(number[2])))
-        options = self._option_string_actions
-        # A misspelt name in a YAML file appears only in the message, in quotes, as values do.
-        named = (
-            did_you_mean(name, options, cutoff=0.75)
-            for name in re.findall(r"'([\w.]+)'", message)
-            if f"--{name}" not in options
-        )
-        suggestion = suggest_option(self.args, options) or next(filter(None, named), "")
-        if "Expected a <class 'str'>" in message:  # such as the language code `no`
-            suggestion += "; YAML reads no, on, 1e5 and 1:30 as text only in quotation marks: quote the value"
-        raise UserError(f"{message}{suggestion} (all settings: --print_config)")
 
 
 class Settings(SaveConfigCallback):
@@ -121,8 +89,8 @@ class FitCLI(LightningCLI):
         check_settings(self.config)
 
     def instantiate_classes(self) -> None:
-        # The parser accepts `null` where there must be a number.
-        with in_one_line("a setting has no value or a value of another type", TypeError):
+        # The parser accepts `null` where there must be a number. Classes that settings name check their arguments.
+        with in_one_line("a setting has no value or a value that cannot be used", TypeError, ValueError):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
@@ -142,21 +110,9 @@ class FitCLI(LightningCLI):
                 callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
                 settings["callbacks"] = [*callbacks, TimeLimit(self.config_init.trainer.max_time)]
             trainer = super().instantiate_trainer(**settings)
-        callback_of(trainer, ChangedSettings).record(flat(self.config.as_dict()))
-        if not launches_commands(trainer):
-            strategy = getattr(given.strategy, "class_path", given.strategy)
-            raise UserError(
-                f"trainer.strategy is {strategy}: it copies the first process, which is not supported. Give ddp, or "
-                "one device in a notebook"
-            )
-        if (chosen := type(trainer.strategy.checkpoint_io)) is not TorchCheckpointIO:
-            raise UserError(f"trainer.plugins names {chosen.__name__}, but fit writes checkpoints itself: leave it out")
-        cores = os.cpu_count() or 1
-        if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
-            raise UserError(
-                f"trainer.devices is {trainer.num_devices}, and this machine has no GPU and {cores} cores: "
-                f"give at most {cores}"
-            )
+        own = flat(self.config.as_dict())
+        callback_of(trainer, ChangedSettings).record({name: own[name] for name in own if name not in NO_SETTINGS})
+        check_trainer(trainer, given.strategy)
         return trainer
 
     def _named_precisions(self) -> list[str]:
@@ -225,69 +181,6 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
         run=False,
         args=spelled_out(args),
     )
-
-
-def spelled_out(args: Sequence[str]) -> list[str]:
-    """The arguments with `--trainer.devices` for `--devices`, and with the file of each recipe for its name."""
-    written_out = []
-    for previous, argument in pairwise(["", *args]):
-        if previous in ("-c", "--config"):
-            written_out.append(recipe_path(argument))
-        elif argument.startswith("--config="):
-            written_out.append(f"--config={recipe_path(argument.removeprefix('--config='))}")
-        elif argument == "--devices" or argument.startswith("--devices="):
-            written_out.append(f"--trainer.{argument.removeprefix('--')}")
-        else:
-            written_out.append(argument)
-    return written_out
-
-
-def check_settings(settings: Namespace) -> None:
-    """Raise UserError for values that Lightning rejects late or not at all."""
-    for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", "checkpoints.keep"):
-        if name not in settings:
-            raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
-    if not 0 <= int(settings.seed_everything) < 2**32:
-        raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
-    check_intervals(settings.trainer)
-    for name in ("min_epochs", "max_epochs"):
-        if settings.trainer[name] not in (None, -1):
-            raise UserError(
-                f"trainer.{name} is {settings.trainer[name]}: training reads the data without end and has no epochs; "
-                f"give trainer.{name.replace('epochs', 'steps')}"
-            )
-    if (settings.trainer.gradient_clip_val or 0) < 0:
-        raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
-    root = settings.trainer.default_root_dir
-    for place in (root, settings.data.cache_dir, settings.data.tokenizer, settings.ckpt_path):
-        expanded(place or "")
-    try:
-        Path(root).expanduser().mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=Path(root).expanduser()).close()
-    except (OSError, TypeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error
-
-
-def check_intervals(trainer: Namespace) -> None:
-    """Raise UserError unless intervals are numbers of steps and training uses all data."""
-    if isinstance(trainer.val_check_interval, float) and trainer.val_check_interval > 1:
-        raise UserError(not_whole("trainer.val_check_interval", trainer.val_check_interval))
-    if not isinstance(trainer.val_check_interval, int | float):
-        raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps")
-    for name in ("limit_train_batches", "overfit_batches"):
-        if trainer[name]:
-            raise UserError(f"trainer.{name} is not supported: training reads every sentence; give a smaller corpus")
-    for name in ("max_steps", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"):
-        endless = name == "max_steps" and trainer[name] == -1
-        if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
-            raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
-
-
-def not_whole(name: str, value: float) -> str:
-    """Describe a setting such as 1e5 or 2.0 in place of a whole number."""
-    example = f", as in {value:.0f}" if value.is_integer() else ""
-    return f"{name} is {value}: it must be a whole number, written without a point and without an exponent{example}"
 
 
 def has_bfloat16(accelerator: str) -> bool:

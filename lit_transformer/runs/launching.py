@@ -106,7 +106,7 @@ def check_settings_of_ranks(trainer: L.Trainer, settings: Namespace) -> None:
     check_ranks({**mine, "rank": trainer.global_rank, "code": code_version()})
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+def flat(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
     """Return nested settings under dotted names, as plain values. Settings without a value are left out."""
     values: dict[str, bool | int | float | str] = {}
     for name, value in settings.items():
@@ -115,5 +115,5 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int 
         elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):  # callbacks, plugins
             values |= flat({str(number): part for number, part in enumerate(value)}, f"{prefix}{name}.")
         elif value is not None:
-            values[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+            values[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
     return values

@@ -92,7 +92,7 @@ def reached_limit(trainer: L.Trainer) -> str:
     for stopping in callbacks_of(trainer, EarlyStopping):
         if stopping.wait_count >= stopping.patience:
             return (
-                f"EarlyStopping has ended the run, because {stopping.monitor} has not improved in the last "
+                f"EarlyStopping has ended the run, because {stopping.monitor} has not improved for "
                 f"{counted(stopping.wait_count, 'validation')}: raise its patience to train on"
             )
         if stopping.stopping_reason_message is not None:

@@ -1,0 +1,151 @@
+"""The parser of the settings of `fit` and `check`, and the values that Lightning rejects late or not at all."""
+
+import os
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NoReturn
+
+import lightning as L
+from jsonargparse import Namespace
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Callback,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lit_transformer.cli.recipes import recipe_path
+from lit_transformer.cli.suggestions import did_you_mean, suggest_option
+from lit_transformer.errors import UserError
+from lit_transformer.files import expanded
+from lit_transformer.runs.parts import callbacks_of
+from lit_transformer.runs.private_names import launches_commands
+
+EPOCHS = {"min_epochs": "min_steps", "max_epochs": "max_steps", "check_val_every_n_epoch": "val_check_interval"}
+"""Settings that count epochs, and those that count steps in their place."""
+UNUSABLE: dict[type[Callback], str] = {
+    StochasticWeightAveraging: "it averages at the ends of epochs, which training has not; take EMAWeightAveraging, or "
+    "average checkpoints afterwards (python -m lit_transformer.average)",
+    GradientAccumulationScheduler: "data.max_tokens_per_device sets the number of micro-batches",
+    BatchSizeFinder: "data.max_tokens_per_device auto finds the size of micro-batches",
+    LearningRateFinder: "model.learning_rate_scale and model.warmup_steps set the learning rate",
+}
+"""Callbacks of Lightning that cannot do their work here, with the reasons."""
+
+_NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are user errors."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        expected = r"Expected a <class 'int'>"
+        number = re.search(rf'Parser key "([\w.]+)":.*{expected}.*value: ({_NUMBER})$', message, re.DOTALL)
+        if number:
+            raise UserError(not_whole(number[1], float(number[2])))
+        options = self._option_string_actions
+        # A misspelt name in a YAML file appears only in the message, in quotes, as values do.
+        named = (
+            did_you_mean(name, options, cutoff=0.75)
+            for name in re.findall(r"'([\w.]+)'", message)
+            if f"--{name}" not in options
+        )
+        # The parser of a class that a setting names has no arguments of the command.
+        suggestion = suggest_option(getattr(self, "args", []), options) or next(filter(None, named), "")
+        if "Expected a <class 'str'>" in message:  # such as the language code `no`
+            suggestion += "; YAML reads no, on, 1e5 and 1:30 as text only in quotation marks: quote the value"
+        raise UserError(f"{message}{suggestion} (all settings: --print_config)")
+
+
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """The arguments with `--trainer.devices` for `--devices`, and with the file of each recipe for its name."""
+    written_out = []
+    for previous, argument in pairwise(["", *args]):
+        if previous in ("-c", "--config"):
+            written_out.append(recipe_path(argument))
+        elif argument.startswith("--config="):
+            written_out.append(f"--config={recipe_path(argument.removeprefix('--config='))}")
+        elif argument == "--devices" or argument.startswith("--devices="):
+            written_out.append(f"--trainer.{argument.removeprefix('--')}")
+        else:
+            written_out.append(argument)
+    return written_out
+
+
+def check_settings(settings: Namespace) -> None:
+    """Raise UserError for values that Lightning rejects late or not at all."""
+    for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", "checkpoints.keep"):
+        if name not in settings:
+            raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
+    if not 0 <= int(settings.seed_everything) < 2**32:
+        raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
+    check_intervals(settings.trainer)
+    for name, instead in EPOCHS.items():
+        if settings.trainer[name] not in (None, -1):
+            raise UserError(
+                f"trainer.{name} is {settings.trainer[name]}: training reads the data without end and has no epochs; "
+                f"give trainer.{instead}"
+            )
+    if (settings.trainer.gradient_clip_val or 0) < 0:
+        raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
+    root = settings.trainer.default_root_dir
+    for place in (root, settings.data.cache_dir, settings.data.tokenizer, settings.ckpt_path):
+        expanded(place or "")
+    try:
+        Path(root).expanduser().mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=Path(root).expanduser()).close()
+    except (OSError, TypeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error
+
+
+def check_intervals(trainer: Namespace) -> None:
+    """Raise UserError unless intervals are numbers of steps and training uses all data."""
+    if isinstance(trainer.val_check_interval, float) and trainer.val_check_interval > 1:
+        raise UserError(not_whole("trainer.val_check_interval", trainer.val_check_interval))
+    if not isinstance(trainer.val_check_interval, int | float):
+        raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps")
+    for name in ("limit_train_batches", "overfit_batches"):
+        if trainer[name]:
+            raise UserError(f"trainer.{name} is not supported: training reads every sentence; give a smaller corpus")
+    for name in ("max_steps", "val_check_interval", "log_every_n_steps"):
+        endless = name == "max_steps" and trainer[name] == -1
+        if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
+            raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
+
+
+def check_trainer(trainer: L.Trainer, strategy: str | Namespace) -> None:
+    """Raise UserError for parts of the trainer that cannot work.
+
+    Args:
+        trainer: Has the parts.
+        strategy: The user's setting.
+    """
+    if not launches_commands(trainer):
+        raise UserError(
+            f"trainer.strategy is {getattr(strategy, 'class_path', strategy)}: it copies the first process, which is "
+            "not supported. Give ddp, or one device in a notebook"
+        )
+    if (chosen := type(trainer.strategy.checkpoint_io)) is not TorchCheckpointIO:
+        raise UserError(f"trainer.plugins names {chosen.__name__}, but fit writes checkpoints itself: leave it out")
+    for kind, reason in UNUSABLE.items():
+        if callbacks_of(trainer, kind):
+            raise UserError(f"trainer.callbacks names {kind.__name__}, which cannot be used: {reason}")
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+        raise UserError(
+            f"trainer.devices is {trainer.num_devices}, and this machine has no GPU and {cores} cores: "
+            f"give at most {cores}"
+        )
+
+
+def not_whole(name: str, value: float) -> str:
+    """Describe a setting such as 1e5 or 2.0 in place of a whole number."""
+    example = f", as in {value:.0f}" if value.is_integer() else ""
+    return f"{name} is {value}: it must be a whole number, written without a point and without an exponent{example}"
