@@ -30,7 +30,7 @@ from lit_transformer.runs.private_names import launches_commands
 EPOCHS = {"min_epochs": "min_steps", "max_epochs": "max_steps", "check_val_every_n_epoch": "val_check_interval"}
 """Settings that count epochs, and those that count steps in their place."""
 UNUSABLE: dict[type[Callback], str] = {
-    StochasticWeightAveraging: "it averages at the ends of epochs, which training has not; take EMAWeightAveraging, or "
+    StochasticWeightAveraging: "it averages after epochs, and training has no epochs; take EMAWeightAveraging, or "
     "average checkpoints afterwards (python -m lit_transformer.average)",
     GradientAccumulationScheduler: "data.max_tokens_per_device sets the number of micro-batches",
     BatchSizeFinder: "data.max_tokens_per_device auto finds the size of micro-batches",
