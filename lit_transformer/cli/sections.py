@@ -56,7 +56,6 @@ TRAINER_DESCRIPTIONS = {
     "max_epochs": _NO_EPOCHS.format("max_steps"),
     "min_epochs": _NO_EPOCHS.format("min_steps"),
     "check_val_every_n_epoch": _NO_EPOCHS.format("val_check_interval"),
-    "check_val_every_n_epoch": _NO_EPOCHS.format("val_check_interval"),
     "max_steps": "Optimizer steps of the run. -1 is no limit.",
     "max_time": "Training time of the run over all its starts, as DD:HH:MM:SS. By default, there is no limit.",
     "limit_train_batches": _ALL_DATA,
