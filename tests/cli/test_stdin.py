@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_transformer.cli.stdin import arriving_lines
+from lit_transformer.cli.stdin import BLOCK_BYTES, arriving_lines
 from lit_transformer.errors import UserError
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell what waits in a pipe")
@@ -100,3 +100,11 @@ def test_a_stream_that_cannot_be_read() -> None:
     number = os.open(os.devnull, os.O_WRONLY)
     with os.fdopen(number, encoding="utf-8") as stream, pytest.raises(UserError, match=r"stdin: "):
         next(arriving_lines(stream, 2))
+
+
+@on_posix
+def test_chunks_grow_when_more_is_waiting(tmp_path: Path) -> None:
+    """Beyond what is read at a time."""
+    num_lines = BLOCK_BYTES
+    with in_a_file(b"a\n" * num_lines, tmp_path) as opened:
+        assert [len(chunk) for chunk in arriving_lines(opened, 2 * num_lines)] == [num_lines]
