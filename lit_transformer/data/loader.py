@@ -1,7 +1,4 @@
-"""The loader of the training stream: worker processes, and a clock that measures how long training waits.
-
-Legend: B batch, S source length, T target length.
-"""
+"""The loader of the training stream: worker processes, and a clock that measures how long training waits."""
 
 import atexit
 import time
