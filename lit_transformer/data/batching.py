@@ -25,13 +25,17 @@ PLAN_VERSION = 2
 
 
 class Order(NamedTuple):
-    """An order of the pairs by length, like a plowed field: from one length to the next, the direction turns."""
+    """An order of the pairs by their first length, and among equal first lengths by the second.
+
+    The second length rises for one value of the first and falls for the next value, so neighbors are of similar length
+    on both sides.
+    """
 
     by_target: bool
-    """Whether the target length comes first. Among pairs of one target length, the source length rises or falls."""
+    """Whether the target length is the first. If not, the source length is."""
     from_longest: bool
-    """Whether the batches are filled from the longest pairs on. If so, the second length falls where the first is even,
-    and otherwise where it is odd."""
+    """Whether batches are filled from the longest pairs. If so, the second length falls for even values of the first,
+    and otherwise for odd values."""
 
     def keys(self, source_lengths: IntArray, target_lengths: IntArray, length_bits: int) -> NDArray[np.int64]:
         """Return an integer for each pair. The integers sort as the pairs do, and pairs of equal lengths share one."""
@@ -44,8 +48,8 @@ class Order(NamedTuple):
 
 
 ORDERS = (Order(True, False), Order(False, False), Order(True, True), Order(False, True))
-"""The orders of the epochs, in turn. So sentences meet others in the next epoch, also in a small corpus, which has few
-pairs of equal lengths."""
+"""The orders of the epochs, in turn. So a sentence is batched with other sentences in the next epoch, also in a small
+corpus, which has few pairs of equal lengths."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ class Hypothesis(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether it ended with EOS. If not, it was cut at the greatest length."""
+        """Whether it ended with EOS. If not, it was cut at the length limit."""
         return len(self.token_scores) > len(self.tokens)
 
     @classmethod

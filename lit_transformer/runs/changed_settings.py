@@ -1,7 +1,7 @@
 """Changed settings: what differs from the start that wrote a checkpoint is listed, and takes effect at once.
 
-Lightning restores the settings of the optimizer and the learning rate with the optimizer's state. Here, what the user
-says now wins.
+Lightning restores the settings of the optimizer and the learning rate with the optimizer's state. Here, the settings of
+this start replace them.
 """
 
 from collections.abc import Iterator, Mapping
