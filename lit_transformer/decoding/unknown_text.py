@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lit_transformer.batch import UNK_ID
 from lit_transformer.characters import has_content, listed, valid
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.notes import print_note
+from lit_transformer.notes import first_few, print_note
 
 
 def copied(text: str) -> str:
@@ -44,7 +44,4 @@ def note_unknown(
             f"translations: {listed(characters)} (the first in line {lines_with_unknown[0]:,})"
         )
     if copied_lines:
-        print_note(
-            f"{len(copied_lines):,} of {len(texts):,} lines have no known character and are copied: the first is line "
-            f"{copied_lines[0]:,}"
-        )
+        print_note(f"the vocabulary knows no character of {first_few('line', copied_lines)}: copied without translation")
