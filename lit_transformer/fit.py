@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
@@ -15,6 +16,8 @@ from lit_transformer.notes import print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL, Dispensable
 
 if TYPE_CHECKING:
+    import lightning as L
+
     from lit_transformer.cli.training import FitCLI
 
 
@@ -56,7 +59,6 @@ def fit(cli: "FitCLI") -> None:
     from lit_transformer.decoding.devices import enough_memory
     from lit_transformer.runs.kernels import few_kernels_cached
     from lit_transformer.runs.launching import check_launcher, check_settings_of_ranks, start_processes, waiting_noted
-    from lit_transformer.runs.limits import Limits, reached_limit
     from lit_transformer.runs.parts import callback_of
     from lit_transformer.runs.resuming import Resuming, continued_run
     from lit_transformer.runs.run_folder import claimed_folder, run_folder
@@ -87,12 +89,24 @@ def fit(cli: "FitCLI") -> None:
             trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
         run = run_folder(trainer)
     if trainer.is_global_zero:
-        if not (run / CHECKPOINTS_FOLDER).exists():
-            raise UserError(f"no step was taken after step {trainer.global_step:,}: {reached_limit(trainer)}")
-        if callback_of(trainer, Limits).first_step == trainer.global_step:
-            limit = spell_settings(reached_limit(trainer))
-            print_note(f"no step was taken after step {trainer.global_step:,}: {limit}")
+        check_steps(trainer, run)
         print_result(trainer, model, data, run, seconds=time.perf_counter() - begin)
+
+
+def check_steps(trainer: "L.Trainer", run: Path) -> None:
+    """Print a note if this start has taken no step.
+
+    Raises:
+        UserError: The run has no checkpoint for that reason.
+    """
+    from lit_transformer.runs.limits import Limits, reached_limit
+    from lit_transformer.runs.parts import callback_of
+
+    if callback_of(trainer, Limits).first_step == trainer.global_step:
+        message = f"no step was taken after step {trainer.global_step:,}: {reached_limit(trainer)}"
+        if not (run / CHECKPOINTS_FOLDER).exists():
+            raise UserError(message)
+        print_note(spell_settings(message))
 
 
 if __name__ == "__main__":

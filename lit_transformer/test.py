@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Translate, score and print."""
     from lit_transformer.data.corpus import corpus_places, has_splits, load_pairs
-    from lit_transformer.data.quality import looks_tokenized, subword_warning
+    from lit_transformer.data.quality import looks_tokenized, subword_warnings
     from lit_transformer.data.text import SIDES, count_pairs
     from lit_transformer.decoding.devices import allow_tf32
     from lit_transformer.evaluation.bleu import check_tokenization, score_translations, tokenization_of
@@ -65,9 +65,8 @@ def run(options: argparse.Namespace) -> None:
         seconds = time.perf_counter() - begin
         file.writelines(f"{text}\n" for text in translations)
     references, counts = list(pairs["target"]), count_pairs(pairs)
-    for side in SIDES:
-        if warning := subword_warning(f"{options.split} {side}", pairs[side]):
-            print_warning(warning)
+    for warning in subword_warnings({f"{options.split} {side}": pairs[side] for side in SIDES}):
+        print_warning(warning)
     if tokenize != "none" and looks_tokenized(references):
         print_warning("the references are tokenized, and BLEU splits their tokens again: give --tokenize none")
     scores = score_translations(translations, references, tokenize=tokenize, lowercase=options.lowercase)

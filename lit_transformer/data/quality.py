@@ -56,30 +56,36 @@ def find_text_warnings(train: Text, held_out: Mapping[str, Text], *, cache_dir: 
     def write(unfinished: Path) -> None:
         pairs, others = train.load(), {split: text.load() for split, text in held_out.items()}
         found = _known_warnings(pairs, others)
+        samples: dict[str, Sequence[str]] = {}
         for split, rows in {"training": pairs, **others}.items():
             sample = rows[:: -(-len(rows) // SAMPLED_PAIRS) or 1]
-            found += filter(None, (subword_warning(f"{split} {side}", sample[side]) for side in SIDES))
+            samples |= {f"{split} {side}": sample[side] for side in SIDES}
+        found += subword_warnings(samples)
         unfinished.write_text(json.dumps(found), encoding="utf-8")
 
     warnings: list[str] = json.loads(cached_file(cache_dir / "quality" / f"{key}.json", write).read_text("utf-8"))
     return warnings
 
 
-def subword_warning(name: str, sentences: Sequence[str]) -> str | None:
-    """Return a warning if sentences are split into subwords already.
+def subword_warnings(texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a warning for each mark of subwords that many sentences have.
 
     Args:
-        name: What they are.
-        sentences: Some of them.
+        texts: Some sentences of each text, by the text's name.
     """
+    found = []
     for mark, (pattern, command) in SUBWORD_MARKS.items():
-        share = sum(bool(pattern.search(sentence)) for sentence in sentences) / max(len(sentences), 1)
-        if share > MAX_SUBWORD_LINES:
-            return (
-                f"{share:.0%} of the {name} sentences have `{mark}`, the mark of subwords: scores of subwords are too "
+        shares = {
+            name: sum(bool(pattern.search(sentence)) for sentence in sentences) / max(len(sentences), 1)
+            for name, sentences in texts.items()
+        }
+        marked = [f"{share:.0%} of the {name}" for name, share in shares.items() if share > MAX_SUBWORD_LINES]
+        if marked:
+            found.append(
+                f"sentences have `{mark}`, the mark of subwords ({', '.join(marked)}): scores of subwords are too "
                 f"high. Join them first: {command}"
             )
-    return None
+    return found
 
 
 def looks_tokenized(references: Sequence[str]) -> bool:

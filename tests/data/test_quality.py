@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from lit_transformer.data.built_in import find_built_in
-from lit_transformer.data.quality import find_text_warnings, looks_tokenized, subword_warning
+from lit_transformer.data.quality import find_text_warnings, looks_tokenized, subword_warnings
 from lit_transformer.data.text import PAIR_SCHEMA, Text, cached_text
 
 Pairs = Sequence[tuple[str, str]]
@@ -80,8 +80,14 @@ def test_subwords_are_named_with_the_command_that_joins_them(tmp_path: Path, sen
     command = warning[warning.index("sed ") :]
     done = subprocess.run(command, shell=True, input=f"{sentence}\n".encode(), capture_output=True, check=True)
     assert done.stdout.decode() == f"{joined}\n"
-    assert subword_warning("test", [sentence, *["the end"] * 99]) is None
-    assert subword_warning("test", ["mail@@example.org", "1 @@@ 2", ""]) is None
+    assert subword_warnings({"test": [sentence, *["the end"] * 99]}) == []
+    assert subword_warnings({"test": ["mail@@example.org", "1 @@@ 2", ""]}) == []
+
+
+def test_one_warning_names_all_texts_with_subwords(tmp_path: Path) -> None:
+    train, test = ([(f"{word}@@ done", "un@@ getan")] * 40 for word in ("un", "re"))
+    [warning] = warnings(tmp_path, [*TRAIN, *train], validation=NEW, test=test)
+    assert [name in warning for name in ("training source", "validation target", "test target")] == [True, False, True]
 
 
 def test_tokenized_references_are_recognized() -> None:
