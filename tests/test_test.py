@@ -201,8 +201,9 @@ def test_text_whose_scores_mislead(
     output = ["--output", tmp_path / "out.de", "--beam_size", 1]
     _, err = run_test([*base, *output], capsys)
     found = [line for line in err.splitlines() if line.startswith("warning: ")]
-    assert [next(name for name in ("test source", "test target", "--tokenize none") if name in line) for line in found]
-    assert len(found) == 3
+    assert len(found) == 2
+    assert all(name in found[0] for name in ("test source", "test target"))
+    assert "--tokenize none" in found[1]
     assert not caplog.records
     _, err = run_test([*base, *output, "--tokenize", "none"], capsys)
-    assert err.count("warning: ") == 2
+    assert err.count("warning: ") == 1

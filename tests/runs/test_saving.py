@@ -16,6 +16,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.runs import ranks, saving
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.metrics import selection_score
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.runs import fit, own_lines
 
 FULL = "cannot write the checkpoint: the disk is full"
@@ -122,9 +123,16 @@ def test_the_best_of_an_older_version_is_taken_over(
 
 @pytest.mark.parametrize(("after_validation", "last_saved"), [(False, 0), (True, 2)])
 def test_a_state_that_cannot_be_read_back_is_refused(
-    after_validation: bool, last_saved: int, corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    after_validation: bool,
+    last_saved: int,
+    corpus: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before the first step if the callback has it then, else at the first save that would hold it."""
+    if not after_validation:
+        monkeypatch.setattr(LitTransformer, "training_step", lambda *_: pytest.fail("a step was taken"))
     best = [{"class_path": "tests.helpers.callbacks.Best", "init_args": {"after_validation": after_validation}}]
     changes = {"trainer__max_steps": 8, "trainer__val_check_interval": 3, "checkpoints__every_n_steps": 2}
     with pytest.raises(SystemExit) as status:
