@@ -85,7 +85,8 @@ def _little_text(data: TranslationData) -> list[str]:
     if data.plan.num_batches <= MAX_SAME_STEPS:
         found.append(
             f"an epoch of {counted(report.num_kept, 'pair')} has {counted(data.plan.num_batches, 'step')}, so the "
-            f"pairs of a step hardly change: lower tokens_per_batch, which is {data.tokens_per_batch:,}, or give more text"
+            f"pairs of a step hardly change: lower tokens_per_batch, which is {data.tokens_per_batch:,}, or give more "
+            "text"
         )
     return found
 
