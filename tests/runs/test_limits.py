@@ -64,7 +64,7 @@ def test_max_time_is_used_up(
     monkeypatch.setattr(LitTransformer, hook, original)
     capfd.readouterr()
     again = fit(corpus, tmp_path, **OFTEN, trainer__max_time="00:00:10:00")
-    assert "max_time" not in again.output  # the note has the reason
+    assert "trainer.max_time" not in again.output  # the note has the reason
     [note] = own_lines(capfd.readouterr().err)
     assert re.match(rf"note: .*step {expected[-1]}: trainer\.max_time .* 0:16:40: raise it", note)
     fit(corpus, tmp_path, **OFTEN, trainer__max_time="00:00:20:00", trainer__max_steps=6)
