@@ -95,8 +95,8 @@ def check_settings(settings: Namespace) -> None:
     if (settings.trainer.gradient_clip_val or 0) < 0:
         raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
     root = settings.trainer.default_root_dir
-    for place in (root, settings.data.cache_dir, settings.data.tokenizer, settings.ckpt_path):
-        expanded(place or "")
+    for name in ("trainer.default_root_dir", "data.cache_dir", "data.tokenizer", "data.source_tokenizer", "ckpt_path"):
+        expanded(settings.get(name) or "")
     try:
         Path(root).expanduser().mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=Path(root).expanduser()).close()
