@@ -22,6 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_transformer.cli.recipes import recipe_path
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
+from lit_transformer.data.accumulation import check_accumulation
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 from lit_transformer.runs.parts import callbacks_of
@@ -134,6 +135,7 @@ def check_trainer(trainer: L.Trainer, strategy: str | Namespace) -> None:
         )
     if (chosen := type(trainer.strategy.checkpoint_io)) is not TorchCheckpointIO:
         raise UserError(f"trainer.plugins names {chosen.__name__}, but fit writes checkpoints itself: leave it out")
+    check_accumulation(trainer)
     for kind, reason in UNUSABLE.items():
         if callbacks_of(trainer, kind):
             raise UserError(f"trainer.callbacks names {kind.__name__}, which cannot be used: {reason}")

@@ -8,6 +8,16 @@ from typing import Any
 import lightning as L
 
 from lit_transformer.batch import Batch
+from lit_transformer.errors import UserError
+
+
+def check_accumulation(trainer: L.Trainer) -> None:
+    """Raise UserError if the user has set a number of micro-batches. It follows from their size."""
+    if trainer.accumulate_grad_batches != 1:
+        raise UserError(
+            "accumulate_grad_batches follows from max_tokens_per_device: leave it out, and lower "
+            "max_tokens_per_device to accumulate more"
+        )
 
 
 def accumulate(trainer: L.Trainer, micro_batches: int) -> None:

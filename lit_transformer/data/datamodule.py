@@ -8,7 +8,7 @@ import lightning as L
 
 from lit_transformer.batch import Batch, IntArray, TextBatch, make_batch
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.accumulation import accumulate
+from lit_transformer.data.accumulation import accumulate, check_accumulation
 from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
 from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.coverage import Coverage, measure_coverage
@@ -205,11 +205,7 @@ class TranslationData(L.LightningDataModule):
             )
             self._is_set_up = True
         if self.trainer is not None and self.trainer is not self._former_trainer:
-            if self.trainer.accumulate_grad_batches != 1:
-                raise UserError(
-                    "accumulate_grad_batches follows from max_tokens_per_device: leave it out, and lower "
-                    "max_tokens_per_device to accumulate more"
-                )
+            check_accumulation(self.trainer)
             accumulate(self.trainer, self._accumulation(self.trainer.world_size))
             self._former_trainer = self.trainer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lit_transformer.cli.settings import UNUSABLE
-from lit_transformer.cli.training import FitCLI, parse
+from lit_transformer.cli.training import CheckCLI, FitCLI, parse
 from lit_transformer.errors import UserError
 from tests.helpers.runs import arguments
 
@@ -41,3 +41,11 @@ def test_numbers_of_epochs(corpus: Path, tmp_path: Path, name: str) -> None:
     """Training has no epochs. The last one would validate never."""
     with pytest.raises(UserError, match=rf"^trainer\.{name} is 2: .*trainer\.\w+$"):
         parse([*arguments(corpus, tmp_path), f"--trainer.{name}=2"], FitCLI)
+
+
+@pytest.mark.parametrize("cli", [FitCLI, CheckCLI])
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_number_of_micro_batches(corpus: Path, tmp_path: Path, cli: type[FitCLI], number: int) -> None:
+    """It follows from their size, in `check` as in `fit`."""
+    with pytest.raises(UserError, match=r"accumulate_grad_batches .*max_tokens_per_device"):
+        parse([*arguments(corpus, tmp_path), f"--trainer.accumulate_grad_batches={number}"], cli)
