@@ -44,4 +44,4 @@ def note_unknown(
             f"translations: {listed(characters)} (the first in line {lines_with_unknown[0]:,})"
         )
     if copied_lines:
-        print_note(f"the vocabulary knows no character of {first_few('line', copied_lines)}: copied as they are")
+        print_note(f"the vocabulary knows no character of {first_few('line', copied_lines)}: copied unchanged")
