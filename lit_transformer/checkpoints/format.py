@@ -28,7 +28,7 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import check_regular, whole_file
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.notes import print_note
+from lit_transformer.notes import counted, print_note
 
 MODEL_ENTRY = "lit_transformer"
 WEIGHTS_ENTRY = "state_dict"
@@ -154,7 +154,7 @@ def note_foreign(path: Path, names: Collection[str]) -> None:
 def owners_of(names: Iterable[str]) -> str:
     """The modules that have these weights, with their numbers of tensors."""
     owners = Counter(name.removeprefix(WEIGHTS_PREFIX).partition(".")[0] for name in names)
-    return ", ".join(f"{owner} ({number} tensor{'s' * (number > 1)})" for owner, number in owners.items())
+    return ", ".join(f"{owner} ({counted(number, 'tensor')})" for owner, number in owners.items())
 
 
 def load_checkpoint_file(path: Path) -> TrainedModel:

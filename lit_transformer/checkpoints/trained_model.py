@@ -90,17 +90,17 @@ def empty_transformer(
         config = TransformerConfig(**architecture)
         if config.num_layers > num_weights:  # building layers that do not exist could take hours
             raise ValueError(f"num_layers is {config.num_layers}, but there are {num_weights} weights")
-        with torch.device("meta"):
-            return Transformer(
-                config,
-                vocab_size=vocabularies.target.vocab_size,
-                pad_id=PAD_ID,
-                source_vocab_size=vocabularies.source_vocab_size,
-            )
+        return without_memory(config, vocabularies.target.vocab_size, vocabularies.source_vocab_size)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f"{path} holds no model of lit_transformer: {innermost_reason(error)}; take another one"
         ) from error
+
+
+def without_memory(config: TransformerConfig, vocab_size: int, source_vocab_size: int | None) -> Transformer:
+    """A model whose weights have names, shapes and no memory."""
+    with torch.device("meta"):
+        return Transformer(config, vocab_size=vocab_size, pad_id=PAD_ID, source_vocab_size=source_vocab_size)
 
 
 def load_weights(transformer: Transformer, weights: Mapping[str, Tensor], path: Path) -> Transformer:

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NoReturn
 
@@ -95,12 +94,12 @@ def check_settings(settings: Namespace) -> None:
             )
     if (settings.trainer.gradient_clip_val or 0) < 0:
         raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
-    root = settings.trainer.default_root_dir
     for name in ("trainer.default_root_dir", "data.cache_dir", "data.tokenizer", "data.source_tokenizer", "ckpt_path"):
         expanded(settings.get(name) or "")
+    root = settings.trainer.default_root_dir
     try:
-        Path(root).expanduser().mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=Path(root).expanduser()).close()
+        expanded(root).mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=expanded(root)).close()
     except (OSError, TypeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error

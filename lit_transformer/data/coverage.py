@@ -8,13 +8,11 @@ from datasets import Dataset
 
 from lit_transformer.batch import UNK_ID
 from lit_transformer.characters import has_content, listed
-from lit_transformer.data.text import PairCounts, count_pairs
+from lit_transformer.data.text import PairCounts, count_pairs, sample
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.notes import counted
 
-MAX_PAIRS = 10_000
-"""Of a larger split, about this many pairs are measured, evenly spread over it."""
 MAX_INEXACT = 0.01
 """Largest share of references that cannot be written exactly without a warning."""
 _SPACES = re.compile("[ \n]+")
@@ -58,14 +56,15 @@ class Coverage:
 def measure_coverage(pairs: Dataset, vocabularies: Vocabularies, *, split: str) -> Coverage:
     """Encode and decode the references of a split, and count the unknown characters of both sides.
 
+    A large split is sampled.
+
     Args:
         pairs: Text in the columns `source` and `target`.
         vocabularies: The vocabularies of both sides.
         split: Name of the split, for the report.
     """
-    rows = pairs[:: -(-len(pairs) // MAX_PAIRS) or 1]
-    sources = list(rows["source"])
-    references = [_SPACES.sub(" ", text.strip()) if has_content(text) else "" for text in rows["target"]]
+    sources, targets = sample(pairs).values()
+    references = [_SPACES.sub(" ", text.strip()) if has_content(text) else "" for text in targets]
     source_ids, encoded = vocabularies.source.encode(sources), vocabularies.target.encode(references)
     decoded = vocabularies.target.decode(encoded)
     return Coverage(

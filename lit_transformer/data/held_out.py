@@ -15,10 +15,9 @@ from datasets import Dataset
 
 from lit_transformer.characters import has_content
 from lit_transformer.data.cache import cached_file
-from lit_transformer.data.text import PAIR_SCHEMA, Text, cached_text
+from lit_transformer.data.text import PAIR_SCHEMA, Text, cached_text, tables
 from lit_transformer.errors import UserError
 
-_BATCH_SIZE = 10_000
 _FORMAT = "held out 1"  # part of the cache's names: change it if other pairs are to be held out
 
 
@@ -43,7 +42,7 @@ def hold_out(text: Text, number: int, *, cache_dir: Path) -> tuple[Text, Text]:
         cached_file(rows_path, lambda unfinished: unfinished.write_bytes(_choose(pairs, number).tobytes()))
         chosen = np.zeros(len(pairs), bool)
         chosen[np.frombuffer(rows_path.read_bytes(), np.int64)] = True
-        for start, table in _tables(pairs):
+        for start, table in tables(pairs):
             yield from table.filter(pa.array(chosen[start : start + len(table)] == held_out)).to_batches()
 
     training, validation = (cache_dir / "text" / f"{name}-{part}.arrow" for part in ("train", "valid"))
@@ -57,7 +56,7 @@ def _choose(pairs: Dataset, number: int) -> np.ndarray[tuple[int], np.dtype[np.i
     """
     hashes = np.zeros(len(pairs), np.uint64)
     usable = np.zeros(len(pairs), bool)
-    for start, table in _tables(pairs):
+    for start, table in tables(pairs):
         sources, targets = (table[side].to_pylist() for side in PAIR_SCHEMA.names)
         keys = [" ".join(source.casefold().split()) for source in sources]
         digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
@@ -79,10 +78,3 @@ def _choose(pairs: Dataset, number: int) -> np.ndarray[tuple[int], np.dtype[np.i
     if not chosen:
         raise UserError(f"valid_pairs is {number:,}, but every source has more training pairs than that: hold out more")
     return np.flatnonzero(usable & np.isin(hashes, np.array(chosen, np.uint64)))
-
-
-def _tables(pairs: Dataset) -> Iterator[tuple[int, pa.Table]]:
-    start = 0
-    for table in pairs.with_format("arrow").iter(_BATCH_SIZE):
-        yield start, table
-        start += len(table)

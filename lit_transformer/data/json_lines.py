@@ -14,11 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from lit_transformer.data.compression import open_text
-from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit
+from lit_transformer.data.text import BATCH_SIZE, PAIR_SCHEMA, MissingSplit
 from lit_transformer.data.text_file import read_blocks, string_array
 from lit_transformer.errors import UserError
 
-_BATCH_SIZE = 10_000
 _TYPES = {
     str: "a string",
     int: "a number",
@@ -51,7 +50,7 @@ def json_batches(path: Path, *, source: str, target: str) -> Iterator[pa.RecordB
     names: set[str] = set()
     while True:
         sides: tuple[list[bytes], list[bytes]] = ([], [])
-        for place, row in islice(rows, _BATCH_SIZE):
+        for place, row in islice(rows, BATCH_SIZE):
             names.update(row)
             for side, language in zip(sides, languages.values(), strict=True):
                 side.append(_text(row.get(language), place, language))

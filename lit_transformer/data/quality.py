@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from lit_transformer.data.cache import cached_file
-from lit_transformer.data.text import SIDES, Text
+from lit_transformer.data.text import Text, sample, tables
 
 MAX_KNOWN = 0.01
 """Largest share of held-out sentences in the training text without a warning."""
@@ -21,8 +21,6 @@ MAX_SUBWORD_LINES = 0.05
 """Largest share of lines with marks of subwords without a warning."""
 MAX_TOKENIZED_LINES = 0.1
 """Largest share of references that end with a space and a period without a warning."""
-SAMPLED_PAIRS = 10_000
-"""Of a larger split, about this many pairs are searched for marks of subwords."""
 SUBWORD_MARKS = {
     "@@": (re.compile(r"\w@@( |$)"), "sed -E 's/@@( |$)//g'"),
     "▁": (re.compile("▁"), "sed 's/ //g; s/▁/ /g; s/^ //'"),
@@ -58,8 +56,7 @@ def find_text_warnings(train: Text, held_out: Mapping[str, Text], *, cache_dir: 
         found = _known_warnings(pairs, others)
         samples: dict[str, Sequence[str]] = {}
         for split, rows in {"training": pairs, **others}.items():
-            sample = rows[:: -(-len(rows) // SAMPLED_PAIRS) or 1]
-            samples |= {f"{split} {side}": sample[side] for side in SIDES}
+            samples |= {f"{split} {side}": sentences for side, sentences in sample(rows).items()}
         found += subword_warnings(samples)
         unfinished.write_text(json.dumps(found), encoding="utf-8")
 
@@ -113,12 +110,11 @@ def _known_warnings(train: Dataset, held_out: Mapping[str, Dataset]) -> list[str
 def _find_known(train: Dataset, wanted: Iterable[str]) -> dict[str, _Known]:
     """Find sentences among the sources of the training text. Arrow compares them, at millions per second."""
     known: dict[str, _Known] = {}
-    values, begin = pa.array(wanted, pa.string()), 0
-    for batch in train.with_format("arrow").iter(batch_size=SAMPLED_PAIRS):
-        rows = np.flatnonzero(pc.is_in(batch["source"].cast(pa.string()), value_set=values))
-        matches = batch.take(rows)
+    values = pa.array(wanted, pa.string())
+    for begin, table in tables(train):
+        rows = np.flatnonzero(pc.is_in(table["source"].cast(pa.string()), value_set=values))
+        matches = table.take(rows)
         pairs = zip(rows.tolist(), matches["source"].to_pylist(), matches["target"].to_pylist(), strict=True)
         for row, source, target in pairs:
             known.setdefault(source, _Known(begin + row + 1, set())).targets.add(target)
-        begin += len(batch)
     return known

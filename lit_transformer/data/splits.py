@@ -44,12 +44,11 @@ def find_splits(
 
     if valid_corpus is not None and valid_pairs:
         raise UserError(f"valid_pairs is {valid_pairs:,}, and valid_corpus is {valid_corpus}: leave out one of them")
-    train, test = find(corpus, "train"), None
-    if has_splits(corpus, source=source, target=target):
-        test = _test_text(lambda: find(corpus, "test"))
+    train, is_split = find(corpus, "train"), has_splits(corpus, source=source, target=target)
+    test = _test_text(lambda: find(corpus, "test")) if is_split else None
     if valid_pairs:
         return Splits(*hold_out(train, valid_pairs, cache_dir=cache_dir), test)
-    if valid_corpus is None and not has_splits(corpus, source=source, target=target):
+    if valid_corpus is None and not is_split:
         raise UserError(f"corpus {corpus} has no splits, so no validation pairs: {_REMEDIES}")
     try:
         return Splits(train, find(corpus if valid_corpus is None else valid_corpus, "valid"), test)

@@ -13,11 +13,9 @@ from lit_transformer.data.columns import check_languages, damage_to_user_error, 
 from lit_transformer.data.compression import uncompressed
 from lit_transformer.data.delimited import delimited_batches
 from lit_transformer.data.json_lines import json_batches
-from lit_transformer.data.text import Text
+from lit_transformer.data.text import BATCH_SIZE, Text
 from lit_transformer.data.text_file import text_of_files
 from lit_transformer.errors import UserError
-
-_BATCH_SIZE = 10_000
 
 
 class _Reader(Protocol):
@@ -71,7 +69,7 @@ def _parquet_batches(path: Path, *, source: str, target: str) -> Iterator[pa.Rec
     with damage_to_user_error(str(path)), parquet.ParquetFile(path) as file:
         prefix = check_languages(file.schema_arrow, str(path), source=source, target=target)
         names = [prefix + source, prefix + target]
-        for batch in file.iter_batches(_BATCH_SIZE, columns=names):
+        for batch in file.iter_batches(BATCH_SIZE, columns=names):
             yield from _pairs(batch, names)
 
 
@@ -85,8 +83,8 @@ def _arrow_batches(path: Path, *, source: str, target: str) -> Iterator[pa.Recor
             batches = map(reader.get_batch, range(reader.num_record_batches))
         prefix = check_languages(reader.schema, str(path), source=source, target=target)
         for batch in batches:
-            for start in range(0, len(batch), _BATCH_SIZE):
-                yield from _pairs(batch.slice(start, _BATCH_SIZE), [prefix + source, prefix + target])
+            for start in range(0, len(batch), BATCH_SIZE):
+                yield from _pairs(batch.slice(start, BATCH_SIZE), [prefix + source, prefix + target])
 
 
 def _pairs(batch: pa.RecordBatch, names: list[str]) -> list[pa.RecordBatch]:

@@ -18,6 +18,9 @@ PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 """The columns of every corpus."""
 SIDES = ("source", "target")
 """Their names."""
+BATCH_SIZE = 10_000
+"""Pairs that are in memory at a time."""
+SAMPLED_PAIRS = 10_000
 _VALIDATION_NAMES = ("valid", "validation", "val", "dev")
 
 
@@ -63,11 +66,25 @@ def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> 
     return Text(path.stem, load)
 
 
+def tables(pairs: Dataset) -> Iterator[tuple[int, pa.Table]]:
+    """Iterate over a text in Arrow tables. Each comes with the number of its first pair, counted from 0."""
+    start = 0
+    for table in pairs.with_format("arrow").iter(BATCH_SIZE):
+        yield start, table
+        start += len(table)
+
+
+def sample(pairs: Dataset) -> dict[str, list[str]]:
+    """Return the sentences of about 10,000 pairs by side, evenly spread over the text, or those of all pairs."""
+    rows = pairs[:: -(-len(pairs) // SAMPLED_PAIRS) or 1]
+    return {side: list(rows[side]) for side in SIDES}
+
+
 def count_pairs(pairs: Dataset) -> PairCounts:
     """Count the sentence pairs of a text."""
     num_empty = num_multiline = 0
-    for batch in pairs.with_format("arrow").iter(batch_size=10_000):
-        source, target = (batch[side] for side in SIDES)
+    for _, table in tables(pairs):
+        source, target = (table[side] for side in SIDES)
         both = pc.and_(*(pc.match_substring_regex(texts, CONTENT) for texts in (source, target)))
         num_empty += len(both) - pc.sum(both).as_py()
         num_multiline += pc.sum(pc.or_(*(pc.match_substring(texts, "\n") for texts in (source, target)))).as_py()

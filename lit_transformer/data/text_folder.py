@@ -87,7 +87,7 @@ def _missing(found: set[tuple[str, str]], folder: Path, split: str, source: str,
 
 
 def pair_batches(source_path: Path, target_path: Path) -> Iterator[pa.RecordBatch]:
-    """Read the lines of two files, plain or `.gz`, side by side.
+    """Read the lines of two files, plain or compressed, side by side.
 
     Yields:
         Record batches in the columns of `PAIR_SCHEMA`.

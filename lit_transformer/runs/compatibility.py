@@ -4,11 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from lit_transformer.batch import PAD_ID
 from lit_transformer.checkpoints.format import (
     MODEL_ENTRY,
     VOCABULARY_ENTRIES,
@@ -18,10 +16,10 @@ from lit_transformer.checkpoints.format import (
     unwrapped_name,
     vocabulary_entries,
 )
+from lit_transformer.checkpoints.trained_model import without_memory
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.translation import LitTransformer
 
 
@@ -79,14 +77,8 @@ def leave_out_foreign(checkpoint: Mapping[str, Any], model: nn.Module) -> list[s
 
 def own_parameters(model: LitTransformer) -> list[Tensor]:
     """The parameters of the model, without those of modules that a callback has added to it."""
-    with torch.device("meta"):
-        transformer = model.transformer
-        own = Transformer(
-            transformer.config,
-            vocab_size=transformer.vocab_size,
-            pad_id=PAD_ID,
-            source_vocab_size=transformer.source_vocab_size,
-        ).state_dict()
+    transformer = model.transformer
+    own = without_memory(transformer.config, transformer.vocab_size, transformer.source_vocab_size).state_dict()
     return [
         parameter
         for name, parameter in model.named_parameters()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from lit_transformer.data import coverage
+from lit_transformer.data import text as text_module
 from lit_transformer.data.coverage import Coverage, measure_coverage
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
@@ -64,7 +64,7 @@ def test_a_few_of_many_characters_are_named() -> None:
 
 @pytest.mark.parametrize("num_pairs", [0, 1, 10, 11, 95])
 def test_a_part_of_a_large_split_is_measured(num_pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coverage, "MAX_PAIRS", 10)
+    monkeypatch.setattr(text_module, "SAMPLED_PAIRS", 10)
     found = measure(learn(), *[("word", "text")] * num_pairs)
     assert min(num_pairs, 6) <= found.num_references <= 10
     assert found.num_exact == found.num_references
