@@ -24,12 +24,11 @@ from datasets import Dataset, Features
 from lit_transformer.batch import EOS_ID, UNK_ID
 from lit_transformer.data.arrow_file import write_arrow
 from lit_transformer.data.cache import is_whole, make_once, sealed_file, seems_whole
-from lit_transformer.data.text import PAIR_SCHEMA, Text, count_pairs
+from lit_transformer.data.text import BATCH_SIZE, PAIR_SCHEMA, Text, count_pairs
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.files import UNFINISHED, expanded
 
-BATCH_SIZE = 10_000
 _MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work: for less, starting a process does not pay
 RECORD_BATCH_BYTES = 2**27
 _MAX_PROCESSES = 8  # 0.4 GB each, below 4 GB together
