@@ -16,6 +16,11 @@ UNK_ID = 1
 BOS_ID = 2
 EOS_ID = 3
 
+VOCAB_SIZE = 37000
+"""Tokens of the paper's shared vocabulary (section 5.1): the default of model and data."""
+SEED = 1
+"""The default of everything random."""
+
 IntArray = NDArray[np.integer]
 """Token ids, lengths or row numbers."""
 

@@ -153,8 +153,6 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # The launcher that ends a run because one of its processes has died reports it there.
     logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
-    # Lightning 2.6 calls what torch 2.13 has renamed. Users can do nothing about it.
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     # The warning is about two lists of arguments. In sys.argv there may be those of another program, such as Jupyter.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
     callbacks = [

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 
-from lit_transformer.batch import Batch, IntArray, TextBatch, make_batch
+from lit_transformer.batch import SEED, VOCAB_SIZE, Batch, IntArray, TextBatch, make_batch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.accumulation import accumulate, check_accumulation
 from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
@@ -30,7 +30,8 @@ from lit_transformer.notes import counted
 class TranslationData(L.LightningDataModule):
     """Sentence pairs of a corpus in token batches, pairs of similar length together (section 5.1).
 
-    Without a trainer it gives the batches of one device: `prepare_data()`, `setup("fit")`, `train_dataloader()`.
+    Without a trainer it gives the batches of one device: `prepare_data()`, `setup("fit")`, `train_dataloader()`. With a
+    trainer, `vocab_size`, `source_vocab_size`, `max_positions` and `seed` are the module's, unless they are given.
 
     Args:
         corpus: `demo` (or `demo:PAIRS`), `copy`, a folder of SPLIT.LANG text files or SPLIT.tsv tables, a table (.tsv,
@@ -40,8 +41,9 @@ class TranslationData(L.LightningDataModule):
         target: Language to translate into.
         valid_corpus: Corpus of the validation pairs, in any form. By default, they are the split `valid` of `corpus`.
         valid_pairs: Number of training pairs to hold out for validation, in place of the split `valid`.
-        vocab_size: Tokens of the shared vocabulary, or of the target's. Follows model.vocab_size.
-        source_vocab_size: Tokens of the source's own vocabulary, if it has one. Follows model.source_vocab_size.
+        vocab_size: Tokens of the shared vocabulary, or of the target's. By default the model's, or without a model the
+            paper's 37,000.
+        source_vocab_size: Tokens of the source's own vocabulary, if it has one. By default the model's.
         tokenizer: A SentencePiece model file for the shared vocabulary, or for the target's. Special tokens that it
             lacks are added, and vocab_size counts them. By default, a vocabulary is learned from the training split.
         source_tokenizer: A SentencePiece model file for the source's own vocabulary. It needs source_vocab_size.
@@ -60,9 +62,9 @@ class TranslationData(L.LightningDataModule):
         validation_batch_tokens: Padded tokens on each side of a validation batch.
         cache_dir: Folder for prepared data.
         num_workers: Processes that assemble batches. By default, one for a GPU and none for a CPU.
-        seed: Determines the order of the training pairs. Follows seed_everything.
-        max_positions: Longest sequence that the model takes. Longer validation sentences are cut. Follows
-            model.transformer.
+        seed: Determines the order of the training pairs. By default the model's, or without a model 1.
+        max_positions: Longest sequence that the model takes. Longer validation sentences are cut. By default the
+            model's.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class TranslationData(L.LightningDataModule):
         target: str = "de",
         valid_corpus: str | None = None,
         valid_pairs: int = 0,
-        vocab_size: int = 37000,
+        vocab_size: int | None = None,
         source_vocab_size: int | None = None,
         tokenizer: str | None = None,
         source_tokenizer: str | None = None,
@@ -87,7 +89,7 @@ class TranslationData(L.LightningDataModule):
         validation_batch_tokens: int = 2048,
         cache_dir: str = CACHE_DIR,
         num_workers: int | None = None,
-        seed: int = 1,
+        seed: int | None = None,
         max_positions: int | None = None,
     ) -> None:
         super().__init__()
@@ -104,17 +106,11 @@ class TranslationData(L.LightningDataModule):
                 raise UserError(f"{name} is {value}: it must be at least {least}")
         if not 0.98 <= character_coverage <= 1.0:  # SentencePiece's own limits
             raise UserError(f"character_coverage is {character_coverage}: it must be from 0.98 to 1")
-        if source_tokenizer is not None and source_vocab_size is None:
-            raise UserError(
-                f"source_tokenizer is {source_tokenizer}, but source_vocab_size is not set: give its number of tokens"
-            )
         self.corpus = corpus
         self.source = source
         self.target = target
         self.valid_corpus = valid_corpus
         self.valid_pairs = valid_pairs
-        self.vocab_size = vocab_size
-        self.source_vocab_size = source_vocab_size
         self.tokenizer_file = tokenizer
         self.source_tokenizer_file = source_tokenizer
         self.character_coverage = character_coverage
@@ -128,8 +124,13 @@ class TranslationData(L.LightningDataModule):
         self.validation_batch_tokens = validation_batch_tokens
         self.cache_dir = expanded(cache_dir)
         self.num_workers = num_workers
-        self.seed = seed
-        self.max_positions = max_positions
+        self._given = {
+            "vocab_size": vocab_size,
+            "source_vocab_size": source_vocab_size,
+            "max_positions": max_positions,
+            "seed": seed,
+        }
+        self._follow_module()
         # By `prepare_data`:
         self.vocabularies: Vocabularies
         self.tokens: TokenizedPairs
@@ -149,13 +150,20 @@ class TranslationData(L.LightningDataModule):
         """Learn the vocabulary, tokenize the training pairs, and measure what the vocabulary can write.
 
         Everything is found in the cache if it is there. If another process is filling the cache, this one waits. A
-        second call does nothing, unless the cache was found to be damaged since the first.
+        second call does nothing, unless the cache was found to be damaged since the first, or the trainer has another
+        module.
 
         Raises:
             UserError: The corpus cannot be read or does not fit the settings.
         """
-        if self._late_check is not None and not self._late_check.damaged:
+        follows_another = self._follow_module()
+        if self._late_check is not None and not self._late_check.damaged and not follows_another:
             return
+        if self.source_tokenizer_file is not None and self.source_vocab_size is None:
+            raise UserError(
+                f"source_tokenizer is {self.source_tokenizer_file}, but source_vocab_size is not set: give its number "
+                "of tokens"
+            )
         self.splits = find_splits(
             self.corpus,
             valid_corpus=self.valid_corpus,
@@ -287,6 +295,21 @@ class TranslationData(L.LightningDataModule):
         """Return the first validation sentences with their references. After `setup`."""
         rows = self.splits.valid.load()[:number]
         return list(zip(rows["source"], rows["target"], strict=True))
+
+    def _follow_module(self) -> bool:
+        """Take from the trainer's module what was not given. Return whether a value has changed."""
+        module = self.trainer and self.trainer.lightning_module
+        defaults = {"vocab_size": VOCAB_SIZE, "source_vocab_size": None, "max_positions": None, "seed": SEED}
+        values: dict[str, Any] = {
+            name: getattr(module, name, defaults[name]) if given is None else given
+            for name, given in self._given.items()
+        }
+        former = {name: getattr(self, name, None) for name in values}
+        self.vocab_size: int = values["vocab_size"]
+        self.source_vocab_size: int | None = values["source_vocab_size"]
+        self.max_positions: int | None = values["max_positions"]
+        self.seed: int = values["seed"]
+        return former != values
 
     def _accumulation(self, world_size: int) -> int:
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""

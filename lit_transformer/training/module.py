@@ -1,6 +1,7 @@
 """Training (section 5): an optimizer step of any model that has `loss_sums(batch)`. It knows neither text nor runs."""
 
 import math
+import warnings
 from typing import Any
 
 import lightning as L
@@ -30,6 +31,8 @@ class LitModel(L.LightningModule):
 
     def __init__(self, *, d_model: int, warmup_steps: int, learning_rate_scale: float, seed: int) -> None:
         super().__init__()
+        # Lightning 2.6 calls what torch 2.13 has renamed. Users can do nothing about it.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         if warmup_steps < 1:
             raise UserError(f"warmup_steps is {warmup_steps}: it must be at least 1")
         if not 0.0 < learning_rate_scale < math.inf:

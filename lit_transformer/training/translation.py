@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lit_transformer.batch import EOS_ID, PAD_ID, Batch, TextBatch
+from lit_transformer.batch import EOS_ID, PAD_ID, SEED, VOCAB_SIZE, Batch, TextBatch
 from lit_transformer.checkpoints.format import (
     MODEL_ENTRY,
     WEIGHTS_ENTRY,
@@ -65,14 +65,14 @@ class LitTransformer(LitModel):
     def __init__(
         self,
         transformer: TransformerConfig = TransformerConfig(),
-        vocab_size: int = 37000,
+        vocab_size: int = VOCAB_SIZE,
         source_vocab_size: int | None = None,
         label_smoothing: float = 0.1,
         warmup_steps: int = 4000,
         learning_rate_scale: float = 1.0,
         validation_beam_size: int = 1,
         bleu_tokenize: Tokenization | None = None,
-        seed: int = 1,
+        seed: int = SEED,
     ) -> None:
         super().__init__(
             d_model=transformer.d_model, warmup_steps=warmup_steps, learning_rate_scale=learning_rate_scale, seed=seed
@@ -94,6 +94,9 @@ class LitTransformer(LitModel):
                 f"the model is too large for this machine ({str(error).splitlines()[0]}): lower vocab_size, "
                 "d_model or d_ff"
             ) from error
+        self.vocab_size = vocab_size
+        self.source_vocab_size = source_vocab_size
+        self.max_positions = transformer.longest
         self.label_smoothing = label_smoothing
         self.validation_beam_size = validation_beam_size
         self.bleu_tokenize = bleu_tokenize
