@@ -119,6 +119,7 @@ IDEAS = {
     "training/test_accelerator.py": "training and translating on a device that is not the host",
     "training/test_half_precision.py": "weights in half precision",
     "training/test_oracle.py": "fifty steps equal those of a plain loop over PyTorch's own parts",
+    "training/test_plain_trainer.py": "module and datamodule with a plain Trainer of Lightning",
     "training/test_precision.py": "a step under CUDA's autocast",
 }
 """Tests of more than one module."""
