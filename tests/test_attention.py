@@ -2,11 +2,13 @@
 
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lit_transformer import Translator, attention
 from lit_transformer.analysis.maps import KINDS, maps_of
@@ -39,7 +41,8 @@ def test_numbers_are_those_of_the_translator(tiny_run: Path, tmp_path: Path) -> 
     translator = Translator.load(tiny_run)
     for sentence, text, target in zip(written, ENGLISH, targets, strict=False):
         expected = translator.attention(text, target)
-        assert list(sentence) == list(KINDS)
+        assert list(sentence) == ["source", "target", *KINDS]
+        assert (sentence["source"], sentence["target"]) == (text, target)
         for kind in KINDS:
             layers, queries, keys = maps_of(expected, kind)
             assert {**sentence[kind], "weights": None} == {
@@ -58,13 +61,25 @@ def test_numbers_are_those_of_the_translator(tiny_run: Path, tmp_path: Path) -> 
 def test_every_picture_can_be_had(tiny_run: Path, tmp_path: Path) -> None:
     """Each differs from all the others."""
     choices: list[Any] = [
-        *[["--kind", kind] for kind in KINDS],
+        *[["--kind", kind] for kind in (*KINDS, "all")],
+        ["--words"],
+        ["--dpi", 50],
         *[["--figure", figure] for figure in ("layers", "rollout", "entropy")],
         *[["--layers", 1, "--head", head] for head in (1, 2)],
         ["--figure", "rollout", "--kind", "encoder"],
     ]
     pictures = {show(tiny_run, tmp_path / "a.png", "--text", ENGLISH[0], *choice) for choice in choices}
     assert len(pictures) == len(choices)
+
+
+def test_a_picture_has_as_many_pixels_as_asked_for(tiny_run: Path, tmp_path: Path) -> None:
+    picture = show(tiny_run, tmp_path / "a.png", "--text", ENGLISH[0], "--size", "1920x1080", "--dpi", 200)
+    assert Image.open(BytesIO(picture)).size == (1920, 1080)
+
+
+def test_words_in_place_of_tokens(tiny_run: Path, tmp_path: Path) -> None:
+    [written] = json.loads(show(tiny_run, tmp_path / "a.json", "--text", ENGLISH[0], "--words"))
+    assert written["encoder"]["keys"] == [*ENGLISH[0].split(), "</s>"]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +97,9 @@ def test_every_picture_can_be_had(tiny_run: Path, tmp_path: Path) -> None:
         (["--head", "1"], r"--head 1: .*--layers"),
         (["--head", "3", "--layers", "1"], r"no head 3: layer 1 has 2, counted from 1"),
         (["--head", "0", "--layers", "1"], r"no head 0"),
+        (["--size", "wide"], r"--size wide"),
+        (["--size", "300x200"], r"size is "),
+        (["--dpi", "0"], r"--dpi 0"),
         (["--kind", "self"], r"--kind"),
         (["--beam_size", "0"], r"beam_size is 0"),
     ],

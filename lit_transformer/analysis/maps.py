@@ -5,18 +5,21 @@ Layers and heads count from 0 in Python, and from 1 wherever people read them: t
 Legend: H heads, L query length, M key length.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lit_transformer.decoding.attention import Attention, Weights
+from lit_transformer.decoding.attention import BOS, EOS, Attention, Weights
 from lit_transformer.errors import UserError
 
 Kind = Literal["encoder", "decoder", "cross"]
 KINDS: tuple[Kind, ...] = ("encoder", "decoder", "cross")
 WORD_BEGIN = "\u2581"
 """SentencePiece's mark in a token that begins a word."""
+_BYTES = re.compile("(?:<0x[0-9A-F]{2}>)+")
+_UNKNOWN = re.compile("<unk:(.+?)>")
 
 
 class Maps(NamedTuple):
@@ -61,16 +64,30 @@ def head_of(attention: Attention, kind: Kind, layer: int, head: int) -> Weights:
     return heads[head]
 
 
-def as_json(attention: Attention, *, digits: int) -> dict[str, dict[str, Any]]:
+def word_text(tokens: Sequence[str]) -> str:
+    """The tokens of a word as text. An unknown token stays `<unk:😀>`. Tokens for single bytes become characters."""
+    text = "".join(tokens).replace(WORD_BEGIN, " ").strip()
+    return _BYTES.sub(lambda run: bytes.fromhex(re.sub("<0x|>", "", run.group())).decode("utf-8", "replace"), text)
+
+
+def sentence_text(tokens: Sequence[str]) -> str:
+    """The tokens or words of a sentence as text, without `<s>` and `</s>`. Unknown tokens become their characters."""
+    inner = [_UNKNOWN.sub(r"\1", token) for token in tokens if token not in (BOS, EOS)]
+    is_tokens = any(token.startswith(WORD_BEGIN) for token in inner)
+    return word_text(inner) if is_tokens else " ".join(inner)
+
+
+def as_json(attention: Attention, *, digits: int) -> dict[str, Any]:
     """The maps of every kind as lists and dictionaries for JSON.
 
-    Each of `encoder`, `decoder` and `cross` has:
+    `source` and `target` are the sentence pair as text. Each of `encoder`, `decoder` and `cross` has:
 
     - `queries` and `keys`: the L and the M tokens;
     - `layers`: the numbers of the layers, counted from 1;
     - `weights`: for each of these layers, a list of heads, each a list of L rows of M numbers.
     """
-    return {
+    texts = {"source": sentence_text(attention.source), "target": sentence_text(attention.target_output)}
+    return texts | {
         kind: {
             "queries": maps.queries,
             "keys": maps.keys,

@@ -23,7 +23,6 @@
     return made;
   };
   const option = (value, text) => element("option", text, { value, dir: "auto" });
-  const plain = (tokens) => tokens.map((token) => token.replace(UNKNOWN, "$1")).join("").replaceAll(WORD_BEGIN, " ").trim();
   const maps = () => sentences[sentence.value][kind.value];
 
   const mean = (heads) =>
@@ -185,6 +184,7 @@
   const restart = () => {
     shown = selected();
     pinned = null;
+    for (const side of ["source", "target"]) get(`${side}-text`).textContent = sentences[sentence.value][side];
     ["queries", "keys"].forEach(fill);
     overview();
     get("lines").style.height = `${Math.max(get("queries").offsetHeight, get("keys").offsetHeight) + 24}px`;
@@ -192,7 +192,7 @@
   };
 
   const start = () => {
-    sentence.append(...sentences.map(({ encoder }, index) => option(index, plain(encoder.queries.slice(0, -1)) || "(empty)")));
+    sentence.append(...sentences.map(({ source }, index) => option(index, source || "(empty)")));
     sentence.parentElement.hidden = sentences.length < 2;
     const { layers, weights } = sentences[0].cross;
     layer.append(...layers.map((number, index) => option(index, number)));

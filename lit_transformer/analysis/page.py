@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
+from textwrap import shorten
 
-from lit_transformer.analysis.maps import as_json
+from lit_transformer.analysis.maps import as_json, sentence_text
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
 
 DIGITS = 4
 """Digits of a weight in the data. The page shows three of them."""
+TITLE_CHARACTERS = 80
 _ESCAPED = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&"})
 """The characters that have a meaning in HTML. `json.dumps` escapes everything that is not ASCII."""
 
@@ -39,6 +41,7 @@ class Page:
         data = json.dumps([as_json(each, digits=DIGITS) for each in attentions], separators=(",", ":"))
         style, script = _part("page.css"), _part("page.js")
         self.html = Template(_part("page.html")).substitute(
+            title=html.escape(_title(attentions[0])),
             style=style,
             style_hash=_hash(style),
             script=script,
@@ -51,11 +54,16 @@ class Page:
 
     def _repr_html_(self) -> str:
         # In a frame, so that a notebook can have several pages. The sandbox keeps the page from the notebook.
-        height = min(300 + 27 * self._tokens + 52 * self._layers, 900)
+        height = min(400 + 27 * self._tokens + 52 * self._layers, 900)
         return (
             f'<iframe srcdoc="{html.escape(self.html)}" sandbox="allow-scripts" title="Attention" '
             f'style="width: 100%; height: {height}px; border: 0"></iframe>'
         )
+
+
+def _title(attention: Attention) -> str:
+    """The name of the page's tab and of a bookmark."""
+    return shorten(f"Attention: {sentence_text(attention.source)}", TITLE_CHARACTERS, placeholder=" \u2026")
 
 
 def _hash(text: str) -> str:

@@ -3,19 +3,16 @@
 Legend: H heads, L query length, M key length.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
 
-from lit_transformer.analysis.maps import WORD_BEGIN
+from lit_transformer.analysis.maps import WORD_BEGIN, word_text
 from lit_transformer.characters import has_content, split_words
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.attention import BOS, EOS, Attention, Weights
 from lit_transformer.errors import UserError
-
-_BYTES = re.compile("(?:<0x[0-9A-F]{2}>)+")
 
 
 def word_spans(tokens: Sequence[str]) -> list[range]:
@@ -26,12 +23,6 @@ def word_spans(tokens: Sequence[str]) -> list[range]:
         if index == 0 or token.startswith(WORD_BEGIN) or token == EOS or tokens[index - 1] == BOS
     ]
     return [range(begin, end) for begin, end in pairwise([*begins, len(tokens)])]
-
-
-def word_text(tokens: Sequence[str]) -> str:
-    """The tokens of a word as text. An unknown token stays `<unk:😀>`. Tokens for single bytes become characters."""
-    text = "".join(tokens).replace(WORD_BEGIN, " ").strip()
-    return _BYTES.sub(lambda run: bytes.fromhex(re.sub("<0x|>", "", run.group())).decode("utf-8", "replace"), text)
 
 
 def text_spans(text: str, tokens: Sequence[str], tokenizer: Tokenizer) -> list[range]:

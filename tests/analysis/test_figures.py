@@ -15,6 +15,7 @@ from lit_transformer.analysis import figures
 from lit_transformer.analysis.entropy import normalized_head_entropy
 from lit_transformer.analysis.maps import KINDS, Kind, maps_of
 from lit_transformer.analysis.rollout import rollout
+from lit_transformer.analysis.words import in_words
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
 from tests.helpers.attentions import HOSTILE, SOURCE, pixels, random_attention, same_picture
@@ -31,8 +32,9 @@ def attention() -> Attention:
 def drawn(figure: Figure) -> np.ndarray:
     """What the first axes show, nan where they are white."""
     [image] = figure.axes[0].images
-    assert image.get_clim() == (0.0, 1.0)
     shown: Any = image.get_array()
+    # The color scale ends at the largest weight.
+    assert image.get_clim() == (0.0, pytest.approx(np.nanmax(shown)))
     return np.ma.filled(shown, np.nan)
 
 
@@ -101,6 +103,41 @@ def test_layer_means(attention: Attention) -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["layer 1", "layer 2"]
 
 
+def test_all_kinds_in_one_figure(attention: Attention) -> None:
+    for figure in (
+        figures.head_map(attention, "all", layer=1, head=2),
+        figures.head_grid(attention, "all"),
+        figures.layer_means(attention, "all"),
+        figures.rollout_map(attention, "all"),
+    ):
+        *panels, bar = figure.axes
+        assert [axes.get_title().partition(",")[0] for axes in panels] == list(KINDS)
+        names = [("source", "source"), ("target", "target"), ("target", "source")]
+        for axes, (query, key) in zip(panels, names, strict=True):
+            assert query in axes.get_ylabel()
+            assert key in axes.get_xlabel()
+        # One scale for all.
+        assert len({axes.images[0].get_clim() for axes in panels}) == 1
+        assert bar.get_ylabel()
+
+
+def test_the_sentence_and_its_translation_are_written_out(attention: Attention) -> None:
+    for shown in (attention, in_words(attention)):
+        [source, target] = figures.head_grid(shown, "cross").get_suptitle().split("\n")
+        assert source.endswith("The cat sleeps.")
+        assert target.endswith("Die Katze schläft.")
+
+
+@pytest.mark.parametrize("kind", ["cross", "all"])
+def test_a_figure_has_the_size_that_is_asked_for(attention: Attention, kind: Any) -> None:
+    for size in ((12.8, 7.2), (5.0, 8.0)):
+        figure = figures.layer_means(attention, kind, size=size)
+        assert tuple(figure.get_size_inches()) == size
+        assert pixels(figure).shape[:2] == tuple(int(side * figure.dpi) for side in size[::-1])
+    with pytest.raises(UserError, match=r"size is 2\.0 x 1\.0"):
+        figures.layer_means(attention, kind, size=(2.0, 1.0))
+
+
 def test_rollout_and_entropy(attention: Attention) -> None:
     figure = figures.rollout_map(attention, "cross")
     np.testing.assert_array_equal(drawn(figure), rollout(attention).cross_TS)
@@ -118,9 +155,9 @@ def test_rollout_and_entropy(attention: Attention) -> None:
 def test_any_text_is_drawn_as_it_is_written(tmp_path: Path, format: str) -> None:
     """Warnings are errors: neither a missing glyph nor half a formula raises one."""
     hostile = random_attention(HOSTILE, HOSTILE[::-1], num_layers=1)
-    figures.save(figures.head_grid(hostile, "encoder"), tmp_path / "picture", format=format)
+    figures.save(figures.head_grid(hostile, "encoder"), tmp_path / "picture", format=format, dpi=100)
     for name in ("picture", "again"):
-        figures.save(figures.head_map(hostile, "cross", layer=0, head=0), tmp_path / name, format=format)
+        figures.save(figures.head_map(hostile, "cross", layer=0, head=0), tmp_path / name, format=format, dpi=100)
     written = (tmp_path / "picture").read_bytes()
     assert written.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[format])
     assert (tmp_path / "again").read_bytes() == written
@@ -165,7 +202,7 @@ def test_a_picture_that_is_drawn_again_is_the_one_drawn_afresh(attention: Attent
     other = replace(attention, **reversed_maps)
     live = figures.LiveHeadGrid(attention, kind)
     for one in (attention, other, attention):
-        assert same_picture(live.pixels(one), pixels(figures.head_grid(one, kind)))
+        assert same_picture(live.pixels(one), pixels(figures.head_grid(one, kind, highest=1.0)))
     assert not same_picture(live.pixels(other), live.pixels(attention))
 
 

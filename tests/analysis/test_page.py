@@ -224,6 +224,34 @@ def test_the_mark_of_a_word_is_where_its_letters_begin(shown: Shown, tmp_path: P
 
 
 @in_browser
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(shown: Shown, attention: Attention, tmp_path: Path) -> None:
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    shown.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        shown.open(tmp_path / "page.html", Page([attention, attention]).html)
+        shown.tokens("queries")[1].click()
+        assert len(shown.numbers("keys")) == len(SOURCE)
+        assert shown.browser.execute_script("return document.documentElement.scrollWidth") == 360
+        right = max(token.rect["x"] + token.rect["width"] for token in shown.tokens("keys"))
+        assert right < 360
+        # No word is cut off.
+        for token in [*shown.tokens("queries"), *shown.tokens("keys")]:
+            assert shown.browser.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", token)
+    finally:
+        shown.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@in_browser
+def test_the_sentence_and_its_translation_are_written_out(
+    shown: Shown, attention: Attention, hostile: Attention, tmp_path: Path
+) -> None:
+    shown.open(tmp_path / "page.html", Page([attention, hostile]).html)
+    assert shown.browser.title == "Attention: The cat sleeps."
+    for side, text in (("source", "The cat sleeps."), ("target", "Die Katze schläft.")):
+        assert shown.browser.find_element(By.ID, f"{side}-text").text == text
+
+
+@in_browser
 def test_choosing_layer_head_and_kind(shown: Shown, attention: Attention, tmp_path: Path) -> None:
     shown.open(tmp_path / "page.html", Page([attention]).html)
     shown.choose("layer", "1")

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_transformer import Translator
+from lit_transformer.analysis.maps import word_text
 from lit_transformer.analysis.page import Page
-from lit_transformer.analysis.words import in_words, merge, text_spans, word_spans, word_text
+from lit_transformer.analysis.words import in_words, merge, text_spans, word_spans
 from lit_transformer.batch import PAD_ID
 from lit_transformer.characters import split_words
 from lit_transformer.data.demo.corpus import demo_pairs

@@ -41,7 +41,7 @@ def test_pictures_and_entropies_are_those_of_the_checkpoints(tmp_path: Path) -> 
             image = written.Images(f"attention/cross_{number}")[place]
             assert image.step == step
             shown = np.asarray(Image.open(BytesIO(image.encoded_image_string)))
-            assert same_picture(shown, pixels(head_grid(attention, "cross")))
+            assert same_picture(shown, pixels(head_grid(attention, "cross", highest=1.0)))
     entropies = np.concatenate([head_entropy(layer) for one in attentions for layer in one.encoder.values()])
     histogram = written.Histograms("attention/encoder_entropy")[-1]
     assert (histogram.step, histogram.histogram_value.num) == (STEPS[-1], len(entropies))
