@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from lit_transformer.analysis.fonts import MISSING, Fonts, choose_fonts
@@ -132,7 +133,7 @@ def draw_panels(
     lines = [
         part for line in caption.splitlines() for part in textwrap.wrap(line, max(20, int(width * CAPTION_CHARACTERS)))
     ]
-    height = high * cell + frame[1] + LINE_INCHES * len(lines) if size is None else size[1]
+    height = high * cell + frame[1] + LINE_INCHES * (len(lines) + 1) if size is None else size[1]
     figure = Picture(figsize=(width, height), layout="compressed")
     ratios = {"width_ratios": shapes[:, 1]} if beside else {"height_ratios": shapes[:, 0]}
     all_axes = figure.subplots(down, across, squeeze=False, gridspec_kw=ratios).ravel()
@@ -141,9 +142,7 @@ def draw_panels(
     for axes, panel in zip(all_axes, panels, strict=True):
         image = _draw_panel(axes, panel, cell, highest)
     if lines:
-        fonts = choose_fonts(lines)
-        style: dict[str, Any] = {"fontfamily": fonts.names, "fontsize": CAPTION_FONT, "parse_math": False}
-        figure.suptitle("\n".join(_drawable(line, fonts) for line in lines), **style)
+        _caption(figure, lines)
     shrink = min(1.0, 4.0 / (high * cell))
     figure.colorbar(image, ax=list(all_axes), label="attention weight", pad=0.02, shrink=shrink)
     return figure
@@ -163,6 +162,18 @@ def mosaic(maps: Sequence[Sequence[Map]]) -> Map:
 def draw(axes: Axes, values: Map, highest: float = 1.0) -> AxesImage:
     """Draw values from 0 to `highest` in colors."""
     return axes.imshow(values, cmap=COLORS, vmin=0.0, vmax=highest)
+
+
+def _caption(figure: Figure, lines: Sequence[str]) -> None:
+    """Write lines at the top of a figure, and keep its layout out of there."""
+    fonts = choose_fonts(lines)
+    style: dict[str, Any] = {"fontfamily": fonts.names, "fontsize": CAPTION_FONT, "parse_math": False, "va": "top"}
+    height = figure.get_size_inches()[1]
+    text = "\n".join(_drawable(line, fonts) for line in lines)
+    figure.text(0.5, 1 - LINE_INCHES / 2 / height, text, ha="center", **style).set_in_layout(False)
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)
+    layout.set(rect=(0.0, 0.0, 1.0, 1 - LINE_INCHES * (len(lines) + 1) / height))
 
 
 def _draw_panel(axes: Axes, panel: Panel, cell: float, highest: float) -> AxesImage:

@@ -34,7 +34,7 @@ def drawn(figure: Figure) -> np.ndarray:
     [image] = figure.axes[0].images
     shown: Any = image.get_array()
     # The color scale ends at the largest weight.
-    assert image.get_clim() == (0.0, pytest.approx(np.nanmax(shown)))
+    np.testing.assert_allclose(image.get_clim(), (0.0, np.nanmax(shown)))
     return np.ma.filled(shown, np.nan)
 
 
@@ -123,7 +123,7 @@ def test_all_kinds_in_one_figure(attention: Attention) -> None:
 
 def test_the_sentence_and_its_translation_are_written_out(attention: Attention) -> None:
     for shown in (attention, in_words(attention)):
-        [source, target] = figures.head_grid(shown, "cross").get_suptitle().split("\n")
+        [source, target] = figures.head_grid(shown, "cross").texts[0].get_text().split("\n")
         assert source.endswith("The cat sleeps.")
         assert target.endswith("Die Katze schläft.")
 
