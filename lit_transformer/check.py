@@ -37,7 +37,7 @@ def check(cli: "CheckCLI") -> None:
     from lit_transformer.runs.resuming import find_start
 
     settings, trainer, model, data = cli.config, cli.trainer, cli.model, cli.datamodule
-    find_start(settings.ckpt_path, Path(trainer.default_root_dir))
+    find_start(settings.ckpt_path, Path(trainer.default_root_dir, settings.name or ""))
     data.prepare_data()
     data.setup("fit")
     accumulation = planned_accumulation(trainer, model, data, devices=cli.devices)

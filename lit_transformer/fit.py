@@ -55,13 +55,13 @@ def fit(cli: "FitCLI") -> None:
     """Start all processes alike, train, report."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from lit_transformer.cli.reports import print_result, print_start
+    from lit_transformer.cli.reports import print_result, print_run, print_start
     from lit_transformer.decoding.devices import enough_memory
     from lit_transformer.runs.kernels import few_kernels_cached
     from lit_transformer.runs.launching import check_launcher, check_settings_of_ranks, start_processes, waiting_noted
     from lit_transformer.runs.parts import callback_of
     from lit_transformer.runs.resuming import Resuming, continued_run
-    from lit_transformer.runs.run_folder import claimed_folder, run_folder
+    from lit_transformer.runs.run_folder import claimed_folder
 
     begin = time.perf_counter()
     trainer, model, data = cli.trainer, cli.model, cli.datamodule
@@ -73,10 +73,11 @@ def fit(cli: "FitCLI") -> None:
     with waiting_noted(trainer), in_one_line("trainer", ValueError):
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
-    resumed = callback_of(trainer, Resuming).read(trainer, cli.config.ckpt_path)
-    with claimed_folder(trainer, cli.config, continued_run(resumed, cli.config.ckpt_path)):
+    resumed = callback_of(trainer, Resuming).read(trainer, cli.config.ckpt_path, cli.config.name)
+    with claimed_folder(trainer, cli.config, continued_run(resumed, cli.config.ckpt_path)) as run:
         if trainer.is_global_zero:
             print_start(trainer, model, data, resumed)
+            print_run(run, cli.config)
         remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
         refusals = (MisconfigurationException, OverflowError)
         device = trainer.strategy.root_device
@@ -87,7 +88,6 @@ def fit(cli: "FitCLI") -> None:
             few_kernels_cached(device),
         ):
             trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
-        run = run_folder(trainer)
     if trainer.is_global_zero:
         check_steps(trainer, run)
         print_result(trainer, model, data, run, seconds=time.perf_counter() - begin)

@@ -161,7 +161,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TransformerConfig(d_model=32, d_ff=64, num_heads=2, num_layers=1, dropout=0.0)
     transformer = Transformer(config, vocab_size=tokenizer.vocab_size, pad_id=PAD_ID).double()
     optimizer = torch.optim.Adam(transformer.parameters(), lr=0.01)
-    run = tmp_path_factory.mktemp("tiny") / "lightning_logs" / "version_0"
+    run = tmp_path_factory.mktemp("tiny") / "version_0"
     for step, needed in ((40, 0.0), (80, BY_HEART), (120, BY_HEART)):
         for update in range(MAX_UPDATES):
             logits_BTV = transformer(source_BS, target_input_BT)

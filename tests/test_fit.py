@@ -169,7 +169,7 @@ def test_report(run: Run) -> None:
 
 def killed(run: Run, root: Path) -> Path:
     """A copy of the run as a kill would leave it after step 100, the checkpoint of step 150 half written."""
-    folder = root / "lightning_logs" / "version_0"
+    folder = root / "version_0"
     shutil.copytree(run.folder, folder)
     for path in (folder / "checkpoints").glob("*"):
         if path.name not in ("step-00000100.ckpt", "step-00000150.ckpt"):
@@ -193,7 +193,7 @@ def test_resumed_run_is_the_uninterrupted_one(
     [note] = own_lines(capsys.readouterr().err)
     assert "step-00000150.ckpt" in note
     assert str(folder / "checkpoints" / "step-00000100.ckpt") in resumed.output
-    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    assert [path.name for path in folder.parent.glob("version_*")] == ["version_0"]
     for step in (150, MAX_STEPS):
         mine, theirs = load(resumed.checkpoint(step)), load(run.checkpoint(step))
         assert mine["global_step"] == step
@@ -271,7 +271,7 @@ CONTINUED = {
 
 
 def continued(run: Run, folder: Path) -> Continued:
-    further = Run(folder / "lightning_logs" / "version_0", "")
+    further = Run(folder / "version_0", "")
     before = load(run.checkpoint(100))["optimizer_states"][0]["state"]
     after = load(further.checkpoint(101))["optimizer_states"][0]["state"]
     # Adam's weights hide the gradients' scale; its first moment shows it.
@@ -427,7 +427,7 @@ def fit_fully_sharded(corpus: Path, root: Path, repo_root: Path, **changes: Any)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)}
     ended = subprocess.run(program, cwd=repo_root, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    return Run(root / "lightning_logs" / "version_0", ended.stdout)
+    return Run(root / "version_0", ended.stdout)
 
 
 @pytest.mark.slow

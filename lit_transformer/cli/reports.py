@@ -5,15 +5,17 @@ import signal
 from pathlib import Path
 
 import lightning as L
+from jsonargparse import Namespace
 
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.cli.sections import spell_settings
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.notes import counted
+from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
 from lit_transformer.runs.limits import Limits, reached_limit
 from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.run_folder import former_run
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.training.translation import LitTransformer
 
@@ -40,6 +42,18 @@ def print_start(trainer: L.Trainer, model: LitTransformer, data: TranslationData
         + (f"; resuming from {resumed}" if resumed else ""),
         flush=True,
     )
+
+
+def print_run(run: Path, settings: Namespace) -> None:
+    """Print the folder of the run, and a note if it is a new run beside one that could be continued."""
+    print(f"Run folder: {run}", flush=True)
+    former = former_run(run)
+    if former and settings.name is None and settings.ckpt_path is None:
+        name = former.relative_to(run.parent)
+        print_note(
+            f"{former} holds a run already. This is a new run, {run.name}. To continue the former: "
+            f"--name {shlex.quote(str(name))} --ckpt_path auto"
+        )
 
 
 def print_result(

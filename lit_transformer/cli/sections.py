@@ -110,8 +110,10 @@ def _general_options() -> dict[str, str]:
         "--config NAME_OR_FILE": "A recipe, or a YAML file of settings. The option can be repeated: later values win. "
         f"Recipes: {', '.join(recipes())}.",
         "--seed_everything SEED": "Seed of the weights, of dropout and of the order of the data (default: 1).",
+        "--name NAME": "Name of the run: its folder below trainer.default_root_dir (default: version_N, with the next "
+        "free number).",
         "--ckpt_path FILE": "Checkpoint to resume from. `last` means the newest readable one below "
-        "trainer.default_root_dir. `auto` means the same, or a new run if there is none.",
+        "trainer.default_root_dir, or of the run --name. `auto` means the same, or a new run if there is none.",
         "--devices N": "Short for --trainer.devices.",
         "--print_config": "Print all settings as YAML, without training.",
         "--help [SECTION]": f"Print all settings, or those of one section: {', '.join(SECTIONS)}.",

@@ -26,6 +26,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.private_names import launches_commands
+from lit_transformer.runs.run_folder import check_name
 
 EPOCHS = {"min_epochs": "min_steps", "max_epochs": "max_steps", "check_val_every_n_epoch": "val_check_interval"}
 """Settings that count epochs, and those that count steps in their place."""
@@ -97,6 +98,7 @@ def check_settings(settings: Namespace) -> None:
     for name in ("trainer.default_root_dir", "data.cache_dir", "data.tokenizer", "data.source_tokenizer", "ckpt_path"):
         expanded(settings.get(name) or "")
     root = settings.trainer.default_root_dir
+    check_name(expanded(root), settings)
     try:
         expanded(root).mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=expanded(root)).close()

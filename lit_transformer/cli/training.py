@@ -30,7 +30,7 @@ from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
-from lit_transformer.runs.run_folder import run_folder
+from lit_transformer.runs.run_folder import RunFolder, run_folder
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.runs.stopping import Interruption
 from lit_transformer.training.translation import LitTransformer
@@ -72,6 +72,7 @@ class FitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(AttentionCurves, "attention")
+        parser.add_argument("--name", type=str | None, default=None)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.link_arguments("model.vocab_size", "data.vocab_size")
         parser.link_arguments("model.source_vocab_size", "data.source_vocab_size")
@@ -156,6 +157,7 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
     # The warning is about two lists of arguments. In sys.argv there may be those of another program, such as Jupyter.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
     callbacks = [
+        RunFolder(),
         RunRecord(),
         Resuming(),
         ChangedSettings(),

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from lit_transformer.notes import print_note
 
-PLACES = ("config", "ckpt_path", "trainer.default_root_dir")
+PLACES = ("config", "name", "ckpt_path", "trainer.default_root_dir")
 """Settings that say where a run lies, and not what it does."""
 FACTS = ("trainer.precision", "trainer.devices", "trainer.num_nodes")
 """Settings of facts that `provenance` compares."""

@@ -18,10 +18,9 @@ from lit_transformer.notes import print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.parts import callback_of, data_of, model_of
 from lit_transformer.runs.ranks import check_ranks
-from lit_transformer.runs.run_folder import run_folder
+from lit_transformer.runs.run_folder import STARTS, run_folder
 from lit_transformer.runs.saving import Checkpoints
 
-FILE = "starts.jsonl"
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -73,7 +72,7 @@ class RunRecord(Callback):
             }
             with CURVES_MAY_FAIL:
                 folder.mkdir(parents=True, exist_ok=True)
-                with (folder / FILE).open("a", encoding="utf-8") as file:
+                with (folder / STARTS).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
 
 

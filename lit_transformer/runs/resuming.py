@@ -21,10 +21,8 @@ from lit_transformer.runs.compatibility import (
 )
 from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
+from lit_transformer.runs.run_folder import SEARCHED
 from lit_transformer.runs.saving import WholeCheckpointIO
-
-SEARCHED = ("last", "auto")
-"""Values of `ckpt_path` that look for a checkpoint and continue in its run's folder."""
 
 
 class Resuming(Callback):
@@ -37,8 +35,13 @@ class Resuming(Callback):
         self._path = Path()
         self._content: dict[str, Any] | None = None
 
-    def read(self, trainer: L.Trainer, ckpt_path: str | None) -> Path | None:
+    def read(self, trainer: L.Trainer, ckpt_path: str | None, name: str | None = None) -> Path | None:
         """Read the checkpoint that `ckpt_path` means: rank 0 finds it, and each rank reads it once.
+
+        Args:
+            trainer: Gets the content.
+            ckpt_path: As in `find_start`.
+            name: The run's, if the user has named it. `last` and `auto` then look in that run only.
 
         Returns:
             Its path, or None if training starts afresh.
@@ -47,7 +50,7 @@ class Resuming(Callback):
             UserError: There is none, it is damaged or too old for the strategy, or a rank cannot read it. All ranks
                 raise it.
         """
-        found = _find_on_all_ranks(trainer, ckpt_path)
+        found = _find_on_all_ranks(trainer, ckpt_path, Path(trainer.default_root_dir, name or ""))
         if found:
             self._path, self._content = found
         # A strategy that restores after its setup reads parts of the file by itself.
@@ -106,7 +109,7 @@ def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
             unread = f", and {len(unreadable)} that cannot be read" if unreadable else ""
             remedy = "Leave ckpt_path out" if unreadable else "Leave ckpt_path out or give auto"
             raise UserError(
-                f"ckpt_path is {ckpt_path}: there is no readable checkpoint below default_root_dir {root}{unread}. "
+                f"ckpt_path is {ckpt_path}: there is no readable checkpoint below {root}{unread}. "
                 f"{remedy} to start afresh"
             )
         found = newest
@@ -126,12 +129,12 @@ def continued_run(resumed: Path | None, ckpt_path: str | None) -> tuple[Path, in
     return resumed.parent.parent, (step_of(resumed) or 0) + 1
 
 
-def _find_on_all_ranks(trainer: L.Trainer, ckpt_path: str | None) -> FoundCheckpoint | None:
+def _find_on_all_ranks(trainer: L.Trainer, ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
     found: FoundCheckpoint | None = None
 
     def find() -> Path | None:
         nonlocal found
-        found = find_start(ckpt_path, Path(trainer.default_root_dir))
+        found = find_start(ckpt_path, root)
         return found.path if found else None
 
     path = on_rank_zero(find, is_rank_zero=trainer.is_global_zero)

@@ -4,70 +4,127 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lit_transformer.errors import UserError
+from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, all_checkpoints
+from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import expanded
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
+from lit_transformer.runs.parts import callback_of, callbacks_of
 from lit_transformer.runs.ranks import on_rank_zero
 
 LOCK = "run.lock"
 LOCK_SECONDS = 5.0
 """Time to wait for the lock. A killed process holds it until the system has freed its memory."""
+SEARCHED = ("last", "auto")
+"""Values of `ckpt_path` that look for a checkpoint and continue in its run's folder."""
+STARTS = "starts.jsonl"
+"""The record of a run's starts, which every run has."""
+_FORMER_ROOT = "lightning_logs"
+"""Folder of the runs of version 0.1, below `default_root_dir`."""
+
+
+class RunFolder(Callback):
+    """Lightning's `trainer.log_dir` depends on the loggers: this callback holds a folder that does not."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """Return the folder that a run writes to, its logger's, the same on every rank. All ranks must call it."""
-    folder = trainer.log_dir or trainer.default_root_dir
-    return expanded(trainer.strategy.broadcast(folder))
+    """Return the folder that a run writes to, the same on every rank. All ranks must call it."""
+    for holder in callbacks_of(trainer, RunFolder):
+        if holder.path is not None:
+            return holder.path
+    return expanded(trainer.strategy.broadcast(trainer.log_dir or trainer.default_root_dir))
+
+
+def check_name(root: Path, settings: Namespace) -> None:
+    """Raise UserError if the name of a run leads out of `root`, or to a run that would be overwritten.
+
+    Args:
+        root: Its `default_root_dir`.
+        settings: With `ckpt_path` `auto` or `last`, the run of that name is continued.
+    """
+    if settings.name is None:
+        return
+    name = Path(settings.name)
+    if name.is_absolute() or not name.parts or ".." in name.parts:
+        raise UserError(f"name is {settings.name!r}: give the name of a folder below default_root_dir")
+    try:
+        holds_run = any((root / name / part).exists() for part in (CHECKPOINTS_FOLDER, STARTS))
+    except (OSError, ValueError) as error:  # a name that no folder can have
+        raise UserError(f"name is {settings.name!r:.99}: {innermost_reason(error)}; give another name") from error
+    if holds_run and settings.ckpt_path not in SEARCHED:
+        raise UserError(
+            f"name is {name}, and {root / name} holds a run already: give another name, or ckpt_path auto to go on"
+        )
+
+
+def former_run(run: Path) -> Path | None:
+    """Return the other run in the same folder that has written a checkpoint last, or None if there is none."""
+    patterns = (f"*/{CHECKPOINTS_FOLDER}", f"{_FORMER_ROOT}/*/{CHECKPOINTS_FOLDER}")
+    others = [place for pattern in patterns for place in run.parent.glob(pattern) if place.parent != run]
+    written = [(max(file.stat().st_mtime_ns for file in files), place) for place in others if (files := _files(place))]
+    return max(written)[1].parent if written else None
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return all_checkpoints(folder)
+    except OSError:  # it is no folder, or belongs to somebody else
+        return []
 
 
 @contextmanager
-def claimed_folder(trainer: L.Trainer, settings: Namespace, continued: tuple[Path, int] | None) -> Iterator[None]:
+def claimed_folder(trainer: L.Trainer, settings: Namespace, continued: tuple[Path, int] | None) -> Iterator[Path]:
     """Give the run its folder, and lock it, so that no other process writes there.
 
     Args:
-        trainer: Gets a logger that writes to the folder.
-        settings: A logger that they name chooses its folder itself.
+        trainer: Holds the folder in its `RunFolder`, and gets a logger that writes to it.
+        settings: `name` is the folder's name below `default_root_dir`. By default, it is `version_N`, with the next
+            free number. A logger that the settings name chooses its folder itself.
         continued: The folder of the run that is continued, and the first step whose curves are drawn anew
-            (`continued_run`). A new run gets a new folder, `lightning_logs/version_N`.
+            (`continued_run`).
 
     Raises:
         UserError: Another process trains in the folder, or it cannot be written. All ranks raise it.
     """
+    root = expanded(trainer.default_root_dir)
+    run, purge_step = continued or (None, None)
+
+    def find() -> Path:
+        return run or (_new_folder(root) if settings.name is None else root / settings.name)
+
+    folder = on_rank_zero(find, is_rank_zero=trainer.is_global_zero)
+    callback_of(trainer, RunFolder).path = folder
     if isinstance(trainer.logger, TensorBoardLogger) and settings.trainer.logger in (None, True):
-        run, purge_step = continued or (
-            on_rank_zero(lambda: _new_folder(trainer), is_rank_zero=trainer.is_global_zero),
-            None,
-        )
-        trainer.logger = TensorBoardLogger(
-            run.parent.parent, name=run.parent.name, version=run.name, purge_step=purge_step
-        )
+        trainer.logger = TensorBoardLogger(folder.parent, name="", version=folder.name, purge_step=purge_step)
     for chosen in trainer.loggers:
         for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
             setattr(chosen, method, CURVES_MAY_FAIL(getattr(chosen, method)))
-    folder = run_folder(trainer)
     lock = FileLock(folder / LOCK)
     on_rank_zero(lambda: _acquire(lock, folder), is_rank_zero=trainer.is_global_zero)
     try:
-        yield
+        # Another start may have taken the name since the settings were checked.
+        on_rank_zero(lambda: check_name(root, settings), is_rank_zero=trainer.is_global_zero)
+        yield folder
     finally:
         if trainer.is_global_zero:
             _release(lock, folder)
 
 
-def _new_folder(trainer: L.Trainer) -> Path:
-    logger: Any = trainer.logger
-    root = Path(logger.root_dir)
+def _new_folder(root: Path) -> Path:
+    numbers = [int(path.name.removeprefix("version_")) for path in root.glob("version_*") if _is_numbered(path)]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # Begin with the logger's choice. Another start may have taken it.
-        for number in count(int(logger.version)):
+        # Another start may take the number at the same time.
+        for number in count(max(numbers, default=-1) + 1):
             with suppress(FileExistsError):
                 (root / f"version_{number}").mkdir()
                 break
@@ -78,18 +135,22 @@ def _new_folder(trainer: L.Trainer) -> Path:
     return root / f"version_{number}"
 
 
+def _is_numbered(path: Path) -> bool:
+    return path.name.removeprefix("version_").isdecimal()
+
+
 def _acquire(lock: FileLock, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         raise UserError(
-            f"the run {folder} is in progress in another process: wait for its end, or start a run in another "
-            "default_root_dir"
+            f"the run {folder} is in progress in another process: wait for its end, or start a run with another name"
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot write to the run's folder {folder}: {error.strerror}; choose another default_root_dir"
+            f"cannot write to the run's folder {folder}: {innermost_reason(error)}; choose another name or "
+            "default_root_dir"
         ) from error
 
 

@@ -48,7 +48,7 @@ def test_a_recipe_trains(name: str, corpus: Path, tmp_path: Path, monkeypatch: p
         "trainer.val_check_interval": 2,
     }
     fit.main(["--config", name, *(part for option, value in small.items() for part in (f"--{option}", str(value)))])
-    (run,) = (tmp_path / "runs").glob("*/*")
+    (run,) = (tmp_path / "runs").iterdir()
     assert {path.name for path in (run / "checkpoints").iterdir()} >= {"step-00000002.ckpt"}
 
 

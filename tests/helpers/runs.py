@@ -79,7 +79,7 @@ def fit(corpus: Path, root: Path, **changes: Any) -> Run:
     """Train in this process."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         main(arguments(corpus, root, **changes))
-    return Run(root / "lightning_logs" / "version_0", output.getvalue())
+    return Run(root / "version_0", output.getvalue())
 
 
 def load(path: Path) -> dict[str, Any]:

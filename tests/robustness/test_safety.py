@@ -88,7 +88,7 @@ def test_no_pickle_is_ever_run(home: Path, worker: Worker, write: Callable[[obje
     canary = home / "canary"
     payload = Payload(canary)
     hostile = home / "hostile"
-    run = hostile / "runs" / "lightning_logs" / "version_0"
+    run = hostile / "runs" / "version_0"
     for name in ("step-00000007", "best-step-00000007", "last", "average-5", "hpc_ckpt_1"):
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
         write(payload, run / "checkpoints" / f"{name}.ckpt")
@@ -288,7 +288,7 @@ def test_messages_do_not_control_the_terminal(home: Path, worker: Worker) -> Non
 def test_moments_of_other_weights(home: Path, worker: Worker) -> None:
     """Adam would write past the end of moments that are smaller than the weights."""
     assert worker.run(*fit(home)).check() == ""
-    path = regular_checkpoints(home / "runs/lightning_logs/version_0/checkpoints")[-1]
+    path = regular_checkpoints(home / "runs/version_0/checkpoints")[-1]
 
     def go_on(change: Callable[[dict[int, Any]], object]) -> str:
         content = read_checkpoint(path)

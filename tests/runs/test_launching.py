@@ -61,12 +61,12 @@ def test_no_two_starts_take_one_folder(corpus: Path, run: Run, tmp_path: Path, m
     first, second = parsed(tmp_path), parsed(tmp_path)
     with claimed_folder(first.trainer, first.config, None), claimed_folder(second.trainer, second.config, None):
         folders = [run_folder(cli.trainer).relative_to(tmp_path).as_posix() for cli in (first, second)]
-        assert folders == ["lightning_logs/version_0", "lightning_logs/version_1"]
+        assert folders == ["version_0", "version_1"]
     # What was never written to is not left behind.
-    assert not list((tmp_path / "lightning_logs").iterdir())
+    assert not list(tmp_path.iterdir())
     # A run that is resumed while it goes on.
-    first, second = (parsed(run.folder.parents[1], ckpt_path="auto") for _ in range(2))
-    found = find_start("auto", run.folder.parents[1])
+    first, second = (parsed(run.folder.parent, ckpt_path="auto") for _ in range(2))
+    found = find_start("auto", run.folder.parent)
     assert found is not None
     continued = continued_run(found.path, "auto")
     with (
@@ -86,7 +86,7 @@ def test_a_checkpoint_beside_runs_goes_on_in_a_new_run(corpus: Path, run: Run, t
     shutil.copy(run.checkpoint(4), root)
     cli = parse(arguments(corpus, root, **SHORT, ckpt_path="auto"), FitCLI)
     with claimed_folder(cli.trainer, cli.config, continued_run(root / run.checkpoint(4).name, "auto")):
-        assert run_folder(cli.trainer) == root / "lightning_logs" / "version_0"
+        assert run_folder(cli.trainer) == root / "version_0"
 
 
 def node(rank: int, orders: "Queue[Any]", answers: "Queue[Any]") -> None:

@@ -83,7 +83,7 @@ def test_early_stopping_stays(corpus: Path, tmp_path: Path, capfd: pytest.Captur
         said = own_lines(capfd.readouterr().err)
         assert len(said) == len(notes)
         assert all(re.search(pattern, line) for pattern, line in zip(notes, said, strict=True))
-        assert validated(Run(tmp_path / "runs" / "lightning_logs" / "version_0", "")) == steps
+        assert validated(Run(tmp_path / "runs" / "version_0", "")) == steps
 
 
 def test_a_start_after_the_last_step_says_so(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lit_transformer.checkpoints.format import save_checkpoint
-from lit_transformer.runs.provenance import FILE
+from lit_transformer.runs.run_folder import STARTS
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import SHORT, fit, load, own_lines
 
@@ -17,7 +17,7 @@ def test_every_start_leaves_a_line(tmp_path: Path, repo_root: Path, capsys: pyte
     corpus = make_corpus(tmp_path / "corpus")
     run = fit(corpus, tmp_path / "runs", **SHORT)
     fit(corpus, tmp_path / "runs", **SHORT | {"trainer__max_steps": 6}, ckpt_path="auto")
-    first, second = (json.loads(line) for line in (run.folder / FILE).read_text(encoding="utf-8").splitlines())
+    first, second = (json.loads(line) for line in (run.folder / STARTS).read_text(encoding="utf-8").splitlines())
     assert (first["first_step"], second["first_step"]) == (0, 4)
     assert first["data"] == second["data"]
     # A build for CUDA is `2.13.0+cu130` to torch itself, and not to all who package it.

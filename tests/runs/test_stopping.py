@@ -133,7 +133,7 @@ def slurm(folder: Path, root: Path) -> dict[str, object]:
     scontrol = folder / "bin" / "scontrol"
     scontrol.parent.mkdir()
     note = folder / "calls"
-    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {note}\nls {root}/*/*/checkpoints >> {note}\n')
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {note}\nls {root}/*/checkpoints >> {note}\n')
     scontrol.chmod(0o755)
     return {
         "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
