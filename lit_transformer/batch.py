@@ -45,6 +45,11 @@ class Batch(NamedTuple):
     micro_batch: int
     """The number of this micro-batch within the step on this device, counted from 0."""
 
+    @property
+    def num_positions(self) -> int:
+        """Tokens of `source_BS` and `target_output_BT`, padding included."""
+        return self.source_BS.numel() + self.target_output_BT.numel()
+
 
 class TextBatch(NamedTuple):
     """A `Batch` for validation together with the raw text that its translations are scored against.

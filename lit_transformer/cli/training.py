@@ -20,7 +20,6 @@ from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
 from lit_transformer.runs.attention_curves import AttentionCurves
 from lit_transformer.runs.changed_settings import ChangedSettings
-from lit_transformer.runs.curves import Curves
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
@@ -28,6 +27,7 @@ from lit_transformer.runs.launching import devices_of_torchrun, flat
 from lit_transformer.runs.limits import Limits, TimeLimit
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings
+from lit_transformer.runs.progress import Progress
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
 from lit_transformer.runs.run_folder import RunFolder, run_folder
@@ -163,7 +163,7 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
         ChangedSettings(),
         FitToMemory(),
         Divergence(),
-        Curves(),
+        Progress(),
         Limits(),
         Interruption(),
     ]

@@ -6,12 +6,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
-from torch.optim import Optimizer
 
+from lit_transformer.batch import Batch
+from lit_transformer.data.accumulation import ends_step
 from lit_transformer.errors import UserError
-from lit_transformer.runs.parts import data_of
+from lit_transformer.runs.parts import data_of, model_of
 
 MAX_SKIPPED_IN_A_ROW = 100
 """A float16 run lowers its loss scale by skipping steps, a few at a time. This many show that no scale works."""
@@ -25,15 +25,10 @@ REMEDY = "resume from one (ckpt_path) with a lower learning_rate_scale or a high
 class Divergence(Callback):
     """Lightning trains on with gradients that are not finite: this callback ends the run and names the step.
 
-    It also ends a run whose loss stays high. The statistics stay on the device, so that no step waits for them. They
-    are not buffers of the module: FSDP casts buffers to bfloat16, and DDP overwrites them with those of rank 0.
+    It also ends a run whose loss stays high. The statistics stay on the device, so that no step waits for them.
     """
 
     def __init__(self) -> None:
-        self.gradient_norm: Tensor
-        """Norm of the last step's gradients, over all ranks."""
-        self.skipped_steps: Tensor
-        """Number of steps that float16 has skipped."""
         self._broken_step: Tensor
         """The step that broke the run, counted from 0. -1 if there is none."""
         self._bad_in_a_row: Tensor
@@ -52,29 +47,24 @@ class Divergence(Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         device = trainer.strategy.root_device
-        self.gradient_norm = torch.zeros((), device=device)
-        self.skipped_steps = torch.tensor(0, device=device)
         self._broken_step = torch.tensor(-1, device=device)
         self._bad_in_a_row = torch.tensor(0, device=device)
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        gradients = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if isinstance(trainer.strategy, FSDPStrategy):  # each rank has another part of the gradients
-            norm = trainer.strategy.reduce(norm**2, reduce_op="sum").sqrt()
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        if scaler is not None and optimizer.defaults["fused"]:
-            # Fused Adam divides its gradients by the loss scale, but only inside its step.
-            norm = norm / scaler.scale(torch.ones_like(norm))
-        self.gradient_norm = norm
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if not ends_step(trainer, batch):
+            return
+        model = model_of(trainer)
         # A loss that is not finite has gradients that are not finite, too.
-        bad = ~norm.isfinite()
+        bad = ~model.meter.gradient_norm.isfinite()
         self._bad_in_a_row = torch.where(bad, self._bad_in_a_row + 1, 0)
-        if scaler is not None:
-            self.skipped_steps += bad
-        allowed = MAX_SKIPPED_IN_A_ROW if scaler is not None else 1
-        broken = (self._broken_step < 0) & (self._bad_in_a_row >= allowed)
-        self._broken_step = torch.where(broken, trainer.global_step, self._broken_step)
+        skips = getattr(trainer.precision_plugin, "scaler", None) is not None
+        broken = (self._broken_step < 0) & (self._bad_in_a_row >= (MAX_SKIPPED_IN_A_ROW if skips else 1))
+        self._broken_step = torch.where(broken, trainer.global_step - 1, self._broken_step)
+        if model.is_reported(trainer.global_step):
+            self.check_gradients(trainer)
+            self.check_loss(float(trainer.callback_metrics["train/loss"]), trainer.global_step)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit":

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -9,18 +10,28 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
 
 from lit_transformer.errors import UserError
+from lit_transformer.training import meter
 from lit_transformer.training.loss import LossSums
+from lit_transformer.training.meter import Meter
 from lit_transformer.training.metrics import loss_metrics
 from lit_transformer.training.schedule import learning_rate
+
+UNREPORTED = "Progress"
+"""Checkpoint entry with the losses since the last report. The name is that of format 1."""
+ON_BAR = ("train/loss", "val/loss", "val/bleu")
+"""Values that progress bars show."""
 
 
 class LitModel(L.LightningModule):
     """The training recipe of section 5. A subclass defines the model and `loss_sums`.
 
-    Batches have the fields `step`, `micro_batch`, `step_target_tokens` and `num_target_tokens` of `Batch`.
+    Batches have the numbers of `Batch`. Every `trainer.log_every_n_steps` optimizer steps, the values of `meter` go to
+    the loggers, the progress bar and the callbacks. Those of validation do after each validation.
 
     Args:
         d_model: Width of the model. The learning rate depends on it (section 5.3).
@@ -42,21 +53,59 @@ class LitModel(L.LightningModule):
         self.learning_rate_scale = learning_rate_scale
         self.seed = seed
         self.val_losses = loss_metrics()
+        self.meter = Meter()
+        self._first_step = 0
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The values that this model can report, which callbacks can monitor."""
+        return (*meter.NAMES, *self.val_losses)
+
+    def setup(self, stage: str) -> None:
+        self.meter = Meter()
 
     def loss_sums(self, batch: Any) -> LossSums:
         """Return the losses of a micro-batch, summed over its target tokens."""
         raise NotImplementedError
 
-    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Return the micro-batch's share of the step's mean loss per target token, and the sums for callbacks."""
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the micro-batch's share of the step's mean loss per target token."""
         assert batch.step == self.trainer.global_step, "the data stream and the optimizer are at different steps"
         self._seed_dropout(batch.step, batch.micro_batch)
         sums = self.loss_sums(batch)
+        self.meter.add(sums, batch)
         # DDP averages gradients over ranks, and Lightning averages them over micro-batches. This factor undoes both,
         # so that every target token of the step has the same weight.
         shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        loss = sums.smoothed * (shares / batch.step_target_tokens)
-        return {"loss": loss, "smoothed": sums.smoothed.detach(), "nll": sums.nll}
+        return sums.smoothed * (shares / batch.step_target_tokens)
+
+    def on_train_start(self) -> None:
+        self._first_step = self.global_step
+        self.meter.restart_clock(self.trainer)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Report the step that is about to end, if it is due. All its values are known here, before any callback saves.
+
+        The first step of a start is reported to the bar and to callbacks only, so that they always find the names.
+        """
+        self.meter.end_step(self.trainer, optimizer)
+        step = self.global_step + 1
+        if self.is_reported(step):
+            values = self.meter.values(self.trainer)
+            self._log_on_host(values)
+            self._write(values, step)
+            self.meter.restart(self.trainer)
+        elif self.global_step == self._first_step:
+            self._log_on_host(self.meter.values(self.trainer))
+
+    def is_reported(self, step: int) -> bool:
+        """Return whether the training curves have a point at an optimizer step, counted from 1."""
+        trainer: Any = self.trainer  # does not declare these
+        # `barebones` sets the interval to 0.
+        return bool(trainer.fast_dev_run or (trainer.log_every_n_steps and step % trainer.log_every_n_steps == 0))
+
+    def on_train_epoch_end(self) -> None:
+        self._show_steps_since_report()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return Adam (section 5.3) and a schedule that sets the learning rate at every optimizer step.
@@ -80,13 +129,63 @@ class LitModel(L.LightningModule):
         if batch.num_target_tokens:  # a rank may get a batch without sentences
             self.val_losses.update(sums, batch.num_target_tokens)
 
+    def validation_values(self) -> dict[str, Metric | float]:
+        """Return what the validation that ends has measured, by the names of the curves."""
+        return dict(self.val_losses.items(copy_state=False))
+
+    def on_validation_start(self) -> None:
+        self.meter.pause()
+
+    def on_validation_end(self) -> None:
+        self.meter.resume()
+
     def on_validation_epoch_start(self) -> None:
         for metric in self.val_losses.values():  # bf16-true converts metrics, too
             metric.set_dtype(torch.promote_types(metric.dtype, torch.float32))
 
     def on_validation_epoch_end(self) -> None:
-        # Callbacks log them, because Lightning's own logging is one step behind.
-        self.log_dict(self.val_losses, logger=False)
+        """Report the validation.
+
+        In `fit`, `self.log` does not write to loggers. It would put validation under the step before, and a value named
+        `step`, which corrects that, would become the `step` that `ModelCheckpoint` monitors.
+        """
+        fitting = self.trainer.state.fn == "fit"
+        values = self.validation_values()
+        if not self.trainer.barebones:
+            for name, value in values.items():
+                self.log(name, value, prog_bar=name in ON_BAR, logger=False if fitting else None, sync_dist=True)
+        if fitting and not self.trainer.sanity_checking:
+            numbers = {n: float(v.compute() if isinstance(v, Metric) else v) for n, v in values.items()}
+            self._write(numbers, self.global_step)
+            self._show_steps_since_report()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[UNREPORTED] = self.meter.state(self.trainer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.meter.load_state(checkpoint.get(UNREPORTED, [0.0, 0.0, 0.0]))
+
+    def _log_on_host(self, values: Mapping[str, float]) -> None:
+        """Log values for the bar and callbacks.
+
+        Lightning reads what is on the bar at every micro-batch. It would wait for the device if they were there.
+        """
+        if not self.trainer.barebones:
+            for name, value in values.items():
+                self.log(name, torch.tensor(value, dtype=torch.float32), prog_bar=name in ON_BAR, logger=False)
+
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        """Write values to all loggers."""
+        self.trainer.logged_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(values), step=step)
+            logger.save()
+
+    def _show_steps_since_report(self) -> None:
+        """Show callbacks that decide now the steps since the last report."""
+        if self.meter.num_steps:
+            values = self.meter.values(self.trainer)
+            self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
     def _learning_rate(self, steps_done: int) -> float:
         return learning_rate(

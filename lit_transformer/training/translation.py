@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torchmetrics import Metric
 
 from lit_transformer.batch import EOS_ID, PAD_ID, SEED, VOCAB_SIZE, Batch, TextBatch
 from lit_transformer.checkpoints.format import (
@@ -33,6 +34,8 @@ from lit_transformer.training.metrics import PREFIX, selection_score
 from lit_transformer.training.module import LitModel
 
 NUM_SAMPLES = 4
+SELECTION = f"{PREFIX}selection"
+"""The curve that selects the best checkpoint."""
 
 
 class Sample(NamedTuple):
@@ -106,6 +109,10 @@ class LitTransformer(LitModel):
         self.distinct: list[str] = []
         """Two different translations of this rank's last validation, or one if all are the same."""
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return (*super().metric_names, *self.val_scores, SELECTION)
+
     def loss_sums(self, batch: Batch) -> LossSums:
         """Return the losses of a micro-batch under teacher forcing, summed over its target tokens."""
         memory = self.transformer.encode(batch.source_BS, padded=batch.num_source_tokens < batch.source_BS.numel())
@@ -126,6 +133,7 @@ class LitTransformer(LitModel):
         Raises:
             UserError: The datamodule has vocabularies of other sizes.
         """
+        super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
         if data is not None:  # batches may come from elsewhere
             check_sizes(self.transformer, data.vocabularies)
@@ -159,13 +167,13 @@ class LitTransformer(LitModel):
         super().on_validation_epoch_start()
         self.samples, self.distinct = [], []
 
-    def on_validation_epoch_end(self) -> None:
-        super().on_validation_epoch_end()
-        self.log_dict(self.val_scores, logger=False)
+    def validation_values(self) -> dict[str, Metric | float]:
+        """Add the scores of the translations, and the value that selects the best checkpoint."""
         selection = selection_score(
             bleu=float(self.val_scores["bleu"].compute()), loss=float(self.val_losses["loss"].compute())
         )
-        self.log(f"{PREFIX}selection", selection, logger=False, sync_dist=True)
+        scores = dict(self.val_scores.items(copy_state=False))
+        return {**super().validation_values(), **scores, SELECTION: selection}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint a complete translator."""
@@ -174,9 +182,11 @@ class LitTransformer(LitModel):
             self.transformer, data.vocabularies, source=data.source, target=data.target, step=self.trainer.global_step
         )
         checkpoint[WEIGHTS_ENTRY] = unwrapped(checkpoint[WEIGHTS_ENTRY])
+        super().on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         upgrade_checkpoint(checkpoint)
+        super().on_load_checkpoint(checkpoint)
         if WEIGHTS_ENTRY in checkpoint:  # some strategies load the weights by themselves
             names = {unwrapped_name(name): name for name in self.state_dict()}
             checkpoint[WEIGHTS_ENTRY] = {

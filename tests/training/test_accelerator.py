@@ -16,7 +16,6 @@ from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.runs.curves import Curves
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.accelerator import DEVICE, Accelerator
@@ -35,9 +34,12 @@ def module_of(tokenizer: Tokenizer, **changes: Any) -> LitTransformer:
     module = LitTransformer(config, vocab_size=71, validation_beam_size=2)
     trainer = SimpleNamespace(
         global_rank=0,
-        global_step=0,
+        global_step=1,
+        log_every_n_steps=50,
+        fast_dev_run=False,
+        lightning_module=module,
         world_size=1,
-        accumulate_grad_batches=2,  # so that the first one is not the end of a step
+        accumulate_grad_batches=1,
         precision_plugin=SimpleNamespace(scaler=None),
         strategy=SimpleNamespace(reduce=lambda value, reduce_op: value, root_device=DEVICE),
         datamodule=SimpleNamespace(vocabularies=Vocabularies.shared(tokenizer)),
@@ -52,6 +54,7 @@ def on_device(batch: Batch) -> Batch:
         target_input_BT=batch.target_input_BT.to(DEVICE),
         target_output_BT=batch.target_output_BT.to(DEVICE),
         step_target_tokens=batch.num_target_tokens,
+        step=1,
     )
 
 
@@ -64,19 +67,15 @@ def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: To
     with Accelerator() as accelerator:
         module = module_of(tokenizer, positions=positions)
         batch = on_device(text_batch.batch)
-        divergence, curves = Divergence(), Curves()
-        for callback in (divergence, curves):
-            callback.on_fit_start(module.trainer, module)
+        divergence = Divergence()
+        divergence.on_fit_start(module.trainer, module)
         accelerator.copies_from_host = 0
-        outputs = module.training_step(batch, 0)
-        outputs["loss"].backward()
-        divergence.on_before_optimizer_step(module.trainer, module, torch.optim.SGD(module.parameters()))
-        curves.on_train_batch_end(module.trainer, module, outputs, batch, 0)
+        module.training_step(batch, 0).backward()
+        module.on_before_optimizer_step(torch.optim.SGD(module.parameters()))
+        divergence.on_train_batch_end(module.trainer, module, None, batch, 0)
         assert accelerator.copies_from_host == 0, "a step that copies from the host waits for it"
         assert all(weight.grad is not None for weight in module.parameters())
-        checkpoint: dict[str, Any] = {}
-        curves.on_save_checkpoint(module.trainer, module, checkpoint)
-        [(smoothed, _, num_tokens)] = checkpoint.values()
+        smoothed, _, num_tokens = module.meter.state(module.trainer)
     assert 1.0 < smoothed / num_tokens < 20.0
 
 

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from lit_transformer.batch import EOS_ID, PAD_ID, Batch, make_batch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.runs.divergence import Divergence
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.module import LitModel
 from lit_transformer.training.schedule import learning_rate
@@ -33,6 +32,8 @@ class Successors(NamedTuple):
     micro_batch: int
     step_target_tokens: int
     num_target_tokens: int
+    num_source_tokens: int = 1
+    num_positions: int = 2
 
 
 class Bigrams(LitModel):
@@ -123,7 +124,7 @@ def loss(*, seed: int = 1, rank: int = 0, step: int = 0, micro_batch: int = 0) -
     )
     module.trainer = trainer  # type: ignore[assignment]
     torch.seed()  # what came before a step must not matter
-    return module.training_step(batch(step=step, micro_batch=micro_batch), 0)["loss"].item()
+    return module.training_step(batch(step=step, micro_batch=micro_batch), 0).item()
 
 
 def test_dropout_follows_seed_step_micro_batch_and_rank() -> None:
@@ -162,14 +163,13 @@ def test_float16_reports_and_clips_the_gradients_and_not_their_multiple(clip: fl
     scaled: list[Any] = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))]
     for plugins in ([], scaled):
         torch.manual_seed(0)
-        module, divergence = LitTransformer(SMALL, vocab_size=VOCAB_SIZE, bleu_tokenize="none"), Divergence()
+        module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE, bleu_tokenize="none")
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
             max_steps=1,
             gradient_clip_val=clip,
             plugins=plugins,
-            callbacks=[divergence],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -178,7 +178,7 @@ def test_float16_reports_and_clips_the_gradients_and_not_their_multiple(clip: fl
         trainer.fit(module, DataLoader(cast(Any, [batch()]), batch_size=None))
         [adam] = trainer.optimizers
         moments = [state["exp_avg"] for state in adam.state.values()]
-        taken.append((float(divergence.gradient_norm), 10 * float(torch.nn.utils.get_total_norm(moments))))
+        taken.append((float(module.meter.gradient_norm), 10 * float(torch.nn.utils.get_total_norm(moments))))
     (norm, applied), (float16_norm, float16_applied) = taken
     assert applied == pytest.approx(norm if clip is None else clip, rel=1e-3)
     assert float16_norm == pytest.approx(norm, rel=0.05)

@@ -48,7 +48,7 @@ def make_module(config: TransformerConfig) -> LitTransformer:
 
 def step(module: LitTransformer, micro_batch: Batch) -> tuple[float, Tensor]:
     """The loss of a training step, and all of its gradients in one vector."""
-    loss = module.training_step(micro_batch, 0)["loss"]
+    loss = module.training_step(micro_batch, 0)
     loss.backward()
     gradients = [weight.grad.float().flatten() for weight in module.parameters() if weight.grad is not None]
     assert len(gradients) == len(list(module.parameters()))
