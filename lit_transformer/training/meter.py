@@ -14,7 +14,7 @@ from lit_transformer.training.loss import LossSums
 
 PREFIX = "train/"
 """Begins the names of all curves of training."""
-NAMES = tuple(
+TRAIN_CURVES = tuple(
     f"{PREFIX}{name}"
     for name in (
         "loss",

@@ -15,9 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from lit_transformer.errors import UserError
-from lit_transformer.training import meter
 from lit_transformer.training.loss import LossSums
-from lit_transformer.training.meter import Meter
+from lit_transformer.training.meter import TRAIN_CURVES, Meter
 from lit_transformer.training.metrics import loss_metrics
 from lit_transformer.training.schedule import learning_rate
 
@@ -59,7 +58,7 @@ class LitModel(L.LightningModule):
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The values that this model can report, which callbacks can monitor."""
-        return (*meter.NAMES, *self.val_losses)
+        return (*TRAIN_CURVES, *self.val_losses)
 
     def setup(self, stage: str) -> None:
         self.meter = Meter()
