@@ -8,10 +8,11 @@ import lightning as L
 
 from lit_transformer.batch import SEED, VOCAB_SIZE, Batch, IntArray, TextBatch, make_batch
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.accumulation import accumulate, check_accumulation
+from lit_transformer.data.accumulation import step_counts
 from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
 from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.coverage import Coverage, measure_coverage
+from lit_transformer.data.epochs import Epochs, whole_epochs
 from lit_transformer.data.loader import TimedLoader
 from lit_transformer.data.prepare import TokenizedPairs, tokenize_pairs
 from lit_transformer.data.quality import find_text_warnings, looks_tokenized
@@ -144,7 +145,7 @@ class TranslationData(L.LightningDataModule):
         self._validation: list[TextBatch]
         self._num_cut: int
         self._is_set_up = False
-        self._former_trainer: L.Trainer | None = None
+        self._loader: TimedLoader | None = None
 
     def prepare_data(self) -> None:
         """Learn the vocabulary, tokenize the training pairs, and measure what the vocabulary can write.
@@ -212,19 +213,24 @@ class TranslationData(L.LightningDataModule):
                 sources, references, self.vocabularies, self.validation_batch_tokens, longest=self.max_positions
             )
             self._is_set_up = True
-        if self.trainer is not None and self.trainer is not self._former_trainer:
-            check_accumulation(self.trainer)
-            accumulate(self.trainer, self._accumulation(self.trainer.world_size))
-            self._former_trainer = self.trainer
+        if self.trainer is not None and (counts := step_counts(self.trainer)).plan is not self.plan:
+            counts.set_plan(self.plan)
+            counts.accumulate(self.trainer, self._accumulation(self.trainer.world_size))
+
+    @property
+    def epochs(self) -> Epochs:
+        """The epochs of the run: those of the plan, or what the trainer's limits leave of them. After `setup`."""
+        return whole_epochs(self.plan.num_batches) if self.trainer is None else step_counts(self.trainer).epochs
 
     def train_dataloader(self) -> TimedLoader:
-        """Return this rank's micro-batches, without end, from the optimizer step that the trainer has reached."""
+        """Return this rank's micro-batches. An iterator goes from the step that the trainer has reached to the end of
+        its epoch."""
         assert self._late_check is not None
-        trainer = self.trainer
+        trainer, epochs = self.trainer, self.epochs
         stream = TrainingStream(
             self.plan,
             self.store,
-            first_step=trainer.global_step if trainer else 0,
+            epochs=epochs,
             accumulation=trainer.accumulate_grad_batches if trainer else self._accumulation(world_size=1),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
@@ -232,12 +238,28 @@ class TranslationData(L.LightningDataModule):
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         workers = int(on_gpu) if self.num_workers is None else self.num_workers
         self._late_check.start()
-        return TimedLoader(stream, num_workers=workers, pin_memory=on_gpu, check=self._late_check.raise_if_damaged)
+        self.teardown("fit")
+        self._loader = TimedLoader(
+            stream,
+            steps=lambda: (
+                epochs.steps_from(trainer.global_step, ended=trainer.current_epoch) if trainer else range(epochs.steps)
+            ),
+            num_workers=workers,
+            pin_memory=on_gpu,
+            check=self._late_check.raise_if_damaged,
+        )
+        return self._loader
 
     def val_dataloader(self) -> ValidationBatches:
         """Return this rank's part of the validation set. No sentence is on two ranks."""
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return ValidationBatches(self._validation, rank, world_size)
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return ValidationBatches(self._validation, rank, world_size, trainer.limit_val_batches if trainer else 1.0)
+
+    def teardown(self, stage: str) -> None:
+        """End the worker processes."""
+        if self._loader is not None:
+            self._loader.close()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -247,8 +269,9 @@ class TranslationData(L.LightningDataModule):
     @property
     def summary(self) -> str:
         """Counts of pairs, tokens and steps, and what the vocabulary can write. After `setup`."""
-        steps = counted(self.plan.num_batches, "optimizer step")
-        epoch = f"{steps} of {self.tokens_per_batch:,} tokens per epoch"
+        steps = counted(self.epochs.steps, "optimizer step")
+        limit = f", of {self.plan.num_batches:,}" if self.epochs.steps < self.plan.num_batches else ""
+        epoch = f"{steps} of {self.tokens_per_batch:,} tokens per epoch{limit}"
         return "\n".join([*self.counts, epoch])
 
     @property
@@ -281,7 +304,7 @@ class TranslationData(L.LightningDataModule):
 
     def describe_step(self, step: int) -> str:
         """Describe the sentence pairs of an optimizer step (counted from 0), for a person who looks for a mistake."""
-        rows = self.plan.step_rows(step)
+        rows = self.plan.step_rows(self.epochs.plan_step(step))
         [source] = self.vocabularies.source.decode(self.store.gather(rows[:1], "source").tolist())
         [target] = self.vocabularies.target.decode(self.store.gather(rows[:1], "target").tolist())
         longest = self.plan.target_lengths[rows].max()

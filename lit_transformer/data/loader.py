@@ -2,7 +2,7 @@
 
 import atexit
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from io import StringIO
 from multiprocessing import active_children
@@ -47,78 +47,140 @@ class ArrayBatch:
         return Batch(*fields)
 
 
+class Running:
+    """An iterator over a loader, and the worker processes that it has started.
+
+    Args:
+        loader: Loads without end.
+
+    Raises:
+        UserError: The workers cannot be started.
+    """
+
+    def __init__(self, loader: "DataLoader[Batch]") -> None:
+        others = set(active_children())
+        try:
+            self._iterator: Iterator[ArrayBatch | Batch] | None = iter(loader)
+        except OSError as error:
+            with redirect_stderr(StringIO()):  # PyTorch's half-made iterator prints a traceback when it is deleted
+                error.__traceback__ = None
+            raise UserError(
+                f"num_workers is {loader.num_workers}, but worker processes cannot be started "
+                f"({error.strerror or error}): give 0, or enlarge /dev/shm (shm-size in Docker)"
+            ) from error
+        self._workers = set(active_children()) - others
+        # When Python ends, it waits for the workers, which ignore its SIGTERM.
+        atexit.register(self.end)
+
+    def __next__(self) -> ArrayBatch | Batch:
+        assert self._iterator is not None
+        return next(self._iterator)
+
+    def end(self) -> None:
+        """End the workers. A second call does nothing."""
+        atexit.unregister(self.end)
+        self._iterator = None  # a traceback may still hold this object
+        while self._workers:
+            worker = self._workers.pop()
+            worker.kill()  # if it is stuck: PyTorch has waited for its end for some seconds
+            worker.join(1.0)
+
+
 class TimedLoader:
-    """Loads a training stream and measures how long the training loop waits for it.
+    """Loads the epochs of a training stream and measures how long the training loop waits for it.
+
+    Each iterator ends with an epoch. The next one goes on with the same workers, which prepare its first batches.
 
     Args:
         stream: Makes the batches.
+        steps: Returns the optimizer steps that an iterator loads. Called before its first batch.
         num_workers: Processes that run the stream. 0 runs it in this process.
         pin_memory: Whether batches are copied to page-locked memory, from which a GPU reads faster.
         check: Called before every batch. It raises an error if the batches must not be trained on.
     """
 
     def __init__(
-        self, stream: TrainingStream, *, num_workers: int, pin_memory: bool, check: Callable[[], None]
+        self,
+        stream: TrainingStream,
+        *,
+        steps: Callable[[], range],
+        num_workers: int,
+        pin_memory: bool,
+        check: Callable[[], None],
     ) -> None:
-        self._loader = DataLoader(
-            stream,
-            batch_size=None,  # the stream's elements are batches
-            num_workers=num_workers,
-            collate_fn=ArrayBatch,  # type: ignore[arg-type] # gets one element, because there is no batch size
-            pin_memory=pin_memory,
-            timeout=POLL_SECONDS if num_workers else 0.0,
-            worker_init_fn=leave_signals_to_training,
-        )
+        self._stream = stream
+        self._steps = steps
+        self._num_workers = num_workers
+        self._pin_memory = pin_memory
         self._check = check
+        self._next_epoch: tuple[int, Running] | None = None
+        """The first step of an epoch, and what goes on with it."""
         self.wait_seconds = 0.0
         self.while_waiting: list[Callable[[], None]] = []
         """Called from time to time when a wait has become long. They raise an error to end it."""
 
+    def __len__(self) -> int:
+        """Return the micro-batches of an epoch."""
+        return self._stream.epochs.steps * self._stream.accumulation
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing, because the position follows from the optimizer step. Lightning asks resumable loaders."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing."""
+
     def __iter__(self) -> Iterator[Batch]:
-        others = set(active_children())
+        steps = self._steps()
+        if not steps:
+            return
+        running = self._running_from(steps.start)
         try:
-            # In a list, because an iterator that a traceback still held would not end its workers.
-            running = [iter(self._loader)]
-        except OSError as error:
-            with redirect_stderr(StringIO()):  # PyTorch's half-made iterator prints a traceback when it is deleted
-                error.__traceback__ = None
-            raise UserError(
-                f"num_workers is {self._loader.num_workers}, but worker processes cannot be started "
-                f"({error.strerror or error}): give 0, or enlarge /dev/shm (shm-size in Docker)"
-            ) from error
-        workers = set(active_children()) - others
-
-        def end_workers() -> None:
-            running.clear()
-            while workers:  # Python calls this a second time when it ends
-                worker = workers.pop()
-                worker.kill()  # if it is stuck: PyTorch has waited for its end for some seconds
-                worker.join(1.0)
-
-        # When Python ends, it waits for the workers, which ignore its SIGTERM.
-        atexit.register(end_workers)
-        try:
-            while True:
+            for left in reversed(range(len(steps) * self._stream.accumulation)):
                 begin = time.perf_counter()
                 loaded = self._next(running)
                 batch = loaded.batch() if isinstance(loaded, ArrayBatch) else loaded
                 self.wait_seconds += time.perf_counter() - begin
                 self._check()
+                if not left:
+                    self._next_epoch = steps.stop, running
                 yield batch
         finally:
-            atexit.unregister(end_workers)
-            end_workers()
+            if self._next_epoch is None or self._next_epoch[1] is not running:
+                running.end()
 
-    def _next(self, running: Sequence[Iterator[ArrayBatch | Batch]]) -> ArrayBatch | Batch:
+    def close(self) -> None:
+        """End the workers that wait for the next epoch."""
+        if self._next_epoch is not None:
+            self._next_epoch[1].end()
+            self._next_epoch = None
+
+    def _running_from(self, step: int) -> "Running":
+        if self._next_epoch is not None and self._next_epoch[0] == step:
+            running, self._next_epoch = self._next_epoch[1], None
+            return running
+        self.close()
+        loader = DataLoader(
+            self._stream.from_step(step),
+            batch_size=None,  # the stream's elements are batches
+            num_workers=self._num_workers,
+            collate_fn=ArrayBatch,  # type: ignore[arg-type] # gets one element, because there is no batch size
+            pin_memory=self._pin_memory,
+            timeout=POLL_SECONDS if self._num_workers else 0.0,
+            worker_init_fn=leave_signals_to_training,
+        )
+        return Running(loader)
+
+    def _next(self, running: Running) -> ArrayBatch | Batch:
         begin, is_noted = time.monotonic(), False
         while True:
             try:
-                return next(running[0])
+                return next(running)
             except RuntimeError as error:
                 # PyTorch has no exception of its own for it. The loader can be asked again.
                 if "timed out" not in str(error):
                     raise
-            waited, who = time.monotonic() - begin, counted(self._loader.num_workers, "data worker")
+            waited, who = time.monotonic() - begin, counted(self._num_workers, "data worker")
             if waited >= LIMIT_SECONDS:
                 raise UserError(
                     f"no batch has come from {who} for {waited:,.0f} seconds: set num_workers to 0, or find out what "

@@ -42,12 +42,25 @@ class ValidationBatches:
     """The validation batches of one rank: every world_size-th of all.
 
     All ranks get the same number of batches, so the last one of a rank may be filler.
+
+    Args:
+        batches: The batches of all ranks, the longest sentences first.
+        rank: The rank, counted from 0.
+        world_size: Number of ranks.
+        limit: The batches of a rank that a trainer takes from the first on, or their share if it is not an integer.
+            They are evenly spaced over all lengths.
     """
 
-    def __init__(self, batches: list[TextBatch], rank: int, world_size: int) -> None:
+    def __init__(self, batches: list[TextBatch], rank: int, world_size: int, limit: int | float = 1.0) -> None:
+        num_batches = -(-len(batches) // world_size)
         self._batches = batches[rank::world_size]
-        if len(self._batches) < -(-len(batches) // world_size):
+        if len(self._batches) < num_batches:
             self._batches.append(TextBatch(make_batch(*filler_row()), (), (), ()))
+        taken = min(limit, num_batches) if isinstance(limit, int) else int(limit * num_batches)
+        if 0 < taken < num_batches:
+            spaced = [number * num_batches // taken for number in range(taken)]
+            others = [number for number in range(num_batches) if number not in spaced]
+            self._batches = [self._batches[number] for number in spaced + others]
 
     def __len__(self) -> int:
         return len(self._batches)

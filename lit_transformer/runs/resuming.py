@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import Callback
 from lit_transformer.checkpoints.format import FORMAT, note_foreign, owners_of, read_checkpoint, written_format
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.checkpoints.places import FoundCheckpoint, find_checkpoint, newest_readable_checkpoint
-from lit_transformer.data.accumulation import recount
 from lit_transformer.errors import UserError
 from lit_transformer.notes import print_note
 from lit_transformer.runs.compatibility import (
@@ -79,9 +78,6 @@ class Resuming(Callback):
             note_foreign(self._path, foreign)
         check_moments(self._content, model.configure_optimizers()["optimizer"], own_parameters(model))
         self._content = None  # as large as the run's whole state
-
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        recount(checkpoint, trainer.accumulate_grad_batches)
 
 
 def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
