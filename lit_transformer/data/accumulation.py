@@ -31,7 +31,8 @@ class StepCounts(Callback):
         check_accumulation(trainer)
         self._limit = trainer.limit_train_batches
         self._val_check_interval = trainer.val_check_interval
-        self._name = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
+        overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined] # set, but not declared
+        self._name = "overfit_batches" if overfits else "limit_train_batches"
         self.plan: BatchPlan | None = None
         self.epochs: Epochs
 

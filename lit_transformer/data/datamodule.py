@@ -223,8 +223,7 @@ class TranslationData(L.LightningDataModule):
         return whole_epochs(self.plan.num_batches) if self.trainer is None else step_counts(self.trainer).epochs
 
     def train_dataloader(self) -> TimedLoader:
-        """Return this rank's micro-batches. An iterator goes from the step that the trainer has reached to the end of
-        its epoch."""
+        """Return this rank's micro-batches, from the step that the trainer has reached to the end of its epoch."""
         assert self._late_check is not None
         trainer, epochs = self.trainer, self.epochs
         stream = TrainingStream(
