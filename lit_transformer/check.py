@@ -32,12 +32,14 @@ def main(args: Sequence[str] | None = None) -> None:
 def check(cli: "CheckCLI") -> None:
     """Prepare the data, and predict the run step by step."""
     from lit_transformer.cli.reports import print_batches, print_costs, print_row
+    from lit_transformer.data.accumulation import planned_steps
     from lit_transformer.runs.advice import find_warnings
     from lit_transformer.runs.forecast import forecast_batches, forecast_costs, planned_accumulation
     from lit_transformer.runs.resuming import find_start
 
     settings, trainer, model, data = cli.config, cli.trainer, cli.model, cli.datamodule
     find_start(settings.ckpt_path, Path(trainer.default_root_dir, settings.name or ""))
+    data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
     accumulation = planned_accumulation(trainer, model, data, devices=cli.devices)
@@ -47,7 +49,9 @@ def check(cli: "CheckCLI") -> None:
     embeddings = transformer.config.d_model * (transformer.vocab_size + (transformer.source_vocab_size or 0))
     print_row("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
     print_row("data", *data.counts)
-    print_batches(batches, data.plan, devices=cli.devices, max_steps=trainer.max_steps)
+    print_batches(
+        batches, data.plan, devices=cli.devices, epochs=data.epochs, steps=planned_steps(trainer, data.epochs)
+    )
     rate = settings.tokens_per_second
     print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate))
     for warning in find_warnings(trainer, model, data, batches, devices=cli.devices):

@@ -219,7 +219,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "warm-up": ({"model__warmup_steps": 0}, r"warmup_steps is 0"),
     "smoothing": ({"model__label_smoothing": 1.0}, r"label_smoothing is 1\.0"),
     "checkpoints": ({"checkpoints__keep": 0}, r"keep is 0"),
-    "no epoch": ({"trainer__max_epochs": 0}, r"trainer\.max_epochs is 0: .*trainer\.max_steps"),
     "long sentences": ({"data__max_tokens_per_device": 5}, r"max_tokens_per_device .*5.* less than the longest"),
     "misspelt": ({"model__warmup": 5}, r"warmup"),
 }

@@ -11,6 +11,7 @@ from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.cli.sections import spell_settings
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.epochs import Epochs
 from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
 from lit_transformer.runs.limits import Limits, reached_limit
@@ -93,14 +94,23 @@ def print_stop(received: signal.Signals, when: str, checkpoint: Path | None, req
         print("To continue: the same command with --ckpt_path auto", flush=True)
 
 
-def print_batches(batches: BatchForecast, plan: BatchPlan, *, devices: int, max_steps: int) -> None:
-    """Print what a step, an epoch and a device take, and how long the sentences are."""
+def print_batches(batches: BatchForecast, plan: BatchPlan, *, devices: int, epochs: Epochs, steps: int | None) -> None:
+    """Print what a step, an epoch and a device take, and how long the sentences are.
+
+    Args:
+        batches: The forecast.
+        plan: Has the lengths.
+        devices: Their number over all nodes.
+        epochs: Those of the run.
+        steps: Optimizer steps of the run. None is no limit.
+    """
     source_tokens, target_tokens = batches.source_tokens, batches.target_tokens
     print_row(
         "a step", f"{batches.pairs:,.0f} pairs, {source_tokens:,.0f} source and {target_tokens:,.0f} target tokens"
     )
-    epochs = f"; the run has {max_steps / batches.steps_per_epoch:,.1f} epochs" if max_steps > 0 else ""
-    print_row("an epoch", f"{counted(batches.steps_per_epoch, 'step')}{epochs}")
+    limit = f" of {counted(epochs.plan_steps, 'step')}" if epochs.steps < epochs.plan_steps else ""
+    run = f"; the run has {steps:,} steps, {steps / epochs.steps:,.1f} epochs" if steps is not None else ""
+    print_row("an epoch", f"{counted(epochs.steps, 'step')}{limit}{run}")
     micro_batches = counted(batches.accumulation, "micro-batch", "micro-batches")
     imbalance = f"; the fullest device has {batches.imbalance:.1%} more than the mean" if devices > 1 else ""
     print_row("devices", f"{devices}, with {micro_batches} per step; {batches.padding_share:.1%} padding{imbalance}")

@@ -37,7 +37,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs",
     "max_steps": 100_000,  # section 5.2: base; recipes count everything in optimizer steps
     "max_epochs": -1,
-    "val_check_interval": 2000,
     "check_val_every_n_epoch": None,
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 50,
@@ -46,21 +45,25 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """What differs from Lightning's own defaults."""
-TRAINER_SUMMARY = "Lightning's Trainer. Here, max_steps and val_check_interval count optimizer steps."
-_NO_EPOCHS = "Not supported, because training has no epochs: give {}."
-_ALL_DATA = "Not supported, because training reads every sentence."
+VAL_CHECK_INTERVAL = 2000
+"""Optimizer steps between validations, unless they are counted in epochs."""
+TRAINER_SUMMARY = "Lightning's Trainer. Here, all intervals and limits of training count optimizer steps."
 TRAINER_DESCRIPTIONS = {
     "strategy": "`ddp` copies the model to each device, `fsdp` shards it. `auto` is `ddp` for several devices.",
     "precision": "Such as `32-true`, `bf16-mixed`, `16-mixed`. By default, `bf16-mixed` if the device multiplies in "
     "bfloat16, else `32-true`.",
-    "max_epochs": _NO_EPOCHS.format("max_steps"),
-    "min_epochs": _NO_EPOCHS.format("min_steps"),
-    "check_val_every_n_epoch": _NO_EPOCHS.format("val_check_interval"),
+    "max_epochs": "Passes over the training text. The run ends there or at max_steps. -1 is no limit.",
+    "check_val_every_n_epoch": "Epochs between those with validations. val_check_interval then counts from the start "
+    "of an epoch, and is its end by default. null counts from the start of the run.",
     "max_steps": "Optimizer steps of the run. -1 is no limit.",
     "max_time": "Training time of the run over all its starts, as DD:HH:MM:SS. By default, there is no limit.",
-    "limit_train_batches": _ALL_DATA,
-    "overfit_batches": _ALL_DATA,
-    "val_check_interval": "Optimizer steps between validations.",
+    "limit_train_batches": "Optimizer steps of an epoch if it is an integer, otherwise their share. By default, all.",
+    "overfit_batches": "Optimizer steps that every epoch repeats if it is an integer, otherwise their share. "
+    "Validation takes as many batches of its own. 0 takes all data.",
+    "val_check_interval": "Optimizer steps between validations if it is an integer, otherwise their share of an epoch. "
+    f"By default, {VAL_CHECK_INTERVAL}, or the end of an epoch if check_val_every_n_epoch is given.",
+    "limit_val_batches": "Validation batches of a device if it is an integer, otherwise their share. They are evenly "
+    "spaced over all lengths of sentences. By default, all.",
     "log_every_n_steps": "Optimizer steps between the points of the training curves.",
     "accumulate_grad_batches": "Follows from data.max_tokens_per_device: leave it out.",
     "default_root_dir": "Folder for runs, on this machine.",

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_transformer.cli.recipes import recipe_path
+from lit_transformer.cli.sections import VAL_CHECK_INTERVAL
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
 from lit_transformer.data.accumulation import check_accumulation
 from lit_transformer.errors import UserError
@@ -28,8 +29,6 @@ from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.private_names import launches_commands
 from lit_transformer.runs.run_folder import check_name
 
-EPOCHS = {"min_epochs": "min_steps", "max_epochs": "max_steps", "check_val_every_n_epoch": "val_check_interval"}
-"""Settings that count epochs, and those that count steps in their place."""
 UNUSABLE: dict[type[Callback], str] = {
     StochasticWeightAveraging: "it averages after epochs, and training has no epochs; take EMAWeightAveraging, or "
     "average checkpoints afterwards (python -m lit_transformer.average)",
@@ -80,19 +79,14 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 
 
 def check_settings(settings: Namespace) -> None:
-    """Raise UserError for values that Lightning rejects late or not at all."""
+    """Complete the settings, and raise UserError for values that Lightning rejects late or not at all."""
     for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", "checkpoints.keep"):
         if name not in settings:
             raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
     if not 0 <= int(settings.seed_everything) < 2**32:
         raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
+    set_validation_times(settings.trainer)
     check_intervals(settings.trainer)
-    for name, instead in EPOCHS.items():
-        if settings.trainer[name] not in (None, -1):
-            raise UserError(
-                f"trainer.{name} is {settings.trainer[name]}: training reads the data without end and has no epochs; "
-                f"give trainer.{instead}"
-            )
     if (settings.trainer.gradient_clip_val or 0) < 0:
         raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
     for name in ("trainer.default_root_dir", "data.cache_dir", "data.tokenizer", "data.source_tokenizer", "ckpt_path"):
@@ -107,19 +101,34 @@ def check_settings(settings: Namespace) -> None:
         raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error
 
 
+def set_validation_times(trainer: Namespace) -> None:
+    """Complete `val_check_interval` and `check_val_every_n_epoch`: a share of an epoch is one of every epoch."""
+    if trainer.val_check_interval is None:
+        trainer.val_check_interval = VAL_CHECK_INTERVAL if trainer.check_val_every_n_epoch is None else 1.0
+    if isinstance(trainer.val_check_interval, float) and trainer.check_val_every_n_epoch is None:
+        trainer.check_val_every_n_epoch = 1
+
+
 def check_intervals(trainer: Namespace) -> None:
-    """Raise UserError unless intervals are numbers of steps and training uses all data."""
-    if isinstance(trainer.val_check_interval, float) and trainer.val_check_interval > 1:
-        raise UserError(not_whole("trainer.val_check_interval", trainer.val_check_interval))
+    """Raise UserError unless intervals and limits can be numbers of steps, epochs or batches, or shares of an epoch."""
     if not isinstance(trainer.val_check_interval, int | float):
-        raise UserError(f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps")
-    for name in ("limit_train_batches", "overfit_batches"):
-        if trainer[name]:
-            raise UserError(f"trainer.{name} is not supported: training reads every sentence; give a smaller corpus")
-    for name in ("max_steps", "val_check_interval", "log_every_n_steps"):
-        endless = name == "max_steps" and trainer[name] == -1
-        if isinstance(trainer[name], int) and trainer[name] < 1 and not endless:
+        raise UserError(
+            f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps, or a share "
+            "of an epoch"
+        )
+    for name in (
+        "val_check_interval",
+        "overfit_batches",
+        *(name for name in vars(trainer) if name.startswith("limit_")),
+    ):
+        if isinstance(trainer[name], float) and trainer[name] > 1:
+            raise UserError(not_whole(f"trainer.{name}", trainer[name]))
+    for name in ("max_steps", "max_epochs", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"):
+        endless = name in ("max_steps", "max_epochs") and trainer[name] == -1
+        if trainer[name] is not None and not trainer[name] > 0 and not endless:
             raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 1")
+    if trainer.limit_train_batches == 0:
+        raise UserError("trainer.limit_train_batches is 0, so nothing would be trained: give more, or leave it out")
 
 
 def check_trainer(trainer: L.Trainer, strategy: str | Namespace) -> None:

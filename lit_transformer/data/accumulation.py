@@ -3,6 +3,7 @@
 Settings and recipes count optimizer steps, and Lightning counts micro-batches. Only this module converts.
 """
 
+import warnings
 from typing import Any
 
 import lightning as L
@@ -29,6 +30,10 @@ class StepCounts(Callback):
 
     def __init__(self, trainer: L.Trainer) -> None:
         check_accumulation(trainer)
+        if not hasattr(trainer, "val_check_interval"):
+            raise UserError("val_check_interval is a time: give a number of optimizer steps, or a share of an epoch")
+        # Curves count the steps of the run, so an epoch may be shorter.
+        warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
         self._limit = trainer.limit_train_batches
         self._val_check_interval = trainer.val_check_interval
         overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined] # set, but not declared
@@ -135,6 +140,12 @@ def planned_steps(trainer: L.Trainer, epochs: Epochs) -> int | None:
     """Return the optimizer steps at which `max_steps` or `max_epochs` ends a run, or None without these limits."""
     limits = [trainer.max_steps, epochs.steps * trainer.max_epochs if trainer.max_epochs is not None else -1]
     return min((limit for limit in limits if limit >= 0), default=None)
+
+
+def first_validation(trainer: L.Trainer, epochs: Epochs) -> int:
+    """Return the optimizer step after which a run validates for the first time."""
+    steps = int(trainer.val_check_interval) // trainer.accumulate_grad_batches
+    return steps + ((trainer.check_val_every_n_epoch or 1) - 1) * epochs.steps
 
 
 def ends_step(trainer: L.Trainer, batch: Batch) -> bool:

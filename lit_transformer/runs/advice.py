@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import lightning as L
 
+from lit_transformer.data.accumulation import first_validation, planned_steps
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
@@ -41,18 +42,15 @@ def find_warnings(
     dropped = 1.0 - report.num_kept / report.num_pairs
     tokens = report.num_source_tokens + report.num_target_tokens
     unknown = (report.num_source_unknown + report.num_target_unknown) / tokens
-    steps, every = trainer.max_steps, trainer.val_check_interval
-    epochs = steps / batches.steps_per_epoch
+    steps = planned_steps(trainer, data.epochs)
     if dropped > MANY_DROPPED:
         found.append(
             f"{dropped:.0%} of the pairs are dropped: correct the corpus, or raise max_length or max_length_ratio"
         )
     if unknown > MANY_UNKNOWN:
         found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
-    if 0 < steps <= module.warmup_steps:
-        found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
-    if epochs > MANY_EPOCHS:
-        found.append(f"every sentence is seen {epochs:,.0f} times, and may be memorized: lower max_steps")
+    if steps is not None:
+        found += _wrong_length(trainer, module, data, steps)
     if devices > 1 and batches.idle_share > MANY_IDLE_STEPS:
         found.append(
             f"{batches.idle_share:.0%} of the steps have fewer pairs than {devices} x {batches.accumulation} "
@@ -62,14 +60,24 @@ def find_warnings(
         found.append(
             f"{batches.padding_share:.0%} of the positions are padding: {less_padding(data, batches, devices)}"
         )
-    # Lightning counts micro-batches.
-    if isinstance(every, int) and every // trainer.accumulate_grad_batches > steps > 0:
-        found.append("the run is never validated: lower val_check_interval")
     if data.is_tokenized and (module.bleu_tokenize or tokenization_of(data.target)) != "none":
         found.append(
             "the validation references are tokenized, and BLEU splits their tokens again: set bleu_tokenize to none"
         )
     return [*found, *_little_text(data), *data.warnings]
+
+
+def _wrong_length(trainer: L.Trainer, module: LitTransformer, data: TranslationData, steps: int) -> list[str]:
+    """Compare the steps of a run with its warm-up, its validations and its text."""
+    found, epochs = [], data.epochs
+    if steps <= module.warmup_steps:
+        found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
+    times = steps / epochs.plan_steps
+    if times > MANY_EPOCHS and not epochs.repeats_first:
+        found.append(f"every sentence is seen {times:,.0f} times, and may be memorized: lower max_steps or max_epochs")
+    if steps < first_validation(trainer, epochs) and trainer.limit_val_batches:
+        found.append("the run is never validated: lower val_check_interval or check_val_every_n_epoch")
+    return found
 
 
 def _little_text(data: TranslationData) -> list[str]:

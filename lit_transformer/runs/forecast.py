@@ -19,6 +19,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from lit_transformer.batch import Batch, IntArray
+from lit_transformer.data.accumulation import planned_steps
 from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.model.config import TransformerConfig
@@ -172,7 +173,7 @@ def forecast_costs(
     tokens_per_second: float | None,
 ) -> CostForecast:
     """Predict the costs of a run. Speed and activations are measured on part of its largest micro-batch."""
-    steps = max(trainer.max_steps, 0)
+    steps = planned_steps(trainer, data.epochs) or 0
     flops = training_flops(
         module.transformer.config,
         vocab_size=module.transformer.embedding.num_embeddings,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lit_transformer.cli.sections import VAL_CHECK_INTERVAL
 from lit_transformer.cli.settings import UNUSABLE
 from lit_transformer.cli.training import CheckCLI, FitCLI, parse
 from lit_transformer.errors import UserError
@@ -36,11 +37,38 @@ def test_arguments_of_a_class_that_a_setting_names(corpus: Path, tmp_path: Path,
         parse([*arguments(corpus, tmp_path), *given], FitCLI)
 
 
-@pytest.mark.parametrize("name", ["min_epochs", "max_epochs", "check_val_every_n_epoch"])
-def test_numbers_of_epochs(corpus: Path, tmp_path: Path, name: str) -> None:
-    """Training has no epochs. The last one would validate never."""
-    with pytest.raises(UserError, match=rf"^trainer\.{name} is 2: .*trainer\.\w+$"):
-        parse([*arguments(corpus, tmp_path), f"--trainer.{name}=2"], FitCLI)
+@pytest.mark.parametrize(
+    ("given", "every", "epochs"),
+    [
+        ([], VAL_CHECK_INTERVAL, None),
+        (["--trainer.val_check_interval=7"], 7, None),
+        (["--trainer.val_check_interval=1"], 1, None),
+        (["--trainer.val_check_interval=0.5"], 0.5, 1),
+        (["--trainer.val_check_interval=1.0"], 1.0, 1),
+        (["--trainer.check_val_every_n_epoch=2"], 1.0, 2),
+        (["--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=7"], 7, 2),
+        (["--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=0.5"], 0.5, 2),
+    ],
+)
+def test_times_of_validation(
+    corpus: Path, tmp_path: Path, given: list[str], every: int | float, epochs: int | None
+) -> None:
+    """Steps of the run, or parts of an epoch. What is written without a point is a number of steps."""
+    own = arguments(corpus, tmp_path)
+    del own[(place := own.index("--trainer.val_check_interval")) : place + 2]
+    trainer = parse([*own, *given], FitCLI).trainer
+    assert (trainer.val_check_interval, trainer.check_val_every_n_epoch) == (every, epochs)
+    assert isinstance(trainer.val_check_interval, type(every))
+
+
+@pytest.mark.parametrize("name", ["limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches"])
+def test_one_batch_is_not_all_batches(corpus: Path, tmp_path: Path, name: str) -> None:
+    recipe = tmp_path / "limit.yaml"
+    recipe.write_text(f"trainer: {{{name}: 1}}")
+    for given in ([f"--trainer.{name}=1"], [f"--trainer.{name}", "1"], ["--config", str(recipe)]):
+        limit = getattr(parse([*arguments(corpus, tmp_path), f"--trainer.{name}=0.5", *given], FitCLI).trainer, name)
+        assert limit == 1
+        assert isinstance(limit, int)
 
 
 @pytest.mark.parametrize("cli", [FitCLI, CheckCLI])

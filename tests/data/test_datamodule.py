@@ -45,7 +45,13 @@ def test_every_trainer_accumulates_what_a_device_cannot_take_at_once(tmp_path: P
     expected = data.plan.accumulation(max_tokens_per_device=150, world_size=1)
     assert expected > 1
     for _ in range(2):
-        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, val_check_interval=7)
+        trainer = L.Trainer(
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            val_check_interval=7,
+            check_val_every_n_epoch=None,
+        )
         data.trainer = trainer
         for stage in ("fit", "validate"):
             data.setup(stage)

@@ -5,7 +5,7 @@ import multiprocessing
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +17,7 @@ import torch
 from lit_transformer.batch import EOS_ID, Batch
 from lit_transformer.data import loader as loader_module
 from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.epochs import whole_epochs
 from lit_transformer.data.loader import ArrayBatch, TimedLoader
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
@@ -39,11 +40,17 @@ class SlowStream(TrainingStream):
 def stream(tmp_path: Path) -> TrainingStream:
     store = TokenStore(write_tokens(tmp_path / "tokens.arrow", [([5, EOS_ID], [7, 11, EOS_ID])] * 13))
     plan = BatchPlan(store.lengths("source"), store.lengths("target"), 6, seed=1)
-    return SlowStream(plan, store, first_step=0, accumulation=1, rank=0, world_size=1)
+    return SlowStream(plan, store, epochs=whole_epochs(plan.num_batches), accumulation=1, rank=0, world_size=1)
+
+
+def loader_of(stream: TrainingStream, *, num_workers: int = 0, check: Callable[[], None] = lambda: None) -> TimedLoader:
+    """Load the first epoch."""
+    steps = range(stream.epochs.steps)
+    return TimedLoader(stream, steps=lambda: steps, num_workers=num_workers, pin_memory=False, check=check)
 
 
 def test_only_the_time_before_a_batch_is_measured(stream: TrainingStream) -> None:
-    loader = TimedLoader(stream, num_workers=0, pin_memory=False, check=lambda: None)
+    loader = loader_of(stream)
     begin = time.perf_counter()
     for _ in islice(loader, 3):
         time.sleep(PAUSE_SECONDS)
@@ -58,7 +65,7 @@ def test_no_batch_is_given_if_the_check_raises(stream: TrainingStream) -> None:
         if (error := next(checks)) is not None:
             raise error
 
-    batches = iter(TimedLoader(stream, num_workers=0, pin_memory=False, check=check))
+    batches = iter(loader_of(stream, check=check))
     assert [int(np.count_nonzero(next(batches).source_BS)) for _ in range(2)] == [4, 4]
     with pytest.raises(KeyError):
         next(batches)
@@ -76,8 +83,8 @@ class StuckStream(TrainingStream):
 
 def test_batches_of_workers_need_no_shared_memory(stream: TrainingStream) -> None:
     """Containers have little of it, and a worker that finds it full sends nothing."""
-    direct = TimedLoader(stream, num_workers=0, pin_memory=False, check=lambda: None)
-    loader = TimedLoader(stream, num_workers=2, pin_memory=False, check=lambda: None)
+    direct = loader_of(stream)
+    loader = loader_of(stream, num_workers=2)
     for batch, expected in islice(zip(loader, direct, strict=True), 5):
         for field, value in zip(batch, expected, strict=True):
             if isinstance(field, torch.Tensor):
@@ -99,7 +106,7 @@ def test_workers_that_cannot_be_started(
     monkeypatch.setattr(torch.multiprocessing, "Queue", queue)
     monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # pytest has one of its own
     with pytest.raises(UserError, match=r"num_workers is 2.*it is full"):
-        next(iter(TimedLoader(stream, num_workers=2, pin_memory=False, check=lambda: None)))
+        next(iter(loader_of(stream, num_workers=2)))
     assert capsys.readouterr().err == ""
 
 
@@ -117,7 +124,7 @@ def test_a_long_wait_is_noted_and_can_be_ended(
         if asked == 3:
             raise KeyError
 
-    loader = TimedLoader(stream, num_workers=1, pin_memory=False, check=lambda: None)
+    loader = loader_of(stream, num_workers=1)
     loader.while_waiting.append(end_wait)
     batches = iter(loader)
     next(batches)
@@ -134,7 +141,7 @@ def test_a_wait_has_a_limit(stream: TrainingStream, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loader_module, "LIMIT_SECONDS", 0.5)
     monkeypatch.setattr(StuckStream, "seconds", 3600.0)  # the worker must not be waited for
     stream.__class__ = StuckStream
-    batches = iter(TimedLoader(stream, num_workers=1, pin_memory=False, check=lambda: None))
+    batches = iter(loader_of(stream, num_workers=1))
     next(batches)
     with pytest.raises(UserError, match="num_workers"):
         next(batches)
@@ -148,3 +155,41 @@ def test_a_gpu_s_batch_is_copied_to_page_locked_memory(stream: TrainingStream, m
     pinned = ArrayBatch(batch).pin_memory()
     assert torch.equal(pinned.source_BS, batch.source_BS + 100)
     assert pinned[3:] == batch[3:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_iterator_ends_with_its_epoch_and_the_next_one_keeps_the_workers(
+    stream: TrainingStream, num_workers: int
+) -> None:
+    """A new process per epoch would take longer than the steps of a small one."""
+    stream.__class__ = TrainingStream
+    length, epoch = stream.epochs.steps, 0
+    loader = TimedLoader(
+        stream,
+        steps=lambda: range(epoch * length, (epoch + 1) * length),
+        num_workers=num_workers,
+        pin_memory=False,
+        check=lambda: None,
+    )
+    assert len(loader) == length
+    workers = []
+    for epoch in range(3):
+        batches = iter(loader)
+        assert [next(batches).step for _ in range(length)] == [*range(epoch * length, (epoch + 1) * length)]
+        workers.append(multiprocessing.active_children())
+        if epoch == 1:  # Lightning does not ask for the end
+            assert next(batches, None) is None
+        del batches
+    assert workers[0] == workers[1] == workers[2]
+    assert len(workers[0]) == num_workers
+    loader.close()
+    assert not multiprocessing.active_children()
+
+
+def test_an_epoch_that_is_left_early_ends_its_workers(stream: TrainingStream) -> None:
+    stream.__class__ = TrainingStream
+    batches = iter(loader_of(stream, num_workers=1))
+    next(batches)
+    assert multiprocessing.active_children()
+    del batches
+    assert not multiprocessing.active_children()

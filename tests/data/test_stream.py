@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch
 from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.epochs import Epochs, whole_epochs
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
 from tests.helpers.corpora import write_tokens
@@ -41,13 +42,15 @@ def micro_batches(
     accumulation: int = 1,
     world_size: int = 1,
     num_workers: int = 0,
+    epochs: Epochs | None = None,
 ) -> list[list[Batch]]:
     """Return the micro-batches of all ranks for every step."""
+    epochs = epochs or whole_epochs(plan.num_batches)
     steps: list[list[Batch]] = [[] for _ in range(num_steps)]
     for rank in range(world_size):
         stream = TrainingStream(
-            plan, store, first_step=first_step, accumulation=accumulation, rank=rank, world_size=world_size
-        )
+            plan, store, epochs=epochs, accumulation=accumulation, rank=rank, world_size=world_size
+        ).from_step(first_step)
         loader = DataLoader(stream, batch_size=None, num_workers=num_workers)
         for number, batch in enumerate(islice(loader, num_steps * accumulation)):
             assert (batch.step, batch.micro_batch) == (first_step + number // accumulation, number % accumulation)
@@ -87,6 +90,15 @@ def test_an_epoch_has_every_pair_once(plan: BatchPlan, store: TokenStore) -> Non
     for source, target in seen:
         assert set(target[:-1]) <= {source[0]}, "source and target of one pair belong together"
         assert (source[-1], target[-1]) == (EOS_ID, EOS_ID)
+
+
+def test_a_limited_epoch_takes_the_first_steps_of_the_plan_s(plan: BatchPlan, store: TokenStore) -> None:
+    """Or those of the first one again and again."""
+    whole = micro_batches(plan, store, 2 * plan.num_batches)
+    for repeats, second in ((False, plan.num_batches), (True, 0)):
+        epochs = Epochs(steps=3, plan_steps=plan.num_batches, repeats_first=repeats)
+        taken = micro_batches(plan, store, 6, epochs=epochs)
+        assert [pairs(step) for step in taken] == [pairs(step) for step in whole[:3] + whole[second : second + 3]]
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more than there are cores, perhaps

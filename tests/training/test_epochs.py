@@ -1,6 +1,5 @@
 """Epochs with a plain trainer: they end, and a run that is cut at any step goes on as if it had not been cut."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from lit_transformer import LitTransformer, TransformerConfig, TranslationData
-from lit_transformer.errors import UserError
 from tests.helpers.tiny import write_tiny_corpus
 
 CONFIG = TransformerConfig(d_model=8, d_ff=12, num_heads=2, num_layers=1, dropout=0.3)
@@ -138,7 +136,9 @@ def test_a_run_goes_on_from_any_step_as_if_it_had_not_been_cut(
         if step == last and settings.get("max_steps") == last:
             continue
         saved = [event for event in whole.seen if event[0] == ("validation" if validated else "step")]
-        at = [event for event in saved if event[2] == step] or [e for e in whole.seen if e[0] == "step" and e[2] == step]
+        at = [event for event in saved if event[2] == step] or [
+            e for e in whole.seen if e[0] == "step" and e[2] == step
+        ]
         assert events.seen == whole.seen[whole.seen.index(at[0]) + 1 :], step
         assert again.global_step == last
         assert again.current_epoch == trainer.current_epoch
