@@ -117,6 +117,7 @@ IDEAS = {
     "test_private_names.py": "private names of other projects",
     "test_shape_legends.py": "names with shapes",
     "training/test_accelerator.py": "training and translating on a device that is not the host",
+    "training/test_epochs.py": "epochs end, and a run that is cut at any step goes on",
     "training/test_half_precision.py": "weights in half precision",
     "training/test_oracle.py": "fifty steps equal those of a plain loop over PyTorch's own parts",
     "training/test_plain_trainer.py": "module and datamodule with a plain Trainer of Lightning",

@@ -116,11 +116,8 @@ def check_intervals(trainer: Namespace) -> None:
             f"trainer.val_check_interval is {trainer.val_check_interval}: give a number of optimizer steps, or a share "
             "of an epoch"
         )
-    for name in (
-        "val_check_interval",
-        "overfit_batches",
-        *(name for name in vars(trainer) if name.startswith("limit_")),
-    ):
+    limits = [name for name in vars(trainer) if name.startswith("limit_")]
+    for name in ("val_check_interval", "overfit_batches", *limits):
         if isinstance(trainer[name], float) and trainer[name] > 1:
             raise UserError(not_whole(f"trainer.{name}", trainer[name]))
     for name in ("max_steps", "max_epochs", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"):

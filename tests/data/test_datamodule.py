@@ -1,6 +1,6 @@
 """The way from a corpus to batches, with and without a trainer."""
 
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,8 @@ def test_every_trainer_accumulates_what_a_device_cannot_take_at_once(tmp_path: P
     expected = data.plan.accumulation(max_tokens_per_device=150, world_size=1)
     assert expected > 1
     for _ in range(2):
-        trainer = L.Trainer(
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            val_check_interval=7,
-            check_val_every_n_epoch=None,
-        )
+        every: dict[str, Any] = {"val_check_interval": 7, "check_val_every_n_epoch": None}
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **every)
         data.trainer = trainer
         for stage in ("fit", "validate"):
             data.setup(stage)
@@ -98,7 +93,7 @@ def test_a_datamodule_that_found_damage_opens_the_new_file(tmp_path: Path, monke
     data = set_up(corpus)
     assert tokens_of(data.store) != right
     with pytest.raises(UserError, match="is damaged"):
-        for _ in data.train_dataloader():
+        for _ in chain.from_iterable(repeat(data.train_dataloader())):
             pass
     data.prepare_data()
     data.setup("fit")

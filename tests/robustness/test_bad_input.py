@@ -173,7 +173,7 @@ FIT = {
     "--trainer.max_steps -7": r"trainer\.max_steps is -7",
     "--trainer.val_check_interval 0": r"trainer\.val_check_interval is 0",
     "--trainer.val_check_interval 0.0": r"trainer\.val_check_interval is 0\.0",
-    "--trainer.val_check_interval 99 --trainer.check_val_every_n_epoch 1": r"val_check_interval is 99 .*check_val_every",
+    "--trainer.val_check_interval 99 --trainer.check_val_every_n_epoch 1": r"val_check_interval is 99 .*every_n_epoch",
     "--trainer.val_check_interval 00:00:00:01": r"trainer\.val_check_interval is 00:00:00:01",
     "--trainer.check_val_every_n_epoch 0": r"trainer\.check_val_every_n_epoch is 0",
     "--trainer.max_epochs 0": r"trainer\.max_epochs is 0",
