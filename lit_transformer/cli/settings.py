@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.cli import LightningArgumentParser
+from torch import optim
+from torch.optim import lr_scheduler
 
 from lit_transformer.cli.recipes import recipe_path
 from lit_transformer.cli.sections import VAL_CHECK_INTERVAL
@@ -34,10 +36,12 @@ UNUSABLE: dict[type[Callback], str] = {
     "average checkpoints afterwards (python -m lit_transformer.average)",
     GradientAccumulationScheduler: "data.max_tokens_per_device sets the number of micro-batches",
     BatchSizeFinder: "data.max_tokens_per_device auto finds the size of micro-batches",
-    LearningRateFinder: "model.learning_rate_scale and model.warmup_steps set the learning rate",
+    LearningRateFinder: "model.learning_rate and model.schedule set the learning rate",
 }
 """Callbacks of Lightning that cannot do their work here, with the reasons."""
 
+CLASSES = {"model.optimizer": optim.__all__, "model.schedule": lr_scheduler.__all__}
+"""Names of classes that a setting takes, for suggestions."""
 _NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
 
 
@@ -60,7 +64,31 @@ class Parser(LightningArgumentParser):
         suggestion = suggest_option(getattr(self, "args", []), options) or next(filter(None, named), "")
         if "Expected a <class 'str'>" in message:  # such as the language code `no`
             suggestion += "; YAML reads no, on, 1e5 and 1:30 as text only in quotation marks: quote the value"
-        raise UserError(f"{message}{suggestion} (all settings: --print_config)")
+        if (told := without_types(message)) != message:
+            suggestion = ""  # it names the setting
+        raise UserError(f"{told}{suggestion} (all settings: --print_config)")
+
+
+def without_types(message: str) -> str:
+    """What jsonargparse says about a setting of several types, without the types in Python's notation."""
+    found = re.search(
+        r'key "([\w.]+)":.*Union subtypes.*?Errors:(.*?)Given value type.*?Given value: (.*)', message, re.S
+    )
+    if found is None:
+        return message
+    name, errors, value = found.groups()
+    reasons = [reason.strip() for reason in re.split(r"^\s*- ", errors, flags=re.MULTILINE)[1:]]
+    specific = [reason for reason in reasons if not reason.startswith("Expected a ")]
+    if specific:
+        told = " ".join(specific[0].replace("(all settings: --print_config)", "").split())
+        first = "; on the command line, the class comes before its arguments" if value.startswith("NestedArg") else ""
+        return f"{name}: {told}{first}"
+    kinds = [reason.removeprefix("Expected a ").partition(":")[0] for reason in reasons]
+    kinds = [re.sub(r"<class '(?:.*\.)?(\w+)'>|(?:typing\.)?Literal\[(.*)\]", r"\1\2", kind) for kind in kinds]
+    kinds = [kind.replace("dot import path string", "the name or path of a class") for kind in kinds]
+    kinds = [kind.replace("NoneType", "null") for kind in kinds]
+    known = [*re.findall(r"'(\w+)'", errors), *CLASSES.get(name, ())]
+    return f"{name} is {value.strip()}: expected {' or '.join(kinds)}{did_you_mean(value.strip(), known)}"
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:

@@ -70,7 +70,7 @@ def find_warnings(
 def _wrong_length(trainer: L.Trainer, module: LitTransformer, data: TranslationData, steps: int) -> list[str]:
     """Compare the steps of a run with its warm-up, its validations and its text."""
     found, epochs = [], data.epochs
-    if steps <= module.warmup_steps:
+    if isinstance(module.schedule, str) and steps <= module.rates.warmup_steps:
         found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
     times = steps / epochs.plan_steps
     if times > MANY_EPOCHS and not epochs.repeats_first:

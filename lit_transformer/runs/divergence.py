@@ -19,7 +19,7 @@ DIVERGED_BY = 1.0
 DIVERGED_REPORTS = 20
 """A run has diverged if this many reports in a row have a loss per token this far above the lowest one. A warm-up that
 fails jumps by several nats and does not come back. Noise between reports is hundredths."""
-REMEDY = "resume from one (ckpt_path) with a lower learning_rate_scale or a higher warmup_steps"
+REMEDY = "resume from one (ckpt_path) with a lower learning_rate or a higher warmup_steps"
 
 
 class Divergence(Callback):

@@ -60,7 +60,7 @@ class Progress(Callback):
         if len(distinct) == 1 and len(samples) > 1:
             print(
                 "warning: all translations of this validation are the same. If this stays so, raise warmup_steps or "
-                "lower learning_rate_scale"
+                "lower learning_rate"
             )
         for sample in samples:
             print(f"    {sample.source}\n      -> {sample.translation}\n      reference: {sample.reference}")

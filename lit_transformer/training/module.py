@@ -3,22 +3,24 @@
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from lit_transformer.errors import UserError
 from lit_transformer.training.loss import LossSums
 from lit_transformer.training.meter import TRAIN_CURVES, Meter
 from lit_transformer.training.metrics import loss_metrics
-from lit_transformer.training.schedule import learning_rate
+from lit_transformer.training.optimizer import last_step, make_optimizer, make_schedule, monitor_of
+from lit_transformer.training.schedule import ENDING, Rates, ScheduleName
 
 UNREPORTED = "Progress"
 """Checkpoint entry with the losses since the last report. The name is that of format 1."""
@@ -37,19 +39,36 @@ class LitModel(L.LightningModule):
         warmup_steps: Optimizer steps over which the learning rate rises.
         learning_rate_scale: Factor on the paper's learning rate.
         seed: Dropout is a function of the seed, the optimizer step, the micro-batch and the rank.
+        optimizer: From the parameters to an optimizer. None is Adam with the paper's settings.
+        learning_rate: The peak rate. None is the paper's rate.
+        schedule: The course of the learning rate, by name, or from the optimizer to a scheduler of torch.
     """
 
-    def __init__(self, *, d_model: int, warmup_steps: int, learning_rate_scale: float, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        warmup_steps: int,
+        learning_rate_scale: float,
+        seed: int,
+        optimizer: OptimizerCallable | None,
+        learning_rate: float | None,
+        schedule: ScheduleName | LRSchedulerCallable,
+    ) -> None:
         super().__init__()
         # Lightning 2.6 calls what torch 2.13 has renamed. Users can do nothing about it.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        if warmup_steps < 1:
-            raise UserError(f"warmup_steps is {warmup_steps}: it must be at least 1")
-        if not 0.0 < learning_rate_scale < math.inf:
-            raise UserError(f"learning_rate_scale is {learning_rate_scale}: it must be above 0")
-        self.d_model = d_model
-        self.warmup_steps = warmup_steps
-        self.learning_rate_scale = learning_rate_scale
+        if isinstance(schedule, str) and schedule not in get_args(ScheduleName):
+            names = ", ".join(get_args(ScheduleName))
+            raise UserError(f"schedule is {schedule!r}: choose one of {names}, or a scheduler of torch")
+        self.rates = Rates(
+            d_model=d_model,
+            warmup_steps=warmup_steps,
+            learning_rate_scale=learning_rate_scale,
+            learning_rate=learning_rate,
+        )
+        self.optimizer = optimizer
+        self.schedule = schedule
         self.seed = seed
         self.val_losses = loss_metrics()
         self.meter = Meter()
@@ -107,20 +126,32 @@ class LitModel(L.LightningModule):
         self._show_steps_since_report()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return Adam (section 5.3) and a schedule that sets the learning rate at every optimizer step.
+        """Return the optimizer, and the schedule that sets the learning rate at every optimizer step.
 
         Raises:
-            UserError: The weights are float16, in which the squares of gradients are 0.
+            UserError: The weights are float16, in which the squares of gradients are 0. Or the settings of the
+                optimizer or the schedule cannot be used.
         """
         if self.dtype == torch.float16:
             raise UserError(
                 "precision is 16-true, in which Adam's squared gradients are 0: give precision 16-mixed or bf16-true"
             )
-        # Gradient clipping needs the gradients that mixed precision hides inside the fused step.
-        fused = not self.trainer.gradient_clip_val
-        optimizer = torch.optim.Adam(self.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9, fused=fused)
-        schedule = LambdaLR(optimizer, self._learning_rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        clips = bool(self.trainer.gradient_clip_val)
+        optimizer = make_optimizer(self.optimizer, self, peak=self.rates.peak, clips=clips)
+        for group in optimizer.param_groups:  # schedules multiply it
+            group["lr"] = 1.0 if isinstance(self.schedule, str) else self.rates.peak
+        if isinstance(self.schedule, str):
+            schedule: LRScheduler = LambdaLR(optimizer, self._learning_rate)
+        else:
+            schedule = make_schedule(self.schedule, optimizer, self.metric_names)
+        # Lightning would step a `ReduceLROnPlateau` after the checkpoint of the validation is saved. So this model does
+        # it, in `on_validation_epoch_end`.
+        config: Any = {"scheduler": schedule, "interval": "step", "reduce_on_plateau": False}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any) -> None:
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the validation loss and perplexity."""
@@ -157,6 +188,11 @@ class LitModel(L.LightningModule):
             numbers = {n: float(v.compute() if isinstance(v, Metric) else v) for n, v in values.items()}
             self._write(numbers, self.global_step)
             self._show_steps_since_report()
+            for config in self.trainer.lr_scheduler_configs:
+                if isinstance(config.scheduler, ReduceLROnPlateau):
+                    config.scheduler.step(
+                        float((self.trainer.callback_metrics | numbers)[monitor_of(config.scheduler)])
+                    )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[UNREPORTED] = self.meter.state(self.trainer)
@@ -187,9 +223,9 @@ class LitModel(L.LightningModule):
             self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
     def _learning_rate(self, steps_done: int) -> float:
-        return learning_rate(
-            steps_done + 1, d_model=self.d_model, warmup_steps=self.warmup_steps, scale=self.learning_rate_scale
-        )
+        assert isinstance(self.schedule, str)
+        end = last_step(self.trainer, self.schedule) if self.schedule in ENDING else math.inf
+        return self.rates.at(steps_done + 1, self.schedule, last_step=end)
 
     def _seed_dropout(self, step: int, micro_batch: int) -> None:
         """Seed this micro-batch's dropout, so that a resumed run repeats it."""

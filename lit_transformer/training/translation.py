@@ -6,6 +6,7 @@ Legend: B batch, S source length, T target length, D d_model.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -32,6 +33,7 @@ from lit_transformer.notes import print_note
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.metrics import PREFIX, selection_score
 from lit_transformer.training.module import LitModel
+from lit_transformer.training.schedule import ScheduleName
 
 NUM_SAMPLES = 4
 SELECTION = f"{PREFIX}selection"
@@ -59,6 +61,14 @@ class LitTransformer(LitModel):
         label_smoothing: Epsilon of section 5.4, spread over the whole vocabulary.
         warmup_steps: Optimizer steps over which the learning rate rises (section 5.3).
         learning_rate_scale: Factor on the paper's learning rate. Small models tolerate more than 1.
+        learning_rate: The peak rate, at the end of the warm-up. By default, it is the paper's, d_model^-0.5
+            warmup_steps^-0.5, times learning_rate_scale.
+        optimizer: An optimizer of torch or of another package, such as `AdamW`. Its arguments follow as
+            `optimizer.weight_decay` and so on. learning_rate takes the place of its `lr`. Biases and normalization have
+            no weight decay. By default, it is Adam with the paper's betas and epsilon.
+        schedule: The course of the learning rate. After the warm-up it falls with the `inverse_square_root` of the
+            step, as in the paper, or stays `constant`, or falls to 0 at the end of the run (`linear`, `cosine`). A
+            scheduler of torch, such as `StepLR`, takes the place of all this, the warm-up included, and counts steps.
         validation_beam_size: Beam size for validation BLEU. 1 is greedy search, which is fast.
         bleu_tokenize: sacreBLEU's tokenizer for validation BLEU. By default, it depends on the target language. Give
             `none` for a corpus that is already tokenized.
@@ -73,12 +83,21 @@ class LitTransformer(LitModel):
         label_smoothing: float = 0.1,
         warmup_steps: int = 4000,
         learning_rate_scale: float = 1.0,
+        learning_rate: float | None = None,
+        optimizer: OptimizerCallable | None = None,
+        schedule: ScheduleName | LRSchedulerCallable = "inverse_square_root",
         validation_beam_size: int = 1,
         bleu_tokenize: Tokenization | None = None,
         seed: int = SEED,
     ) -> None:
         super().__init__(
-            d_model=transformer.d_model, warmup_steps=warmup_steps, learning_rate_scale=learning_rate_scale, seed=seed
+            d_model=transformer.d_model,
+            warmup_steps=warmup_steps,
+            learning_rate_scale=learning_rate_scale,
+            seed=seed,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            schedule=schedule,
         )
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"label_smoothing is {label_smoothing}: it must be at least 0 and below 1")

@@ -20,6 +20,15 @@ from lit_transformer.training.translation import LitTransformer
 
 SMALL = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, dropout=0.3)
 VOCAB_SIZE = 17
+SETTINGS: dict[str, Any] = {
+    "d_model": 8,
+    "warmup_steps": 20,
+    "learning_rate_scale": 1.0,
+    "seed": 1,
+    "optimizer": None,
+    "learning_rate": None,
+    "schedule": "inverse_square_root",
+}
 STRATEGY = SimpleNamespace(root_device=torch.device("cpu"))
 
 
@@ -40,7 +49,7 @@ class Bigrams(LitModel):
     """The smallest descendant: all that a model of another kind has to write."""
 
     def __init__(self) -> None:
-        super().__init__(d_model=8, warmup_steps=20, learning_rate_scale=1.0, seed=1)
+        super().__init__(**SETTINGS)
         self.embedding = nn.Embedding(VOCAB_SIZE, 8)
         self.output = nn.Linear(8, VOCAB_SIZE, bias=False)
 
@@ -102,11 +111,13 @@ def test_any_model_with_loss_sums_trains_and_validates() -> None:
     torch.testing.assert_close(perplexity, loss.exp())
 
 
-@pytest.mark.parametrize(("name", "value"), [("warmup_steps", 0), ("learning_rate_scale", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("warmup_steps", 0), ("learning_rate_scale", 0.0), ("learning_rate", -1.0), ("schedule", "cosinus")],
+)
 def test_mistakes(name: str, value: float) -> None:
-    settings: dict[str, Any] = {"d_model": 8, "warmup_steps": 1, "learning_rate_scale": 1.0, "seed": 1}
-    with pytest.raises(UserError, match=rf"{name} is {value}"):
-        LitModel(**(settings | {name: value}))
+    with pytest.raises(UserError, match=rf"{name} is '?{value}"):
+        LitModel(**(SETTINGS | {name: value}))
 
 
 def batch(*, step: int = 0, micro_batch: int = 0) -> Batch:
