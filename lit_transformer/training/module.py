@@ -188,7 +188,7 @@ class LitModel(L.LightningModule):
             numbers = {n: float(v.compute() if isinstance(v, Metric) else v) for n, v in values.items()}
             self._write(numbers, self.global_step)
             self._show_steps_since_report()
-            measured = {**self.trainer.callback_metrics, **numbers}
+            measured: dict[str, Any] = {**self.trainer.callback_metrics, **numbers}
             for config in self.trainer.lr_scheduler_configs:
                 if isinstance(config.scheduler, ReduceLROnPlateau):
                     config.scheduler.step(float(measured[monitor_of(config.scheduler)]))
