@@ -148,6 +148,8 @@ def check_intervals(trainer: Namespace) -> None:
     for name in ("val_check_interval", "overfit_batches", *limits):
         if isinstance(trainer[name], float) and trainer[name] > 1:
             raise UserError(not_whole(f"trainer.{name}", trainer[name]))
+        if (trainer[name] or 0) < 0:
+            raise UserError(f"trainer.{name} is {trainer[name]}: it must be at least 0")
     for name in ("max_steps", "max_epochs", "val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"):
         endless = name in ("max_steps", "max_epochs") and trainer[name] == -1
         if trainer[name] is not None and not trainer[name] > 0 and not endless:

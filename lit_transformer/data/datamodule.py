@@ -226,6 +226,8 @@ class TranslationData(L.LightningDataModule):
         """Return this rank's micro-batches, from the step that the trainer has reached to the end of its epoch."""
         assert self._late_check is not None
         trainer, epochs = self.trainer, self.epochs
+        if self._loader is not None and trainer is not None and trainer.train_dataloader is not None:
+            return self._loader  # `reload_dataloaders_every_n_epochs` asks again
         stream = TrainingStream(
             self.plan,
             self.store,

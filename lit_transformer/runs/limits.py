@@ -81,8 +81,13 @@ def reached_limit(trainer: L.Trainer) -> str:
     """Return what has ended a run in order, and how to go on."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined] # set, but not declared
         return "fast_dev_run is on: leave it out to train"
-    if 0 <= trainer.max_steps <= trainer.global_step:
-        return f"max_steps is {trainer.max_steps:,}: raise it to train on"
+    counts = {
+        "max_steps": (trainer.max_steps, trainer.global_step),
+        "max_epochs": (trainer.max_epochs, trainer.current_epoch),
+    }
+    for name, (limit, reached) in counts.items():
+        if limit is not None and 0 <= limit <= reached:
+            return f"{name} is {limit:,}: raise it to train on"
     for timer in callbacks_of(trainer, TimeLimit):
         if timer.is_over:
             elapsed = timedelta(seconds=int(timer.time_elapsed()))

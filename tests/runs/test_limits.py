@@ -86,18 +86,28 @@ def test_early_stopping_stays(corpus: Path, tmp_path: Path, capfd: pytest.Captur
         assert validated(Run(tmp_path / "runs" / "version_0", "")) == steps
 
 
-def test_a_start_after_the_last_step_says_so(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"trainer__max_steps": 2}, r"trainer\.max_steps is 2"),
+        ({"trainer__max_epochs": 1, "trainer__limit_train_batches": 2}, r"trainer\.max_epochs is 1"),
+    ],
+    ids=["steps", "epochs"],
+)
+def test_a_start_after_the_last_step_says_so(
+    corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], limit: dict[str, Any], said: str
+) -> None:
     """It succeeds if the run has a checkpoint, and is an error if it would leave a run without one."""
-    run = fit(corpus, tmp_path, **OFTEN, trainer__max_steps=2)
+    run = fit(corpus, tmp_path, **OFTEN, **limit)
     assert own_lines(capfd.readouterr().err) == []
-    fit(corpus, tmp_path, **OFTEN, trainer__max_steps=2)
+    fit(corpus, tmp_path, **OFTEN, **limit)
     [note] = own_lines(capfd.readouterr().err)
-    assert re.match(r"note: .*step 2: trainer\.max_steps is 2: raise", note)
+    assert re.match(rf"note: .*step 2: {said}: raise", note)
     with pytest.raises(SystemExit) as exit_status:
-        fit(corpus, tmp_path / "other", **{**OFTEN, "ckpt_path": run.checkpoint(2)}, trainer__max_steps=2)
+        fit(corpus, tmp_path / "other", **{**OFTEN, "ckpt_path": run.checkpoint(2)}, **limit)
     assert exit_status.value.code == 2
     [error] = own_lines(capfd.readouterr().err)
-    assert re.match(r"error: .*step 2: trainer\.max_steps is 2: raise", error)
+    assert re.match(rf"error: .*step 2: {said}: raise", error)
 
 
 def test_the_time_left_is_that_of_the_first_limit(

@@ -219,6 +219,26 @@ def test_a_checkpoint_with_other_micro_batches_and_a_question_before_it_is_loade
             assert [s for what, _, s in again.seen if what == "step"] == [*range(step + 1, 2 * STEPS + 1)]
 
 
+def test_reloading_the_data_changes_nothing(corpus: Path) -> None:
+    """The loader goes on counting how long training has waited."""
+    models = []
+    loaders: list[Any] = []
+
+    class Reader(Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            loaders.append(trainer.train_dataloader)
+
+    for every in (0, 1):
+        settings: dict[str, Any] = {"limit_train_batches": 2, "reload_dataloaders_every_n_epochs": every}
+        models.append(new_model())
+        loaders.clear()
+        new_trainer(max_epochs=3, callbacks=[Reader()], **settings).fit(models[-1], new_data(corpus))
+        assert len(loaders) == 6
+        assert len(set(map(id, loaders))) == 1
+    for mine, expected in zip(*map(weights, models), strict=True):
+        assert torch.equal(mine, expected)
+
+
 @pytest.mark.parametrize(("limit", "batches"), [(1, 1), (2, 2), (0.5, 4), (1.0, 9)])
 def test_a_limited_validation_takes_batches_of_all_lengths(corpus: Path, limit: float, batches: int) -> None:
     data = new_data(corpus, validation_batch_tokens=40)
