@@ -39,7 +39,8 @@ class Batch(NamedTuple):
     num_target_tokens: int
     """Tokens of `target_output_BT` that are not padding."""
     step_target_tokens: int
-    """Target tokens of the whole optimizer step, over all ranks and micro-batches. The loss is divided by it."""
+    """Target tokens of the whole optimizer step, over all ranks and micro-batches. The loss is divided by it. If it is
+    0, the batch belongs to no planned step: the loss is the mean over its own tokens."""
     step: int
     """The optimizer step of this micro-batch, counted from 0."""
     micro_batch: int
@@ -49,6 +50,14 @@ class Batch(NamedTuple):
     def num_positions(self) -> int:
         """Tokens of `source_BS` and `target_output_BT`, padding included."""
         return self.source_BS.numel() + self.target_output_BT.numel()
+
+    def __repr__(self) -> str:
+        """Describe the batch by its shapes and numbers."""
+        described = (
+            f"{name}={' x '.join(map(str, value.shape)) if isinstance(value, Tensor) else value}"
+            for name, value in zip(self._fields, self, strict=True)
+        )
+        return f"Batch({', '.join(described)})"
 
 
 class TextBatch(NamedTuple):
@@ -78,7 +87,7 @@ def make_batch(
     Args:
         source_BS: Source tokens with `EOS_ID`, padded.
         target_BT: Target tokens with `EOS_ID`, padded.
-        step_target_tokens: Target tokens of the whole optimizer step.
+        step_target_tokens: Target tokens of the whole optimizer step. 0 if no plan makes the steps.
         step: The optimizer step, counted from 0.
         micro_batch: The number of this micro-batch within the step, counted from 0.
     """

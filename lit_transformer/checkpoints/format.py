@@ -42,13 +42,16 @@ _WRAPPERS = re.compile(r"(?<![^.])(_forward_module|_orig_mod|_fsdp_wrapped_modul
 
 
 def model_entry(
-    transformer: Transformer, vocabularies: Vocabularies, *, source: str, target: str, step: int
+    transformer: Transformer, vocabularies: Vocabularies | None, *, source: str, target: str, step: int
 ) -> dict[str, Any]:
-    """The entry that makes Lightning's checkpoint a complete translator. It has plain types only."""
+    """The entry that makes Lightning's checkpoint a complete translator. It has plain types only.
+
+    A model that was trained on batches of ids may have no vocabularies. Its checkpoint does not translate.
+    """
     return {
         "format": FORMAT,
         "transformer": asdict(transformer.config),
-        **vocabulary_entries(vocabularies),
+        **(vocabulary_entries(vocabularies) if vocabularies else {}),
         "source": source,
         "target": target,
         "step": step,
@@ -59,6 +62,14 @@ def vocabulary_entries(vocabularies: Vocabularies) -> dict[str, bytes]:
     """The SentencePiece models, as they are in `model_entry`."""
     tokenizers = [vocabularies.target] if vocabularies.are_shared else [vocabularies.target, vocabularies.source]
     return {name: each.model_bytes for name, each in zip(VOCABULARY_ENTRIES, tokenizers, strict=False)}
+
+
+def vocabularies_in(entry: Mapping[str, Any]) -> Vocabularies | None:
+    """The vocabularies of an entry, or None if it has none."""
+    if VOCABULARY_ENTRIES[0] not in entry:
+        return None
+    target, *source = (Tokenizer(entry[name]) for name in VOCABULARY_ENTRIES if entry.get(name))
+    return Vocabularies(source[0], target) if source else Vocabularies.shared(target)
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -169,8 +180,11 @@ def load_checkpoint_file(path: Path) -> TrainedModel:
 def to_trained_model(checkpoint: Mapping[str, Any], path: Path) -> TrainedModel:
     """The trained model in the content of a checkpoint."""
     entry = checkpoint[MODEL_ENTRY]
-    tokenizer, source_bytes = Tokenizer(entry["tokenizer"]), entry.get("source_tokenizer")
-    vocabularies = Vocabularies(Tokenizer(source_bytes) if source_bytes else tokenizer, tokenizer)
+    if (vocabularies := vocabularies_in(entry)) is None:
+        raise UserError(
+            f"{path} has no vocabulary, because its model was trained on batches of ids: read it by "
+            "LitTransformer.load_from_checkpoint, and make a Translator with its vocabularies"
+        )
     saved = checkpoint[WEIGHTS_ENTRY]
     transformer = empty_transformer(entry["transformer"], vocabularies=vocabularies, num_weights=len(saved), path=path)
     names = {WEIGHTS_PREFIX + name: name for name in transformer.state_dict()}

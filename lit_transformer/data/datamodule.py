@@ -1,26 +1,29 @@
 """The LightningDataModule: corpus -> vocabulary -> tokens -> plan -> batches. It does not know the model."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 
-from lit_transformer.batch import SEED, VOCAB_SIZE, Batch, IntArray, TextBatch, make_batch
+from lit_transformer.batch import Batch, IntArray, TextBatch, make_batch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.accumulation import step_counts
-from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
+from lit_transformer.data.batching import PLAN_VERSION, BatchPlan, batches_by_length
 from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.coverage import Coverage, measure_coverage
 from lit_transformer.data.epochs import Epochs, whole_epochs
+from lit_transformer.data.following import follow, model_vocabularies
 from lit_transformer.data.loader import TimedLoader
 from lit_transformer.data.prepare import TokenizedPairs, tokenize_pairs
 from lit_transformer.data.quality import find_text_warnings, looks_tokenized
 from lit_transformer.data.splits import Splits, find_splits
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
+from lit_transformer.data.text import Text
 from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
-from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.data.validation import ValidationBatches, batches_in_order, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.data.vocabulary import find_vocabularies
 from lit_transformer.errors import UserError
@@ -131,7 +134,8 @@ class TranslationData(L.LightningDataModule):
             "max_positions": max_positions,
             "seed": seed,
         }
-        self._follow_module()
+        self.followed = follow(None, **self._given)
+        """What the datamodule takes from the model if it is not given."""
         # By `prepare_data`:
         self.vocabularies: Vocabularies
         self.tokens: TokenizedPairs
@@ -139,12 +143,12 @@ class TranslationData(L.LightningDataModule):
         self.splits: Splits
         self._text_warnings: list[str] = []
         self._late_check: LateCheck | None = None
+        self._has_text = self._has_validation = self._has_plan = False
         # By `setup`:
         self.store: TokenStore
         self.plan: BatchPlan
         self._validation: list[TextBatch]
         self._num_cut: int
-        self._is_set_up = False
         self._loader: TimedLoader | None = None
 
     def prepare_data(self) -> None:
@@ -152,15 +156,44 @@ class TranslationData(L.LightningDataModule):
 
         Everything is found in the cache if it is there. If another process is filling the cache, this one waits. A
         second call does nothing, unless the cache was found to be damaged since the first, or the trainer has another
-        module.
+        module. A trainer that validates, tests or predicts needs no training pairs.
 
         Raises:
             UserError: The corpus cannot be read or does not fit the settings.
         """
-        follows_another = self._follow_module()
-        if self._late_check is not None and not self._late_check.damaged and not follows_another:
+        self._prepare(for_training=self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING))
+
+    def setup(self, stage: str) -> None:
+        """Make the batches of validation. For `fit`, open the cache, plan the steps, and tell the trainer how many
+        micro-batches make one.
+        """
+        self._prepare(for_training=stage == "fit")
+        if not self._has_validation:
+            self._validation, self._num_cut = self._batches(self.splits.valid)
+            self._has_validation = True
+        if stage != "fit":
             return
-        if self.source_tokenizer_file is not None and self.source_vocab_size is None:
+        if not self._has_plan:
+            self.store = TokenStore(self.tokens.path)
+            lengths = self.store.lengths("source"), self.store.lengths("target")
+            self.plan = BatchPlan(*lengths, self.tokens_per_batch, self.followed.seed)
+            self._has_plan = True
+        if self.trainer is not None and (counts := step_counts(self.trainer)).plan is not self.plan:
+            counts.set_plan(self.plan)
+            counts.accumulate(self.trainer, self._accumulation(self.trainer.world_size))
+
+    def _prepare(self, *, for_training: bool) -> None:
+        is_damaged = self._late_check is not None and self._late_check.damaged
+        if self._follow_module() or is_damaged:
+            self._has_text = False
+        if not self._has_text:
+            self._find_text()
+            self._late_check, self._has_text, self._has_validation, self._has_plan = None, True, False, False
+        if for_training and self._late_check is None:
+            self._tokenize()
+
+    def _find_text(self) -> None:
+        if self.source_tokenizer_file is not None and self.followed.source_vocab_size is None:
             raise UserError(
                 f"source_tokenizer is {self.source_tokenizer_file}, but source_vocab_size is not set: give its number "
                 "of tokens"
@@ -174,18 +207,20 @@ class TranslationData(L.LightningDataModule):
             cache_dir=self.cache_dir,
         )
         self.splits.valid.load()  # its errors are reported before the long work
-        self.vocabularies = find_vocabularies(
+        self.vocabularies = self._module_vocabularies() or find_vocabularies(
             self.splits.train,
             file=self.tokenizer_file,
             source_file=self.source_tokenizer_file,
-            vocab_size=self.vocab_size,
-            source_vocab_size=self.source_vocab_size,
+            vocab_size=self.followed.vocab_size,
+            source_vocab_size=self.followed.source_vocab_size,
             character_coverage=self.character_coverage,
             normalization=self.normalization,
             byte_fallback=self.byte_fallback,
             symbols=self.symbols,
             cache_dir=self.cache_dir,
         )
+
+    def _tokenize(self) -> None:
         self.tokens = tokenize_pairs(
             self.splits.train,
             self.vocabularies,
@@ -199,23 +234,6 @@ class TranslationData(L.LightningDataModule):
         ]
         self._text_warnings = find_text_warnings(self.splits.train, held_out, cache_dir=self.cache_dir)
         self._late_check = LateCheck(self.tokens.path)
-        self._is_set_up = False
-
-    def setup(self, stage: str) -> None:
-        """Open the cache, plan the batches, and tell the trainer how many micro-batches make a step."""
-        self.prepare_data()
-        if not self._is_set_up:
-            self.store = TokenStore(self.tokens.path)
-            lengths = self.store.lengths("source"), self.store.lengths("target")
-            self.plan = BatchPlan(*lengths, self.tokens_per_batch, self.seed)
-            sources, references = (self.splits.valid.load()[side][:] for side in ("source", "target"))
-            self._validation, self._num_cut = validation_batches(
-                sources, references, self.vocabularies, self.validation_batch_tokens, longest=self.max_positions
-            )
-            self._is_set_up = True
-        if self.trainer is not None and (counts := step_counts(self.trainer)).plan is not self.plan:
-            counts.set_plan(self.plan)
-            counts.accumulate(self.trainer, self._accumulation(self.trainer.world_size))
 
     @property
     def epochs(self) -> Epochs:
@@ -253,9 +271,16 @@ class TranslationData(L.LightningDataModule):
 
     def val_dataloader(self) -> ValidationBatches:
         """Return this rank's part of the validation set. No sentence is on two ranks."""
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return ValidationBatches(self._validation, rank, world_size, trainer.limit_val_batches if trainer else 1.0)
+        return self._of_rank(self._validation, "limit_val_batches")
+
+    def test_dataloader(self) -> ValidationBatches:
+        """Return this rank's part of the split `test`. No sentence is on two ranks."""
+        return self._of_rank(self._batches(self._test_text())[0], "limit_test_batches")
+
+    def predict_dataloader(self) -> ValidationBatches:
+        """Return the split `test` in its order. If there are several ranks, a rank gets every world_size-th batch."""
+        batches, _ = self._batches(self._test_text(), cut=batches_in_order)
+        return self._of_rank(batches, "limit_predict_batches")
 
     def teardown(self, stage: str) -> None:
         """End the worker processes."""
@@ -289,7 +314,8 @@ class TranslationData(L.LightningDataModule):
         warnings = [split.warning for split in self.coverage if split.warning] + self._text_warnings
         if self._num_cut:
             cut = counted(self._num_cut, "validation sentence is", "validation sentences are")
-            warnings.append(f"{cut} cut, because a side has more tokens than max_positions {self.max_positions}")
+            longest = self.followed.max_positions
+            warnings.append(f"{cut} cut, because a side has more tokens than max_positions {longest}")
         return warnings
 
     @property
@@ -300,7 +326,7 @@ class TranslationData(L.LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """Identifies the training pairs and their order, which do not depend on the devices. After `prepare_data`."""
-        parts = repr((PLAN_VERSION, self.tokens.fingerprint, self.tokens_per_batch, self.seed)).encode()
+        parts = repr((PLAN_VERSION, self.tokens.fingerprint, self.tokens_per_batch, self.followed.seed)).encode()
         return hashlib.blake2b(parts, digest_size=8).hexdigest()
 
     def describe_step(self, step: int) -> str:
@@ -321,19 +347,42 @@ class TranslationData(L.LightningDataModule):
         return list(zip(rows["source"], rows["target"], strict=True))
 
     def _follow_module(self) -> bool:
-        """Take from the trainer's module what was not given. Return whether a value has changed."""
-        module = self.trainer and self.trainer.lightning_module
-        defaults = {"vocab_size": VOCAB_SIZE, "source_vocab_size": None, "max_positions": None, "seed": SEED}
-        values: dict[str, Any] = {
-            name: getattr(module, name, defaults[name]) if given is None else given
-            for name, given in self._given.items()
-        }
-        former = {name: getattr(self, name, None) for name in values}
-        self.vocab_size: int = values["vocab_size"]
-        self.source_vocab_size: int | None = values["source_vocab_size"]
-        self.max_positions: int | None = values["max_positions"]
-        self.seed: int = values["seed"]
-        return former != values
+        """Take from the trainer's module what was not given. Return whether something has changed."""
+        former, self.followed = self.followed, follow(self._model, **self._given)
+        learned = self._module_vocabularies()
+        return former != self.followed or (self._has_text and learned not in (None, self.vocabularies))
+
+    @property
+    def _model(self) -> L.LightningModule | None:
+        return None if self.trainer is None else self.trainer.lightning_module
+
+    def _module_vocabularies(self) -> Vocabularies | None:
+        files = self.tokenizer_file, self.source_tokenizer_file
+        return model_vocabularies(self._model, self.followed) if files == (None, None) else None
+
+    def _batches(
+        self, text: Text, cut: Callable[[Sequence[int], int], Iterator[list[int]]] = batches_by_length
+    ) -> tuple[list[TextBatch], int]:
+        pairs = text.load()
+        return validation_batches(
+            pairs["source"][:],
+            pairs["target"][:],
+            self.vocabularies,
+            self.validation_batch_tokens,
+            longest=self.followed.max_positions,
+            cut=cut,
+        )
+
+    def _test_text(self) -> Text:
+        if self.splits.test is None:
+            raise UserError(f"corpus {self.corpus} has no split test: add one, or take trainer.validate")
+        return self.splits.test
+
+    def _of_rank(self, batches: list[TextBatch], limit: str) -> ValidationBatches:
+        """Return this rank's part of the batches, within the trainer's limit of this name."""
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return ValidationBatches(batches, rank, world_size, getattr(trainer, limit, 1.0))
 
     def _accumulation(self, world_size: int) -> int:
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""

@@ -1,7 +1,7 @@
-"""Validation batches: the whole validation set, sorted by length and shared among the ranks."""
+"""Batches of a whole validation or test set, shared among the ranks."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lit_transformer.batch import EOS_ID, TextBatch, filler_row, make_batch, pad
 from lit_transformer.data.batching import batches_by_length
@@ -15,8 +15,9 @@ def validation_batches(
     batch_tokens: int,
     *,
     longest: int | None = None,
+    cut: Callable[[Sequence[int], int], Iterator[list[int]]] = batches_by_length,
 ) -> tuple[list[TextBatch], int]:
-    """Make batches of at most `batch_tokens` padded tokens on either side, the longest sentences first.
+    """Make batches of at most `batch_tokens` padded tokens on either side. By default, the longest come first.
 
     A sentence with more than `longest` tokens is cut. A cut source keeps its EOS. A cut target has none, because the
     text does not end there. The references that BLEU reads stay whole.
@@ -28,7 +29,7 @@ def validation_batches(
     source_ids, target_ids = vocabularies.source.encode(list(sources)), vocabularies.target.encode(list(references))
     lengths = [1 + max(map(len, pair)) for pair in zip(source_ids, target_ids, strict=True)]
     batches = []
-    for indices in batches_by_length([min(length, most) for length in lengths], batch_tokens):
+    for indices in cut([min(length, most) for length in lengths], batch_tokens):
         batch = make_batch(
             pad([[*source_ids[index][: most - 1], EOS_ID] for index in indices]),
             pad([[*target_ids[index], EOS_ID][:most] for index in indices]),
@@ -38,8 +39,22 @@ def validation_batches(
     return batches, sum(length > most for length in lengths)
 
 
+def batches_in_order(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield batches of consecutive indices, as `batches_by_length` yields batches of similar length."""
+    batch: list[int] = []
+    longest = 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, length)
+        if batch and (len(batch) + 1) * longest > batch_tokens:
+            yield batch
+            batch, longest = [], length
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 class ValidationBatches:
-    """The validation batches of one rank: every world_size-th of all.
+    """The batches of one rank: every world_size-th of all.
 
     All ranks get the same number of batches, so the last one of a rank may be filler.
 

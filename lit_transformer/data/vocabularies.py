@@ -1,7 +1,9 @@
 """The vocabularies of source and target: one that both share (section 5.1), or one per side."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from lit_transformer.batch import EOS_ID, Batch, make_batch, pad
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 
@@ -37,3 +39,8 @@ class Vocabularies(NamedTuple):
         if not self.are_shared:
             raise UserError("each side has a vocabulary of its own: take vocabularies.source or vocabularies.target")
         return self.target
+
+    def batch(self, sources: Sequence[str], targets: Sequence[str]) -> Batch:
+        """A batch of sentence pairs. `decode` of a side's vocabulary turns its rows into text again."""
+        sides = ((self.source, sources), (self.target, targets))
+        return make_batch(*(pad([[*ids, EOS_ID] for ids in side.encode(texts)]) for side, texts in sides))

@@ -13,6 +13,7 @@ from sacrebleu.metrics.bleu import BLEU, MAX_NGRAM_ORDER
 from sacrebleu.metrics.chrf import CHRF
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from lit_transformer.errors import UserError
 from lit_transformer.notes import counted
@@ -31,6 +32,8 @@ _BY_LANGUAGE: dict[str, Tokenization] = {
     **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bur"), "char"),
     **dict.fromkeys(("bo", "bod", "tib", "dz", "dzo"), "char"),
 }
+_END_OF_TEXT = b"\xff"
+"""A byte that UTF-8 does not have."""
 _EXTRAS = {"ja-mecab": "japanese", "ko-mecab": "korean"}
 
 
@@ -128,6 +131,37 @@ class CorpusBLEU(Metric):
             smooth_method=self.bleu.smooth_method,
         ).score
         return torch.tensor(score, dtype=torch.float64)
+
+
+class CorpusCHRF(Metric):
+    """sacrebleu's corpus chrF over several batches and processes.
+
+    The state is the text itself, because sacrebleu does not give its counts. Every process needs one `update` or more.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    texts: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("texts", [], dist_reduce_fx="cat")
+
+    def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
+        """Keep some sentences. There may be none."""
+        _check_pairs(hypotheses, references)
+        texts = [text for pair in zip(hypotheses, references, strict=True) for text in pair]
+        content = b"".join(text.encode(errors="replace") + _END_OF_TEXT for text in texts)
+        self.texts.append(torch.tensor(list(content), dtype=torch.uint8, device=self.device))
+
+    def compute(self) -> Tensor:
+        """Return the score of all sentences so far, on the CPU, because some accelerators have no float64."""
+        *texts, _ = bytes(dim_zero_cat(self.texts).tolist()).split(_END_OF_TEXT)
+        hypotheses, references = ([text.decode() for text in texts[side::2]] for side in (0, 1))
+        _check_not_empty(hypotheses)
+        return torch.tensor(CHRF().corpus_score(hypotheses, [references]).score, dtype=torch.float64)
 
 
 def compound_split_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:

@@ -2,7 +2,7 @@
 
 from torchmetrics import MetricCollection
 
-from lit_transformer.evaluation.bleu import CorpusBLEU, Tokenization
+from lit_transformer.evaluation.bleu import CorpusBLEU, CorpusCHRF, Tokenization
 
 
 def text_metrics(
@@ -24,3 +24,10 @@ def text_metrics(
         prefix=prefix,
         compute_groups=False,
     )
+
+
+def final_metrics(*, tokenize: Tokenization = "13a", prefix: str | None = None) -> MetricCollection:
+    """Those of validation, and chrF, which takes longer."""
+    metrics = text_metrics(tokenize=tokenize, prefix=prefix)
+    metrics.add_metrics({"chrf": CorpusCHRF()})
+    return metrics

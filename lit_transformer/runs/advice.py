@@ -84,7 +84,7 @@ def _little_text(data: TranslationData) -> list[str]:
     """Compare the training text with the vocabulary and with a step."""
     found, report = [], data.tokens.report
     tokens = report.num_source_tokens + report.num_target_tokens
-    vocab_size = data.vocab_size + (data.source_vocab_size or 0)
+    vocab_size = data.followed.vocab_size + (data.followed.source_vocab_size or 0)
     if tokens < MIN_USES * vocab_size:
         found.append(
             f"the training text has {tokens:,} tokens for a vocabulary of {vocab_size:,}: lower vocab_size, so that a "

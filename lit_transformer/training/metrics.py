@@ -10,12 +10,14 @@ from lit_transformer.training.loss import LossSums
 
 PREFIX = "val/"
 """Begins the names of all curves of validation."""
+TEST_PREFIX = "test/"
+"""Begins the names of all scores of a test."""
 
 
-def loss_metrics() -> MetricCollection:
+def loss_metrics(prefix: str = PREFIX) -> MetricCollection:
     """The validation loss, label smoothing included, and the perplexity, without it."""
     return MetricCollection(
-        {"loss": TokenMean("smoothed"), "perplexity": Perplexity("nll")}, prefix=PREFIX, compute_groups=False
+        {"loss": TokenMean("smoothed"), "perplexity": Perplexity("nll")}, prefix=prefix, compute_groups=False
     )
 
 

@@ -33,6 +33,7 @@ class LitModel(L.LightningModule):
 
     Batches have the numbers of `Batch`. Every `trainer.log_every_n_steps` optimizer steps, the values of `meter` go to
     the loggers, the progress bar and the callbacks. Those of validation do after each validation.
+    If `step_target_tokens` is 0, no plan has made the steps, and a step averages over its micro-batches.
 
     Args:
         d_model: Width of the model. The learning rate depends on it (section 5.3).
@@ -88,13 +89,17 @@ class LitModel(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the micro-batch's share of the step's mean loss per target token."""
-        assert batch.step == self.trainer.global_step, "the data stream and the optimizer are at different steps"
-        self._seed_dropout(batch.step, batch.micro_batch)
+        trainer, is_planned = self.trainer, batch.step_target_tokens > 0
+        assert batch.step == trainer.global_step or not is_planned, "data stream and optimizer are at different steps"
+        micro_batch = batch.micro_batch if is_planned else batch_idx % trainer.accumulate_grad_batches
+        self._seed_dropout(trainer.global_step, micro_batch)
         sums = self.loss_sums(batch)
         self.meter.add(sums, batch)
+        if not is_planned:
+            return sums.smoothed / max(batch.num_target_tokens, 1)
         # DDP averages gradients over ranks, and Lightning averages them over micro-batches. This factor undoes both,
         # so that every target token of the step has the same weight.
-        shares = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        shares = trainer.world_size * trainer.accumulate_grad_batches
         return sums.smoothed * (shares / batch.step_target_tokens)
 
     def on_train_start(self) -> None:

@@ -3,7 +3,7 @@
 Legend: B batch, S source length, T target length, D d_model.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -18,20 +18,24 @@ from lit_transformer.checkpoints.format import (
     unwrapped,
     unwrapped_name,
     upgrade_checkpoint,
+    vocabularies_in,
+    vocabulary_entries,
 )
 from lit_transformer.checkpoints.trained_model import check_sizes
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
+from lit_transformer.decoding.translator import Translator
 from lit_transformer.decoding.unknown_text import copied
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
-from lit_transformer.evaluation.metrics import text_metrics
+from lit_transformer.evaluation.metrics import final_metrics, text_metrics
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
-from lit_transformer.training.metrics import PREFIX, selection_score
+from lit_transformer.training.metrics import PREFIX, TEST_PREFIX, loss_metrics, selection_score
 from lit_transformer.training.module import LitModel
 from lit_transformer.training.schedule import ScheduleName
 
@@ -123,6 +127,14 @@ class LitTransformer(LitModel):
         self.validation_beam_size = validation_beam_size
         self.bleu_tokenize = bleu_tokenize
         self.val_scores = text_metrics(tokenize=bleu_tokenize or "13a", prefix=PREFIX)
+        self.test_losses = loss_metrics(TEST_PREFIX)
+        self.test_scores = final_metrics(tokenize=bleu_tokenize or "13a", prefix=TEST_PREFIX)
+        self.search = SearchSettings()
+        """How `test_step` and `predict_step` search. The default is the paper's beam search (section 6.1)."""
+        self.vocabularies: Vocabularies | None = None
+        """Those that the model is trained with: the datamodule's, or those of the checkpoint that it was read from."""
+        self.source = self.target = ""
+        """The languages, from the same place."""
         self.samples: list[Sample] = []
         """The first sentences of this rank's last validation."""
         self.distinct: list[str] = []
@@ -131,6 +143,10 @@ class LitTransformer(LitModel):
     @property
     def metric_names(self) -> tuple[str, ...]:
         return (*super().metric_names, *self.val_scores, SELECTION)
+
+    def forward(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
+        """Return the logits under teacher forcing, as `transformer` does. `predict_step` translates."""
+        return self.transformer(source_BS, target_input_BT)
 
     def loss_sums(self, batch: Batch) -> LossSums:
         """Return the losses of a micro-batch under teacher forcing, summed over its target tokens."""
@@ -145,18 +161,26 @@ class LitTransformer(LitModel):
         )
 
     def setup(self, stage: str) -> None:
-        """Choose the tokenizer of BLEU by the target language.
+        """Take vocabularies and languages from the datamodule, and choose the tokenizer of BLEU by the target language.
 
         A node that lacks the language's tokenizer counts characters.
 
         Raises:
-            UserError: The datamodule has vocabularies of other sizes.
+            UserError: The datamodule has vocabularies of other sizes, or others than the model was trained with.
         """
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
-        if data is not None:  # batches may come from elsewhere
-            check_sizes(self.transformer, data.vocabularies)
-        tokenize = self.bleu_tokenize or tokenization_of(data.target)
+        if isinstance(
+            vocabularies := getattr(data, "vocabularies", None), Vocabularies
+        ):  # batches may come from elsewhere
+            check_sizes(self.transformer, vocabularies)
+            if self.vocabularies and vocabulary_entries(self.vocabularies) != vocabulary_entries(vocabularies):
+                raise UserError(
+                    "the data have another vocabulary than the one that the model was trained with: leave out "
+                    "tokenizer, or make a new model"
+                )
+            self.vocabularies, self.source, self.target = vocabularies, data.source, data.target
+        tokenize = self.bleu_tokenize or tokenization_of(self.target)
         try:
             check_tokenization(tokenize)
         except UserError as error:
@@ -165,21 +189,25 @@ class LitTransformer(LitModel):
             tokenize = "char"
         if tokenize != self.val_scores["bleu"].tokenize:
             self.val_scores = text_metrics(tokenize=tokenize, prefix=PREFIX)
+            self.test_scores = final_metrics(tokenize=tokenize, prefix=TEST_PREFIX)
 
-    def validation_step(self, text_batch: TextBatch, batch_idx: int) -> None:
-        """Add a batch to the validation loss, and its translations to the scores.
+    def training_step(self, batch: Batch | TextBatch, batch_idx: int) -> Any:
+        """Return the micro-batch's share of the step's mean loss per target token."""
+        return super().training_step(ids_of(batch), batch_idx)
+
+    def validation_step(self, batch: Batch | TextBatch, batch_idx: int) -> None:
+        """Add a batch to the validation loss, and the translations of a `TextBatch` to the scores.
 
         Raises:
-            UserError: There is not enough memory.
+            UserError: There is not enough memory, or no vocabulary.
         """
         with enough_memory("lower validation_batch_tokens"):
-            super().validation_step(text_batch.batch, batch_idx)
-            references = text_batch.references
-            if references:
-                translations = self._translate(text_batch.batch.source_BS[: len(references)], text_batch.sources)
-                self.val_scores.update(translations, references)
+            super().validation_step(ids_of(batch), batch_idx)
+            if isinstance(batch, TextBatch):
+                translations = self._translate(batch, SearchSettings(beam_size=self.validation_beam_size))
+                self.val_scores.update(translations, batch.references)
                 self.distinct = sorted({*self.distinct, *translations})[:2]
-                rows = zip(text_batch.indices, text_batch.sources, translations, references, strict=True)
+                rows = zip(batch.indices, batch.sources, translations, batch.references, strict=True)
                 self.samples = first_samples([*self.samples, *(Sample(*row) for row in rows)])
 
     def on_validation_epoch_start(self) -> None:
@@ -194,11 +222,36 @@ class LitTransformer(LitModel):
         scores = dict(self.val_scores.items(copy_state=False))
         return {**super().validation_values(), **scores, SELECTION: selection}
 
+    def test_step(self, batch: Batch | TextBatch, batch_idx: int) -> None:
+        """Add a batch to the test's loss, and the translations of a `TextBatch` to its scores."""
+        with enough_memory("lower validation_batch_tokens"):
+            ids = ids_of(batch)
+            if ids.num_target_tokens:
+                self.test_losses.update(self.loss_sums(ids), ids.num_target_tokens)
+            if isinstance(batch, TextBatch):
+                self.test_scores.update(self._translate(batch, self.search), batch.references)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.test_losses)
+        if self.test_scores["chrf"].update_called:
+            self.log_dict(self.test_scores)
+
+    def predict_step(self, batch: Batch | TextBatch | list[str], batch_idx: int) -> list[str]:
+        """Return the translations of a batch, or of a list of texts, in the same order."""
+        if isinstance(batch, list | tuple) and all(isinstance(text, str) for text in batch):
+            translator = Translator(self.transformer, self._known_vocabularies(), device=str(self.device))
+            return translator.translate(batch, self.search)
+        if not isinstance(batch, TextBatch):
+            ids = ids_of(batch)
+            sources = self._known_vocabularies().source.decode(ids.source_BS.tolist())
+            batch = TextBatch(ids, tuple(range(len(sources))), tuple(sources), ())
+        with enough_memory("lower validation_batch_tokens"):
+            return self._translate(batch, self.search)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint a complete translator."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
         checkpoint[MODEL_ENTRY] = model_entry(
-            self.transformer, data.vocabularies, source=data.source, target=data.target, step=self.trainer.global_step
+            self.transformer, self.vocabularies, source=self.source, target=self.target, step=self.trainer.global_step
         )
         checkpoint[WEIGHTS_ENTRY] = unwrapped(checkpoint[WEIGHTS_ENTRY])
         super().on_save_checkpoint(checkpoint)
@@ -206,20 +259,48 @@ class LitTransformer(LitModel):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         upgrade_checkpoint(checkpoint)
         super().on_load_checkpoint(checkpoint)
+        if self.vocabularies is None:
+            entry = checkpoint[MODEL_ENTRY]
+            self.vocabularies, self.source, self.target = vocabularies_in(entry), entry["source"], entry["target"]
         if WEIGHTS_ENTRY in checkpoint:  # some strategies load the weights by themselves
             names = {unwrapped_name(name): name for name in self.state_dict()}
             checkpoint[WEIGHTS_ENTRY] = {
                 names.get(name, name): value for name, value in checkpoint[WEIGHTS_ENTRY].items()
             }
 
-    def _translate(self, source_BS: Tensor, sources: Sequence[str]) -> list[str]:
-        hypotheses = search_batch(self.transformer, source_BS, SearchSettings(beam_size=self.validation_beam_size))
-        vocabularies = self.trainer.datamodule.vocabularies  # type: ignore[attr-defined] # set, but not declared
+    def _known_vocabularies(self) -> Vocabularies:
+        if self.vocabularies is None:
+            raise UserError(
+                "the model has no vocabularies: give the trainer a TranslationData, load the model from a checkpoint, "
+                "or set its attribute vocabularies"
+            )
+        return self.vocabularies
+
+    def _translate(self, batch: TextBatch, settings: SearchSettings) -> list[str]:
+        source_BS = batch.batch.source_BS[: len(batch.sources)]
+        hypotheses = search_batch(self.transformer, source_BS, settings) if batch.sources else []
+        vocabularies = self._known_vocabularies()
         translations = vocabularies.target.decode([best[0].tokens if best else [] for best in hypotheses])
         return [
             translation if vocabularies.source.has_known(ids) else copied(source)
-            for translation, ids, source in zip(translations, source_BS.tolist(), sources, strict=True)
+            for translation, ids, source in zip(translations, source_BS.tolist(), batch.sources, strict=True)
         ]
+
+
+def ids_of(batch: object) -> Batch:
+    """The ids of a batch with or without text.
+
+    Raises:
+        UserError: It is no batch.
+    """
+    if isinstance(batch, TextBatch):
+        return batch.batch
+    if not isinstance(batch, Batch):
+        raise UserError(
+            f"the loader gives {type(batch).__name__}: it must give `Batch`, which make_batch makes of padded ids, and "
+            "vocabularies.batch of sentence pairs"
+        )
+    return batch
 
 
 def first_samples(samples: Iterable[Sample]) -> list[Sample]:

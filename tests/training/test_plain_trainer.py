@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 
 from lit_transformer import LitTransformer, TransformerConfig, TranslationData
+from lit_transformer.data.following import Followed
 from lit_transformer.errors import UserError
 from tests.helpers.tiny import write_tiny_corpus
 
@@ -47,19 +48,14 @@ def test_the_data_follow_the_model(corpus: Path, tmp_path: Path) -> None:
     for vocab_size, source_vocab_size in ((VOCAB_SIZE, None), (37, 31)):
         model = LitTransformer(CONFIG, vocab_size, source_vocab_size, seed=5)
         tiny_trainer(tmp_path, max_steps=1).fit(model, data)
-        assert (data.vocab_size, data.source_vocab_size, data.max_positions, data.seed) == (
-            vocab_size,
-            source_vocab_size,
-            30,
-            5,
-        )
+        assert data.followed == Followed(vocab_size, source_vocab_size, max_positions=30, seed=5)
         assert data.vocabularies.target.vocab_size == vocab_size
         assert data.vocabularies.source_vocab_size == source_vocab_size
     given = tiny_data(corpus, vocab_size=38, seed=7)
     with pytest.raises(UserError, match=r"\b38\b.*\b40\b"):
         tiny_trainer(tmp_path, max_steps=1).fit(LitTransformer(CONFIG, VOCAB_SIZE), given)
-    assert given.seed == 7
+    assert given.followed.seed == 7
 
 
 def test_without_a_trainer_the_vocabulary_is_the_papers() -> None:
-    assert TranslationData("demo").vocab_size == LitTransformer.__init__.__defaults__[1] == 37000  # type: ignore[index]
+    assert TranslationData("demo").followed.vocab_size == LitTransformer.__init__.__defaults__[1] == 37000  # type: ignore[index]

@@ -31,7 +31,7 @@ def shown(world_size: int, limit: int | None) -> list[str]:
     modules = []
     for rank in range(world_size):
         module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
-        module.trainer = SimpleNamespace(datamodule=SimpleNamespace(vocabularies=vocabularies))  # type: ignore[assignment]
+        module.vocabularies = vocabularies
         module.on_validation_epoch_start()
         for number, text_batch in enumerate(list(ValidationBatches(batches, rank, world_size))[:limit]):
             module.validation_step(text_batch, number)
@@ -46,7 +46,7 @@ def test_what_translate_copies_is_copied_in_validation() -> None:
     batches, _ = validation_batches(texts, texts, Vocabularies.shared(tokenizer), batch_tokens=99)
     module = LitTransformer(SMALL, vocab_size=tokenizer.vocab_size).eval()
     vocabularies = Vocabularies.shared(tokenizer)
-    module.trainer = SimpleNamespace(datamodule=SimpleNamespace(vocabularies=vocabularies))  # type: ignore[assignment]
+    module.vocabularies = vocabularies
     module.on_validation_epoch_start()
     for number, text_batch in enumerate(ValidationBatches(batches, 0, 1)):
         module.validation_step(text_batch, number)
