@@ -32,8 +32,8 @@ class LitModel(L.LightningModule):
     """The training recipe of section 5. A subclass defines the model and `loss_sums`.
 
     Batches have the numbers of `Batch`. Every `trainer.log_every_n_steps` optimizer steps, the values of `meter` go to
-    the loggers, the progress bar and the callbacks. Those of validation do after each validation.
-    If `step_target_tokens` is 0, no plan has made the steps, and a step averages over its micro-batches.
+    the loggers, the progress bar and the callbacks. Those of validation do after each validation. If
+    `step_target_tokens` is 0, no plan has made the steps, and a step averages over its micro-batches.
 
     Args:
         d_model: Width of the model. The learning rate depends on it (section 5.3).

@@ -170,9 +170,8 @@ class LitTransformer(LitModel):
         """
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
-        if isinstance(
-            vocabularies := getattr(data, "vocabularies", None), Vocabularies
-        ):  # batches may come from elsewhere
+        vocabularies = getattr(data, "vocabularies", None)
+        if isinstance(vocabularies, Vocabularies):  # batches may come from elsewhere
             check_sizes(self.transformer, vocabularies)
             if self.vocabularies and vocabulary_entries(self.vocabularies) != vocabulary_entries(vocabularies):
                 raise UserError(
@@ -216,10 +215,10 @@ class LitTransformer(LitModel):
 
     def validation_values(self) -> dict[str, Metric | float]:
         """Add the scores of the translations, and the value that selects the best checkpoint."""
-        selection = selection_score(
-            bleu=float(self.val_scores["bleu"].compute()), loss=float(self.val_losses["loss"].compute())
-        )
-        scores = dict(self.val_scores.items(copy_state=False))
+        has_text = self.val_scores["bleu"].update_called  # the loader may give ids only
+        bleu = float(self.val_scores["bleu"].compute()) if has_text else 0.0
+        selection = selection_score(bleu=bleu, loss=float(self.val_losses["loss"].compute()))
+        scores = dict(self.val_scores.items(copy_state=False)) if has_text else {}
         return {**super().validation_values(), **scores, SELECTION: selection}
 
     def test_step(self, batch: Batch | TextBatch, batch_idx: int) -> None:
@@ -236,8 +235,8 @@ class LitTransformer(LitModel):
         if self.test_scores["chrf"].update_called:
             self.log_dict(self.test_scores)
 
-    def predict_step(self, batch: Batch | TextBatch | list[str], batch_idx: int) -> list[str]:
-        """Return the translations of a batch, or of a list of texts, in the same order."""
+    def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
+        """Return the translations of a `Batch`, a `TextBatch` or a list of texts, in the same order."""
         if isinstance(batch, list | tuple) and all(isinstance(text, str) for text in batch):
             translator = Translator(self.transformer, self._known_vocabularies(), device=str(self.device))
             return translator.translate(batch, self.search)
