@@ -238,12 +238,19 @@ class TranslationData(L.LightningDataModule):
     @property
     def epochs(self) -> Epochs:
         """The epochs of the run: those of the plan, or what the trainer's limits leave of them. After `setup`."""
-        return whole_epochs(self.plan.num_batches) if self.trainer is None else step_counts(self.trainer).epochs
+        trainer = self._fitting_trainer
+        return whole_epochs(self.plan.num_batches) if trainer is None else step_counts(trainer).epochs
+
+    @property
+    def _fitting_trainer(self) -> L.Trainer | None:
+        """The trainer if it trains on the plan, and does not only test, for example."""
+        is_fitting = self.trainer is not None and step_counts(self.trainer).plan is self.plan
+        return self.trainer if is_fitting else None
 
     def train_dataloader(self) -> TimedLoader:
         """Return this rank's micro-batches, from the step that the trainer has reached to the end of its epoch."""
         assert self._late_check is not None
-        trainer, epochs = self.trainer, self.epochs
+        trainer, epochs = self._fitting_trainer, self.epochs
         if self._loader is not None and trainer is not None and trainer.train_dataloader is not None:
             return self._loader  # `reload_dataloaders_every_n_epochs` asks again
         stream = TrainingStream(
@@ -271,16 +278,17 @@ class TranslationData(L.LightningDataModule):
 
     def val_dataloader(self) -> ValidationBatches:
         """Return this rank's part of the validation set. No sentence is on two ranks."""
-        return self._of_rank(self._validation, "limit_val_batches")
+        return self._of_rank(self._validation, self.trainer.limit_val_batches if self.trainer else 1.0)
 
     def test_dataloader(self) -> ValidationBatches:
         """Return this rank's part of the split `test`. No sentence is on two ranks."""
-        return self._of_rank(self._batches(self._test_text())[0], "limit_test_batches")
+        batches, _ = self._batches(self._test_text())
+        return self._of_rank(batches, self.trainer.limit_test_batches if self.trainer else 1.0)
 
     def predict_dataloader(self) -> ValidationBatches:
         """Return the split `test` in its order. If there are several ranks, a rank gets every world_size-th batch."""
         batches, _ = self._batches(self._test_text(), cut=batches_in_order)
-        return self._of_rank(batches, "limit_predict_batches")
+        return self._of_rank(batches, limit=1.0)  # the trainer takes the first ones
 
     def teardown(self, stage: str) -> None:
         """End the worker processes."""
@@ -378,11 +386,9 @@ class TranslationData(L.LightningDataModule):
             raise UserError(f"corpus {self.corpus} has no split test: add one, or take trainer.validate")
         return self.splits.test
 
-    def _of_rank(self, batches: list[TextBatch], limit: str) -> ValidationBatches:
-        """Return this rank's part of the batches, within the trainer's limit of this name."""
-        trainer = self.trainer
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return ValidationBatches(batches, rank, world_size, getattr(trainer, limit, 1.0))
+    def _of_rank(self, batches: list[TextBatch], limit: int | float) -> ValidationBatches:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return ValidationBatches(batches, rank, world_size, limit)
 
     def _accumulation(self, world_size: int) -> int:
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""

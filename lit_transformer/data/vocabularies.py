@@ -40,7 +40,11 @@ class Vocabularies(NamedTuple):
             raise UserError("each side has a vocabulary of its own: take vocabularies.source or vocabularies.target")
         return self.target
 
-    def batch(self, sources: Sequence[str], targets: Sequence[str]) -> Batch:
-        """A batch of sentence pairs. `decode` of a side's vocabulary turns its rows into text again."""
-        sides = ((self.source, sources), (self.target, targets))
-        return make_batch(*(pad([[*ids, EOS_ID] for ids in side.encode(texts)]) for side, texts in sides))
+    def batch(self, pairs: Sequence[tuple[str, str]]) -> Batch:
+        """A batch of sentence pairs, source first. A `DataLoader` of pairs takes this function as its `collate_fn`."""
+        return make_batch(
+            *(
+                pad([[*ids, EOS_ID] for ids in side.encode(texts)])
+                for side, texts in zip(self, zip(*pairs, strict=True), strict=True)
+            )
+        )

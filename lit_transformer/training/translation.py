@@ -179,6 +179,11 @@ class LitTransformer(LitModel):
                     "tokenizer, or make a new model"
                 )
             self.vocabularies, self.source, self.target = vocabularies, data.source, data.target
+        elif stage == "fit" and self.vocabularies is None and self.trainer.checkpoint_callback is not None:
+            print_note(
+                "the checkpoints will have no vocabulary, because the batches come from elsewhere: set the model's "
+                "attribute vocabularies, and they translate"
+            )
         tokenize = self.bleu_tokenize or tokenization_of(self.target)
         try:
             check_tokenization(tokenize)
@@ -297,7 +302,7 @@ def ids_of(batch: object) -> Batch:
     if not isinstance(batch, Batch):
         raise UserError(
             f"the loader gives {type(batch).__name__}: it must give `Batch`, which make_batch makes of padded ids, and "
-            "vocabularies.batch of sentence pairs"
+            "vocabularies.batch of sentence pairs (for predict also lists of texts)"
         )
     return batch
 
