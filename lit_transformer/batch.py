@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lit_transformer.errors import UserError
+
 PAD_ID = 0
 UNK_ID = 1
 BOS_ID = 2
@@ -71,6 +73,22 @@ class TextBatch(NamedTuple):
     """Position of each sentence in the validation set."""
     sources: tuple[str, ...]
     references: tuple[str, ...]
+
+
+def ids_of(batch: object) -> Batch:
+    """The ids of a batch with or without text.
+
+    Raises:
+        UserError: It is no batch.
+    """
+    if isinstance(batch, TextBatch):
+        return batch.batch
+    if not isinstance(batch, Batch):
+        raise UserError(
+            f"the loader gives {type(batch).__name__}: it must give `Batch`, which make_batch makes of padded ids, and "
+            "vocabularies.batch of sentence pairs (for predict also lists of texts)"
+        )
+    return batch
 
 
 def pad(sequences: Sequence[Sequence[int]]) -> IntArray:

@@ -93,6 +93,8 @@ class FitCLI(LightningCLI):
         # The parser accepts `null` where there must be a number. Classes that settings name check their arguments.
         with in_one_line("a setting has no value or a value that cannot be used", TypeError, ValueError):
             super().instantiate_classes()
+        for part in (self.model, self.datamodule):
+            part.save_hyperparameters({}, logger=False)  # `Settings` gives loggers all settings
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """Set what depends on the machine, and make the trainer."""

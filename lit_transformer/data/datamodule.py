@@ -1,37 +1,37 @@
 """The LightningDataModule: corpus -> vocabulary -> tokens -> plan -> batches. It does not know the model."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal, Self
 
 import lightning as L
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lit_transformer.batch import Batch, IntArray, TextBatch, make_batch
+from lit_transformer.batch import TextBatch
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.data.accumulation import step_counts
-from lit_transformer.data.batching import PLAN_VERSION, BatchPlan, batches_by_length
+from lit_transformer.data.batching import BatchPlan, batches_by_length
 from lit_transformer.data.cache import LateCheck
-from lit_transformer.data.coverage import Coverage, measure_coverage
+from lit_transformer.data.coverage import measure_coverage
+from lit_transformer.data.description import DescribedData
 from lit_transformer.data.epochs import Epochs, whole_epochs
-from lit_transformer.data.following import follow, model_vocabularies
+from lit_transformer.data.following import Followed, follow, model_vocabularies
 from lit_transformer.data.loader import TimedLoader
-from lit_transformer.data.prepare import TokenizedPairs, tokenize_pairs
-from lit_transformer.data.quality import find_text_warnings, looks_tokenized
-from lit_transformer.data.splits import Splits, find_splits
+from lit_transformer.data.prepare import tokenize_pairs
+from lit_transformer.data.quality import find_text_warnings
+from lit_transformer.data.splits import find_splits
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.data.text import Text
-from lit_transformer.data.tokenizer import NORMALIZATION, Normalization, Tokenizer
+from lit_transformer.data.tokenizer import NORMALIZATION, Normalization
 from lit_transformer.data.validation import ValidationBatches, batches_in_order, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.data.vocabulary import find_vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
-from lit_transformer.notes import counted
 
 
-class TranslationData(L.LightningDataModule):
+class TranslationData(DescribedData):
     """Sentence pairs of a corpus in token batches, pairs of similar length together (section 5.1).
 
     Without a trainer it gives the batches of one device: `prepare_data()`, `setup("fit")`, `train_dataloader()`. With a
@@ -97,6 +97,7 @@ class TranslationData(L.LightningDataModule):
         max_positions: int | None = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(ignore=Followed._fields)
         for name, value, least in (
             ("valid_pairs", valid_pairs, 0),
             ("tokens_per_batch", tokens_per_batch, 1),
@@ -135,21 +136,39 @@ class TranslationData(L.LightningDataModule):
             "seed": seed,
         }
         self.followed = follow(None, **self._given)
-        """What the datamodule takes from the model if it is not given."""
-        # By `prepare_data`:
-        self.vocabularies: Vocabularies
-        self.tokens: TokenizedPairs
-        self.coverage: list[Coverage] = []
-        self.splits: Splits
-        self._text_warnings: list[str] = []
+        self.hparams.update(self.followed._asdict())
         self._late_check: LateCheck | None = None
         self._has_text = self._has_validation = self._has_plan = False
-        # By `setup`:
-        self.store: TokenStore
-        self.plan: BatchPlan
         self._validation: list[TextBatch]
-        self._num_cut: int
         self._loader: TimedLoader | None = None
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        weights_only: bool | None = True,
+        **changes: Any,
+    ) -> Self:
+        """Make the data of a run anew, with the settings in its checkpoint.
+
+        Args:
+            checkpoint_path: A checkpoint.
+            map_location: Lightning's, like the next two.
+            hparams_file: A YAML file with other settings.
+            weights_only: Whether only plain data are read.
+            changes: Arguments to change.
+
+        Raises:
+            UserError: An earlier version wrote the checkpoint, without these settings.
+        """
+        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        if cls.CHECKPOINT_HYPER_PARAMS_KEY not in content:
+            raise UserError(
+                f"{checkpoint_path} has no settings of the data: give TranslationData those of the run's config.yaml"
+            )
+        return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, weights_only, **changes)
 
     def prepare_data(self) -> None:
         """Learn the vocabulary, tokenize the training pairs, and measure what the vocabulary can write.
@@ -169,7 +188,7 @@ class TranslationData(L.LightningDataModule):
         """
         self._prepare(for_training=stage == "fit")
         if not self._has_validation:
-            self._validation, self._num_cut = self._batches(self.splits.valid)
+            self._validation, self.num_cut = self._batches(self.splits.valid)
             self._has_validation = True
         if stage != "fit":
             return
@@ -232,7 +251,7 @@ class TranslationData(L.LightningDataModule):
         self.coverage = [
             measure_coverage(text.load(), self.vocabularies, split=split) for split, text in held_out.items()
         ]
-        self._text_warnings = find_text_warnings(self.splits.train, held_out, cache_dir=self.cache_dir)
+        self.text_warnings = find_text_warnings(self.splits.train, held_out, cache_dir=self.cache_dir)
         self._late_check = LateCheck(self.tokens.path)
 
     @property
@@ -295,68 +314,10 @@ class TranslationData(L.LightningDataModule):
         if self._loader is not None:
             self._loader.close()
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The vocabulary that both sides share. Raises UserError if each has its own. After `prepare_data`."""
-        return self.vocabularies.tokenizer
-
-    @property
-    def summary(self) -> str:
-        """Counts of pairs, tokens and steps, and what the vocabulary can write. After `setup`."""
-        steps = counted(self.epochs.steps, "optimizer step")
-        limit = f", of {self.plan.num_batches:,}" if self.epochs.steps < self.plan.num_batches else ""
-        epoch = f"{steps} of {self.tokens_per_batch:,} tokens per epoch{limit}"
-        return "\n".join([*self.counts, epoch])
-
-    @property
-    def counts(self) -> list[str]:
-        """Counts of pairs and tokens, and what the vocabulary can write. After `prepare_data`."""
-        counts = [*str(self.tokens.report).splitlines(), *map(str, self.coverage)]
-        if self.valid_pairs:
-            counts.insert(0, f"held out for validation: {counted(len(self.splits.valid.load()), 'training pair')}")
-        return counts
-
-    @property
-    def warnings(self) -> list[str]:
-        """What is wrong with the text or the vocabulary, each with its remedy. After `setup`."""
-        warnings = [split.warning for split in self.coverage if split.warning] + self._text_warnings
-        if self._num_cut:
-            cut = counted(self._num_cut, "validation sentence is", "validation sentences are")
-            longest = self.followed.max_positions
-            warnings.append(f"{cut} cut, because a side has more tokens than max_positions {longest}")
-        return warnings
-
-    @property
-    def is_tokenized(self) -> bool:
-        """Whether the validation references seem to be tokenized. After `prepare_data`."""
-        return looks_tokenized(self.splits.valid.load()["target"])
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies the training pairs and their order, which do not depend on the devices. After `prepare_data`."""
-        parts = repr((PLAN_VERSION, self.tokens.fingerprint, self.tokens_per_batch, self.followed.seed)).encode()
-        return hashlib.blake2b(parts, digest_size=8).hexdigest()
-
-    def describe_step(self, step: int) -> str:
-        """Describe the sentence pairs of an optimizer step (counted from 0), for a person who looks for a mistake."""
-        rows = self.plan.step_rows(self.epochs.plan_step(step))
-        [source] = self.vocabularies.source.decode(self.store.gather(rows[:1], "source").tolist())
-        [target] = self.vocabularies.target.decode(self.store.gather(rows[:1], "target").tolist())
-        longest = self.plan.target_lengths[rows].max()
-        return f"{counted(len(rows), 'pair')} of up to {longest} tokens, the first: {source} / {target}"
-
-    def batch(self, rows: IntArray) -> Batch:
-        """Return the given training pairs as a micro-batch. After `setup`."""
-        return make_batch(self.store.gather(rows, "source"), self.store.gather(rows, "target"))
-
-    def validation_pairs(self, number: int) -> list[tuple[str, str]]:
-        """Return the first validation sentences with their references. After `setup`."""
-        rows = self.splits.valid.load()[:number]
-        return list(zip(rows["source"], rows["target"], strict=True))
-
     def _follow_module(self) -> bool:
         """Take from the trainer's module what was not given. Return whether something has changed."""
         former, self.followed = self.followed, follow(self._model, **self._given)
+        self.hparams.update(self.followed._asdict())
         learned = self._module_vocabularies()
         return former != self.followed or (self._has_text and learned not in (None, self.vocabularies))
 

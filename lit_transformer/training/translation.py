@@ -4,23 +4,26 @@ Legend: B batch, S source length, T target length, D d_model.
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple, Self
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_transformer.batch import EOS_ID, PAD_ID, SEED, VOCAB_SIZE, Batch, TextBatch
+from lit_transformer.batch import EOS_ID, PAD_ID, SEED, VOCAB_SIZE, Batch, TextBatch, ids_of
 from lit_transformer.checkpoints.format import (
     MODEL_ENTRY,
     WEIGHTS_ENTRY,
     model_entry,
+    read_checkpoint,
     unwrapped,
     unwrapped_name,
     upgrade_checkpoint,
     vocabularies_in,
     vocabulary_entries,
 )
+from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory
@@ -34,6 +37,7 @@ from lit_transformer.evaluation.metrics import final_metrics, text_metrics
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
+from lit_transformer.training.loading import saved_arguments
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.metrics import PREFIX, TEST_PREFIX, loss_metrics, selection_score
 from lit_transformer.training.module import LitModel
@@ -120,6 +124,11 @@ class LitTransformer(LitModel):
                 f"the model is too large for this machine ({str(error).splitlines()[0]}): lower vocab_size, "
                 "d_model or d_ff"
             ) from error
+        # Plain data: an optimizer or a schedule that is a function is left out.
+        functions = {"optimizer": optimizer, "schedule": schedule}
+        functions = {name: value for name, value in functions.items() if callable(value)}
+        self.save_hyperparameters(ignore=["transformer", *functions])
+        self.save_hyperparameters({"transformer": asdict(transformer)})
         self.vocab_size = vocab_size
         self.source_vocab_size = source_vocab_size
         self.max_positions = transformer.longest
@@ -139,6 +148,34 @@ class LitTransformer(LitModel):
         """The first sentences of this rank's last validation."""
         self.distinct: list[str] = []
         """Two different translations of this rank's last validation, or one if all are the same."""
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **changes: Any,
+    ) -> Self:
+        """Read a model to train further.
+
+        Args:
+            checkpoint_path: A checkpoint, a run folder, or a folder above runs.
+            map_location: Lightning's, like the next three.
+            hparams_file: A YAML file with other arguments.
+            strict: Whether all weights must be there.
+            weights_only: Whether only plain data are read. A checkpoint with other data is refused in any case.
+            changes: Arguments to change, such as `label_smoothing`, also those of `TransformerConfig`, such as
+                `dropout`.
+
+        Raises:
+            UserError: There is no checkpoint that can be read, or no such argument.
+        """
+        path = find_checkpoint(checkpoint_path)
+        arguments = saved_arguments(cls, read_checkpoint(path), changes)
+        return super().load_from_checkpoint(path, map_location, hparams_file, strict, weights_only, **arguments)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -289,22 +326,6 @@ class LitTransformer(LitModel):
             translation if vocabularies.source.has_known(ids) else copied(source)
             for translation, ids, source in zip(translations, source_BS.tolist(), batch.sources, strict=True)
         ]
-
-
-def ids_of(batch: object) -> Batch:
-    """The ids of a batch with or without text.
-
-    Raises:
-        UserError: It is no batch.
-    """
-    if isinstance(batch, TextBatch):
-        return batch.batch
-    if not isinstance(batch, Batch):
-        raise UserError(
-            f"the loader gives {type(batch).__name__}: it must give `Batch`, which make_batch makes of padded ids, and "
-            "vocabularies.batch of sentence pairs (for predict also lists of texts)"
-        )
-    return batch
 
 
 def first_samples(samples: Iterable[Sample]) -> list[Sample]:

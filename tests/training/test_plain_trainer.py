@@ -7,13 +7,16 @@ from typing import Any, NamedTuple, cast
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from lit_transformer import LitTransformer, TransformerConfig, TranslationData, Translator
+from lit_transformer.checkpoints.format import vocabulary_entries
 from lit_transformer.data.following import Followed
+from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import score_translations
-from tests.helpers.corpora import make_corpus
+from tests.helpers.corpora import make_corpus, write_folder
 from tests.helpers.tiny import write_tiny_corpus
 
 VOCAB_SIZE = 40
@@ -52,6 +55,12 @@ def tiny_trainer(folder: Path, **settings: Any) -> L.Trainer:
 
 def loader_of(batches: list[Any]) -> "DataLoader[Any]":
     return DataLoader(cast(Any, batches), batch_size=None)
+
+
+def other_vocabulary() -> bytes:
+    """Another vocabulary of the same size."""
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + VOCAB_SIZE - 6)))
+    return Tokenizer.train([" ".join(text)] * 9, vocab_size=VOCAB_SIZE, character_coverage=1.0).model_bytes
 
 
 class Trained(NamedTuple):
@@ -143,6 +152,88 @@ def test_forward_gives_the_logits_of_teacher_forcing(trained: Trained) -> None:
     logits_BTV = model(batch.source_BS, batch.target_input_BT)
     assert logits_BTV.shape == (*batch.target_output_BT.shape, VOCAB_SIZE)
     torch.testing.assert_close(logits_BTV, model.transformer(batch.source_BS, batch.target_input_BT))
+
+
+def test_hyper_parameters_are_plain_data(trained: Trained) -> None:
+    hparams = trained.model.hparams
+    assert TransformerConfig(**hparams["transformer"]) == CONFIG
+    assert (hparams["vocab_size"], hparams["warmup_steps"]) == (VOCAB_SIZE, 10)
+    model = LitTransformer(CONFIG, VOCAB_SIZE, optimizer=torch.optim.AdamW, schedule="constant")
+    assert model.hparams["schedule"] == "constant"
+    assert "optimizer" not in model.hparams
+
+
+def checkpoint_of(trained: Trained) -> str:
+    callback = trained.trainer.checkpoint_callback
+    assert isinstance(callback, ModelCheckpoint)
+    return callback.best_model_path
+
+
+def test_a_checkpoint_gives_model_and_data(trained: Trained, tmp_path: Path) -> None:
+    path = checkpoint_of(trained)
+    model = LitTransformer.load_from_checkpoint(path, label_smoothing=0.3, dropout=0.25)
+    assert model.hparams == {
+        **trained.model.hparams,
+        "label_smoothing": 0.3,
+        "transformer": {**trained.model.hparams["transformer"], "dropout": 0.25},
+    }
+    assert model.label_smoothing == 0.3
+    assert model.transformer.config.dropout == 0.25
+    weights = trained.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    data = TranslationData.load_from_checkpoint(path, tokens_per_batch=90)
+    assert data.hparams == {**trained.data.hparams, "tokens_per_batch": 90}
+    tiny_trainer(tmp_path, max_steps=1).fit(model, data)
+    assert Translator.load(path).translate(["The cat sleeps."]) == Translator(
+        trained.model.transformer, trained.data.vocabularies
+    ).translate(["The cat sleeps."])
+    with pytest.raises(UserError, match="drop_out"):
+        LitTransformer.load_from_checkpoint(path, drop_out=0.1)
+
+
+def to_format_1(content: dict[str, Any]) -> None:
+    """Rename the weights of a post-norm model as format 1 named them."""
+    old_names = {".layers.": ".", "encoder.positions.": "source_positions.", "decoder.positions.": "target_positions."}
+    for name in list(content["state_dict"]):
+        renamed = name
+        for new, old in old_names.items():
+            renamed = renamed.replace(new, old)
+        content["state_dict"][renamed] = content["state_dict"].pop(name)
+    content["lit_transformer"]["format"] = 1
+
+
+@pytest.mark.parametrize("written_format", [1, 2])
+def test_checkpoints_of_earlier_versions(trained: Trained, written_format: int, tmp_path: Path) -> None:
+    """They have no hyper-parameters. A run folder stands for its best checkpoint."""
+    content = torch.load(checkpoint_of(trained), weights_only=True)
+    del content["hyper_parameters"], content["datamodule_hyper_parameters"]
+    if written_format == 1:
+        to_format_1(content)
+    path = tmp_path / "run" / "checkpoints" / "step-00000009.ckpt"
+    path.parent.mkdir(parents=True)
+    torch.save(content, path)
+    model = LitTransformer.load_from_checkpoint(tmp_path / "run", warmup_steps=7)
+    assert model.hparams["transformer"] == trained.model.hparams["transformer"]
+    assert model.hparams["warmup_steps"] == 7
+    weights = trained.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    assert model.vocabularies is not None
+    assert vocabulary_entries(model.vocabularies) == vocabulary_entries(trained.data.vocabularies)
+    with pytest.raises(UserError, match=rf"{path.name}.*config\.yaml"):
+        TranslationData.load_from_checkpoint(path)
+
+
+def test_a_loaded_model_keeps_its_vocabulary(trained: Trained, tmp_path: Path) -> None:
+    """Also on another corpus, for which another one would be learned."""
+    names = [f"{split}.{language}" for split in ("train", "valid", "test") for language in ("en", "de")]
+    corpus = write_folder(tmp_path / "other", dict.fromkeys(names, "a cat eats\n" * 9))
+    model, data = LitTransformer.load_from_checkpoint(checkpoint_of(trained)), tiny_data(corpus)
+    tiny_trainer(tmp_path, max_steps=1).fit(model, data)
+    assert data.vocabularies == model.vocabularies
+    assert vocabulary_entries(data.vocabularies) == vocabulary_entries(trained.data.vocabularies)
+    (tmp_path / "own.model").write_bytes(other_vocabulary())
+    with pytest.raises(UserError, match="another vocabulary"):
+        tiny_trainer(tmp_path, max_steps=1).fit(model, tiny_data(corpus, tokenizer=str(tmp_path / "own.model")))
 
 
 def test_a_batch_can_be_read(trained: Trained) -> None:

@@ -1,0 +1,102 @@
+"""What prepared data tell about themselves: counts, warnings, and sentence pairs to look at."""
+
+import hashlib
+
+import lightning as L
+
+from lit_transformer.batch import Batch, IntArray, make_batch
+from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
+from lit_transformer.data.coverage import Coverage
+from lit_transformer.data.epochs import Epochs
+from lit_transformer.data.following import Followed
+from lit_transformer.data.prepare import TokenizedPairs
+from lit_transformer.data.quality import looks_tokenized
+from lit_transformer.data.splits import Splits
+from lit_transformer.data.store import TokenStore
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.notes import counted
+
+
+class DescribedData(L.LightningDataModule):
+    """Describes the data that a subclass prepares."""
+
+    tokens_per_batch: int
+    valid_pairs: int
+    followed: Followed
+    """What the data take from the model if it is not given."""
+    # By `prepare_data`:
+    splits: Splits
+    vocabularies: Vocabularies
+    tokens: TokenizedPairs
+    coverage: list[Coverage]
+    text_warnings: list[str]
+    # By `setup`:
+    store: TokenStore
+    plan: BatchPlan
+    num_cut: int
+    """Validation sentences that are cut."""
+
+    @property
+    def epochs(self) -> Epochs:
+        """The epochs of a run. After `setup`."""
+        raise NotImplementedError
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary that both sides share. Raises UserError if each has its own. After `prepare_data`."""
+        return self.vocabularies.tokenizer
+
+    @property
+    def summary(self) -> str:
+        """Counts of pairs, tokens and steps, and what the vocabulary can write. After `setup`."""
+        steps = counted(self.epochs.steps, "optimizer step")
+        limit = f", of {self.plan.num_batches:,}" if self.epochs.steps < self.plan.num_batches else ""
+        epoch = f"{steps} of {self.tokens_per_batch:,} tokens per epoch{limit}"
+        return "\n".join([*self.counts, epoch])
+
+    @property
+    def counts(self) -> list[str]:
+        """Counts of pairs and tokens, and what the vocabulary can write. After `prepare_data`."""
+        counts = [*str(self.tokens.report).splitlines(), *map(str, self.coverage)]
+        if self.valid_pairs:
+            counts.insert(0, f"held out for validation: {counted(len(self.splits.valid.load()), 'training pair')}")
+        return counts
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the text or the vocabulary, each with its remedy. After `setup`."""
+        warnings = [split.warning for split in self.coverage if split.warning] + self.text_warnings
+        if self.num_cut:
+            cut = counted(self.num_cut, "validation sentence is", "validation sentences are")
+            longest = self.followed.max_positions
+            warnings.append(f"{cut} cut, because a side has more tokens than max_positions {longest}")
+        return warnings
+
+    @property
+    def is_tokenized(self) -> bool:
+        """Whether the validation references seem to be tokenized. After `prepare_data`."""
+        return looks_tokenized(self.splits.valid.load()["target"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the training pairs and their order, which do not depend on the devices. After `prepare_data`."""
+        parts = repr((PLAN_VERSION, self.tokens.fingerprint, self.tokens_per_batch, self.followed.seed)).encode()
+        return hashlib.blake2b(parts, digest_size=8).hexdigest()
+
+    def describe_step(self, step: int) -> str:
+        """Describe the sentence pairs of an optimizer step (counted from 0), for a person who looks for a mistake."""
+        rows = self.plan.step_rows(self.epochs.plan_step(step))
+        [source] = self.vocabularies.source.decode(self.store.gather(rows[:1], "source").tolist())
+        [target] = self.vocabularies.target.decode(self.store.gather(rows[:1], "target").tolist())
+        longest = self.plan.target_lengths[rows].max()
+        return f"{counted(len(rows), 'pair')} of up to {longest} tokens, the first: {source} / {target}"
+
+    def batch(self, rows: IntArray) -> Batch:
+        """Return the given training pairs as a micro-batch. After `setup`."""
+        return make_batch(self.store.gather(rows, "source"), self.store.gather(rows, "target"))
+
+    def validation_pairs(self, number: int) -> list[tuple[str, str]]:
+        """Return the first validation sentences with their references. After `setup`."""
+        rows = self.splits.valid.load()[:number]
+        return list(zip(rows["source"], rows["target"], strict=True))
