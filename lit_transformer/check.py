@@ -49,11 +49,10 @@ def check(cli: "CheckCLI") -> None:
     embeddings = transformer.config.d_model * (transformer.vocab_size + (transformer.source_vocab_size or 0))
     print_row("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
     print_row("data", *data.counts)
-    print_batches(
-        batches, data.plan, devices=cli.devices, epochs=data.epochs, steps=planned_steps(trainer, data.epochs)
-    )
+    steps = planned_steps(trainer, data.epochs)
+    print_batches(batches, data.plan, devices=cli.devices, epochs=data.epochs, steps=steps)
     rate = settings.tokens_per_second
-    print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate))
+    print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate), steps=steps)
     for warning in find_warnings(trainer, model, data, batches, devices=cli.devices):
         print_row("warning", warning)
 

@@ -108,9 +108,9 @@ def print_batches(batches: BatchForecast, plan: BatchPlan, *, devices: int, epoc
     print_row(
         "a step", f"{batches.pairs:,.0f} pairs, {source_tokens:,.0f} source and {target_tokens:,.0f} target tokens"
     )
-    limit = f" of {counted(epochs.plan_steps, 'step')}" if epochs.steps < epochs.plan_steps else ""
-    run = f"; the run has {steps:,} steps, {steps / epochs.steps:,.1f} epochs" if steps is not None else ""
-    print_row("an epoch", f"{counted(epochs.steps, 'step')}{limit}{run}")
+    limit = f" (the data have {epochs.plan_steps:,})" if epochs.steps < epochs.plan_steps else ""
+    run = f"{steps:,}, {steps / epochs.steps:,.1f} epochs" if steps is not None else "no limit of steps"
+    print_row("an epoch", f"{counted(epochs.steps, 'step')}{limit}; the run has {run}")
     micro_batches = counted(batches.accumulation, "micro-batch", "micro-batches")
     imbalance = f"; the fullest device has {batches.imbalance:.1%} more than the mean" if devices > 1 else ""
     print_row("devices", f"{devices}, with {micro_batches} per step; {batches.padding_share:.1%} padding{imbalance}")
@@ -118,12 +118,13 @@ def print_batches(batches: BatchForecast, plan: BatchPlan, *, devices: int, epoc
         print_row(name, *(f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in histogram(lengths)))
 
 
-def print_costs(costs: CostForecast) -> None:
-    """Print computation, time, memory and disk space."""
+def print_costs(costs: CostForecast, *, steps: int | None) -> None:
+    """Print computation, time, memory and disk space. Without a limit of steps, the first two are those of an epoch."""
+    per_epoch = " per epoch" if steps is None else ""
     paper = ", ".join(f"{name} {flops:.1e}" for name, flops in PAPER_FLOPS.items())
-    print_row("compute", f"{costs.flops:.1e} FLOPs (the paper's own estimates: {paper})")
+    print_row("compute", f"{costs.flops:.1e} FLOPs{per_epoch} (the paper's own estimates: {paper})")
     print_row("speed", f"{costs.tokens_per_second:,.0f} target tokens per second and device, {costs.measured}")
-    print_row("time", f"{costs.hours:,.1f} hours, without communication and validation")
+    print_row("time", f"{costs.hours:,.1f} hours{per_epoch}, without communication and validation")
     whole = format_bytes(costs.weight_bytes + costs.activation_bytes + costs.program_bytes)
     weights, activations = format_bytes(costs.weight_bytes), format_bytes(costs.activation_bytes)
     program = f", {format_bytes(costs.program_bytes)} for the program and its kernels" if costs.program_bytes else ""

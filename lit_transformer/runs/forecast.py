@@ -144,7 +144,7 @@ def training_flops(
 
 @dataclass(frozen=True, kw_only=True)
 class CostForecast:
-    """The costs of a run."""
+    """The costs of a run, or of an epoch of a run that neither steps nor epochs limit."""
 
     flops: float
     tokens_per_second: float
@@ -173,7 +173,9 @@ def forecast_costs(
     tokens_per_second: float | None,
 ) -> CostForecast:
     """Predict the costs of a run. Speed and activations are measured on part of its largest micro-batch."""
-    steps = planned_steps(trainer, data.epochs) or 0
+    steps = planned_steps(trainer, data.epochs)
+    if steps is None:
+        steps = data.epochs.steps
     flops = training_flops(
         module.transformer.config,
         vocab_size=module.transformer.embedding.num_embeddings,

@@ -1,5 +1,7 @@
 """Epochs with a plain trainer: they end, and a run that is cut at any step goes on as if it had not been cut."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from lit_transformer import LitTransformer, TransformerConfig, TranslationData
+from lit_transformer.fit import main
+from tests.helpers.corpora import make_corpus
+from tests.helpers.runs import arguments, events, load, same
 from tests.helpers.tiny import write_tiny_corpus
 
 CONFIG = TransformerConfig(d_model=8, d_ff=12, num_heads=2, num_layers=1, dropout=0.3)
@@ -252,3 +257,35 @@ def test_a_limited_validation_takes_batches_of_all_lengths(corpus: Path, limit: 
         new_model(), data
     )
     assert len(taken) == batches
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_from_the_command_line(tmp_path: Path, devices: int) -> None:
+    """With accumulation, shares of an epoch and of the validation set, and a second start within the second epoch."""
+    changes: dict[str, Any] = {
+        "trainer__devices": devices,
+        "trainer__limit_train_batches": 4,
+        "trainer__limit_val_batches": 1,
+        "trainer__val_check_interval": 0.5,
+        "trainer__max_epochs": 2,
+        "data__tokens_per_batch": 200,
+        "data__max_tokens_per_device": 70,
+    }
+    corpus = make_corpus(tmp_path / "corpus")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    starts: list[tuple[Path, dict[str, Any]]] = [
+        (whole, {}),
+        (cut, {"trainer__max_steps": 5}),
+        (cut, {"ckpt_path": "auto"}),
+    ]
+    for root, start in starts:
+        run = [sys.executable, "-m", "lit_transformer.fit", *arguments(corpus, root, **changes | start)]
+        if devices == 1:
+            main(run[3:])
+        else:
+            subprocess.run(run, check=True, capture_output=True, timeout=200)
+    [mine], [theirs] = ([*root.rglob("checkpoints/step-00000008.ckpt")] for root in (cut, whole))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert same(load(mine)[part], load(theirs)[part]), part
+    steps = [[event.step for event in events(path.parents[1]).Scalars("val/loss")] for path in (mine, theirs)]
+    assert steps == [[2, 4, 6, 8], [2, 4, 6, 8]]
