@@ -55,6 +55,7 @@ def fit(cli: "FitCLI") -> None:
     """Start all processes alike, train, report."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    from lit_transformer.cli.loggers import loggers_attached
     from lit_transformer.cli.reports import print_result, print_run, print_start
     from lit_transformer.decoding.devices import enough_memory
     from lit_transformer.runs.kernels import few_kernels_cached
@@ -74,7 +75,8 @@ def fit(cli: "FitCLI") -> None:
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
     resumed = callback_of(trainer, Resuming).read(trainer, cli.config.ckpt_path, cli.config.name)
-    with claimed_folder(trainer, cli.config, continued_run(resumed, cli.config.ckpt_path)) as run:
+    continued = continued_run(resumed, cli.config.ckpt_path)
+    with claimed_folder(trainer, cli.config, continued) as run:
         if trainer.is_global_zero:
             print_start(trainer, model, data, resumed)
             print_run(run, cli.config)
@@ -86,6 +88,7 @@ def fit(cli: "FitCLI") -> None:
             in_one_line("the settings cannot be used", *refusals),
             CURVES_MAY_FAIL.in_threads(),
             few_kernels_cached(device),
+            loggers_attached(trainer, cli.config, run, continued),
         ):
             trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:

@@ -120,7 +120,7 @@ def training_options() -> set[str]:
 def test_examples_run(page: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page one after the other, with a tiny model where the demo's is named."""
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "demo").symlink_to(tiny_run.parents[1])
+    (tmp_path / "runs" / "demo").symlink_to(tiny_run.parent)
     monkeypatch.chdir(tmp_path)
     exec(compile("\n".join(blocks(page, "python")), page, "exec"), {"__name__": page})
 

@@ -1,11 +1,12 @@
 """The parser of the settings of `fit` and `check`, and the values that Lightning rejects late or not at all."""
 
+import inspect
 import os
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 from tempfile import TemporaryFile
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import lightning as L
 from jsonargparse import Namespace
@@ -18,6 +19,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 from torch import optim
 from torch.optim import lr_scheduler
 
@@ -47,6 +49,16 @@ _NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
 
 class Parser(LightningArgumentParser):
     """A parser whose errors are user errors."""
+
+    def add_class_arguments(self, class_type: type, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a class. A logger that demands its folder may be named without it."""
+        is_logger = inspect.isclass(class_type) and issubclass(class_type, Logger)
+        if not is_logger or "save_dir" not in inspect.signature(class_type).parameters:
+            return super().add_class_arguments(class_type, *args, **kwargs)
+        kwargs["skip"] = {*(kwargs.get("skip") or ()), "save_dir"}
+        added = super().add_class_arguments(class_type, *args, **kwargs)
+        self.add_argument("--save_dir", type=str | None, default=None, help="Default: the folder of the run.")
+        return [*added, "save_dir"]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         expected = r"Expected a <class 'int'>"

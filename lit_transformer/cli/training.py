@@ -9,10 +9,10 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import Precision
 
 from lit_transformer.cli.frame import in_one_line
+from lit_transformer.cli.loggers import check_packages
 from lit_transformer.cli.sections import NO_SETTINGS, TRAINER_DEFAULTS
 from lit_transformer.cli.settings import Parser, check_settings, check_trainer, spelled_out
 from lit_transformer.data.datamodule import TranslationData
@@ -25,8 +25,9 @@ from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import devices_of_torchrun, flat
 from lit_transformer.runs.limits import Limits, TimeLimit
+from lit_transformer.runs.loggers import write_settings
 from lit_transformer.runs.parts import callback_of
-from lit_transformer.runs.private_names import cpu_multiplies_bfloat16, draw_settings
+from lit_transformer.runs.private_names import cpu_multiplies_bfloat16
 from lit_transformer.runs.progress import Progress
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
@@ -54,12 +55,7 @@ class Settings(SaveConfigCallback):
         sections = {name: value for name, value in self.config.as_dict().items() if name != "config"}
         settings = flat(sections)
         for logger in trainer.loggers:
-            if not isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(settings)
-                continue
-            # The logger's own method draws a curve of a made-up value. This names the curves to compare runs by.
-            logger.hparams.update(settings)
-            draw_settings(logger.experiment, settings, {"val/bleu": 0.0, "val/loss": 0.0})
+            write_settings(logger, settings)
 
 
 class FitCLI(LightningCLI):
@@ -88,11 +84,16 @@ class FitCLI(LightningCLI):
         with in_one_line("the settings cannot be read"):
             super().parse_arguments(parser, args)
         check_settings(self.config)
+        check_packages(self.config)
 
     def instantiate_classes(self) -> None:
+        # `loggers_attached` makes those that are named, which depend on the run's folder.
+        chosen = self.config.trainer.logger
+        self.config.trainer.logger = chosen if isinstance(chosen, bool | None) else True
         # The parser accepts `null` where there must be a number. Classes that settings name check their arguments.
         with in_one_line("a setting has no value or a value that cannot be used", TypeError, ValueError):
             super().instantiate_classes()
+        self.config.trainer.logger = chosen
         for part in (self.model, self.datamodule):
             part.save_hyperparameters({}, logger=False)  # `Settings` gives loggers all settings
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lit_transformer.batch import EOS_ID
@@ -16,6 +15,7 @@ from lit_transformer.decoding.attention import Attention, compute_attention, nam
 from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
+from lit_transformer.runs.loggers import holds_pictures, write_histogram, write_picture
 from lit_transformer.runs.parts import data_of, model_of
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class AttentionCurves(Callback):
 
     @CURVES_MAY_FAIL
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        logger = trainer.logger
         # Other strategies split the model over devices.
         whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
-        if not (whole and trainer.is_global_zero and isinstance(logger, TensorBoardLogger) and self.sentences):
+        holders = [logger for logger in trainer.loggers if holds_pictures(logger)]
+        if not (whole and trainer.is_global_zero and holders and self.sentences):
             return
         # Imported here, because matplotlib takes a second.
         from lit_transformer.analysis.entropy import head_entropy
@@ -61,14 +61,16 @@ class AttentionCurves(Callback):
             self._pictures = [LiveHeadGrid(attention, "cross") for attention in attentions]
         for number, (picture, attention) in enumerate(zip(self._pictures, attentions, strict=True), start=1):
             pixels = picture.pixels(attention)
-            logger.experiment.add_image(f"attention/cross_{number}", pixels, trainer.global_step, dataformats="HWC")
+            for logger in holders:
+                write_picture(logger, f"attention/cross_{number}", pixels, trainer.global_step)
         for kind in KINDS if attentions else ():
             entropies = [
                 head_entropy(weights_HLM)
                 for attention in attentions
                 for weights_HLM in maps_of(attention, kind).layers.values()
             ]
-            logger.experiment.add_histogram(f"attention/{kind}_entropy", np.concatenate(entropies), trainer.global_step)
+            for logger in holders:
+                write_histogram(logger, f"attention/{kind}_entropy", np.concatenate(entropies), trainer.global_step)
 
     def _attentions(self, trainer: L.Trainer) -> list[Attention]:
         data, transformer = data_of(trainer), model_of(trainer).transformer

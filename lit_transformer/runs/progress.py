@@ -1,13 +1,12 @@
 """Progress: loss, speed and validation scores, as a run prints them."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
@@ -16,10 +15,11 @@ from lit_transformer.runs.advice import find_warnings
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.forecast import forecast_batches
 from lit_transformer.runs.limits import TimeLimit
+from lit_transformer.runs.loggers import write_translations
 from lit_transformer.runs.parts import callbacks_of, data_of, model_of
 from lit_transformer.runs.ranks import gather
 from lit_transformer.training.metrics import PREFIX
-from lit_transformer.training.translation import Sample, first_samples
+from lit_transformer.training.translation import first_samples
 
 
 class Progress(Callback):
@@ -64,7 +64,9 @@ class Progress(Callback):
             )
         for sample in samples:
             print(f"    {sample.source}\n      -> {sample.translation}\n      reference: {sample.reference}")
-        self._log_samples(trainer, samples)
+        with CURVES_MAY_FAIL:
+            for logger in trainer.loggers:
+                write_translations(logger, samples, trainer.global_step)
 
     def _print_start(self, trainer: L.Trainer) -> None:
         data, accumulation = data_of(trainer), trainer.accumulate_grad_batches
@@ -92,19 +94,6 @@ class Progress(Callback):
             + ("" if left is None else f"  {_duration(left)} left"),
             flush=True,
         )
-
-    @CURVES_MAY_FAIL
-    def _log_samples(self, trainer: L.Trainer, samples: Sequence[Sample]) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger):
-            text = "\n\n".join(
-                f"**{_escape(s.source)}**\n\n{_escape(s.translation)}\n\n*{_escape(s.reference)}*" for s in samples
-            )
-            trainer.logger.experiment.add_text("val/translations", text, trainer.global_step)
-
-
-def _escape(text: str) -> str:
-    """Escape what Markdown would interpret."""
-    return "".join(f"\\{character}" if character in r"\`*_{}[]<>()#+-.!|" else character for character in text)
 
 
 def _duration(seconds: float) -> str:

@@ -67,6 +67,7 @@ class RunRecord(Callback):
                 "commit": commit(),
                 **facts,
                 "machine": f"{platform.node()}, {platform.platform()}, {trainer.strategy.root_device}",
+                "loggers": [(type(logger).__name__, logger.version) for logger in trainer.loggers],
                 "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
                 | {"python": platform.python_version()},
             }

@@ -9,12 +9,10 @@ import lightning as L
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, all_checkpoints
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import expanded
-from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.parts import callback_of, callbacks_of
 from lit_transformer.runs.ranks import on_rank_zero
 
@@ -86,9 +84,9 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, continued: tuple[Pat
     """Give the run its folder, and lock it, so that no other process writes there.
 
     Args:
-        trainer: Holds the folder in its `RunFolder`, and gets a logger that writes to it.
+        trainer: Holds the folder in its `RunFolder`.
         settings: `name` is the folder's name below `default_root_dir`. By default, it is `version_N`, with the next
-            free number. A logger that the settings name chooses its folder itself.
+            free number.
         continued: The folder of the run that is continued, and the first step whose curves are drawn anew
             (`continued_run`).
 
@@ -96,18 +94,14 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, continued: tuple[Pat
         UserError: Another process trains in the folder, or it cannot be written. All ranks raise it.
     """
     root = expanded(trainer.default_root_dir)
-    run, purge_step = continued or (None, None)
 
     def find() -> Path:
-        return run or (_new_folder(root) if settings.name is None else root / settings.name)
+        if continued:
+            return continued[0]
+        return _new_folder(root) if settings.name is None else root / settings.name
 
     folder = on_rank_zero(find, is_rank_zero=trainer.is_global_zero)
     callback_of(trainer, RunFolder).path = folder
-    if isinstance(trainer.logger, TensorBoardLogger) and settings.trainer.logger in (None, True):
-        trainer.logger = TensorBoardLogger(folder.parent, name="", version=folder.name, purge_step=purge_step)
-    for chosen in trainer.loggers:
-        for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
-            setattr(chosen, method, CURVES_MAY_FAIL(getattr(chosen, method)))
     lock = FileLock(folder / LOCK)
     on_rank_zero(lambda: _acquire(lock, folder), is_rank_zero=trainer.is_global_zero)
     try:
