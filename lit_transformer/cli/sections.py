@@ -41,7 +41,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 50,
     "use_distributed_sampler": False,  # the batch plan splits the data over ranks
-    "enable_progress_bar": False,
     "enable_model_summary": False,
 }
 """What differs from Lightning's own defaults."""
@@ -64,6 +63,7 @@ TRAINER_DESCRIPTIONS = {
     f"By default, {VAL_CHECK_INTERVAL}, or the end of an epoch if check_val_every_n_epoch is given.",
     "limit_val_batches": "Validation batches of a device if it is an integer, otherwise their share. They are evenly "
     "spaced over all lengths of sentences. By default, all.",
+    "enable_progress_bar": "Whether a live bar shows the progress, in place of lines. By default, on a terminal.",
     "log_every_n_steps": "Optimizer steps between the points of the training curves.",
     "accumulate_grad_batches": "Follows from data.max_tokens_per_device: leave it out.",
     "default_root_dir": "Folder for runs, on this machine.",

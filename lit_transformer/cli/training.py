@@ -1,6 +1,7 @@
 """The command line of `fit` and `check`: its sections, and what it makes of them."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import Precision
 
@@ -25,6 +27,7 @@ from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
 from lit_transformer.runs.launching import devices_of_torchrun, flat
 from lit_transformer.runs.limits import Limits, TimeLimit
+from lit_transformer.runs.live_bar import LiveBar
 from lit_transformer.runs.loggers import write_settings
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16
@@ -108,12 +111,17 @@ class FitCLI(LightningCLI):
         if given.precision is None and not named:
             settings["precision"] = "bf16-mixed" if has_bfloat16(given.accelerator) else "32-true"
         settings = {**devices_of_torchrun(given.devices, given.num_nodes), **settings}
+        callbacks = self.config_init.trainer.callbacks or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        brings_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if not brings_bar:
+            settings["enable_progress_bar"] = False  # not one of Lightning's
         with in_one_line("trainer"):
             if given.max_time is not None:
-                callbacks = self.config_init.trainer.callbacks or []
-                callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
                 settings["callbacks"] = [*callbacks, TimeLimit(self.config_init.trainer.max_time)]
             trainer = super().instantiate_trainer(**settings)
+        if not brings_bar and wants_bar(given):
+            trainer.callbacks.append(LiveBar())  # type: ignore[attr-defined] # set, but not declared
         own = flat(self.config.as_dict())
         callback_of(trainer, ChangedSettings).record({name: own[name] for name in own if name not in NO_SETTINGS})
         check_trainer(trainer, given.strategy)
@@ -184,6 +192,12 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
         run=False,
         args=spelled_out(args),
     )
+
+
+def wants_bar(trainer: Namespace) -> bool:
+    """Whether the trainer's settings ask for a live bar. By default, a terminal has one."""
+    asked: bool | None = trainer.enable_progress_bar
+    return sys.stderr.isatty() and not trainer.barebones if asked is None else asked
 
 
 def has_bfloat16(accelerator: str) -> bool:

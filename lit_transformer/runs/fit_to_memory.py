@@ -53,6 +53,9 @@ class FitToMemory(Callback):
                 )
             return
         trial = Trial(model_of(trainer), data, strategy.root_device, trainer.precision_plugin, trainer.world_size)
+        if trainer.is_global_zero:
+            tried = "which micro-batches fit" if limit == "auto" else f"the largest micro-batches of {limit:,} tokens"
+            print(f"memory trial on {strategy.root_device}: {tried}", flush=True)
         if limit == "auto":
             accumulate(trainer, trial.fewest_micro_batches(agree=strategy.reduce_boolean_decision))
             if trainer.is_global_zero:

@@ -222,7 +222,7 @@ class LitModel(L.LightningModule):
 
     def _show_steps_since_report(self) -> None:
         """Show callbacks that decide now the steps since the last report."""
-        if self.meter.num_steps:
+        if self.meter.num_steps and not self.trainer.barebones:
             values = self.meter.values(self.trainer)
             self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
