@@ -43,7 +43,7 @@ class Meter:
         self.num_steps = 0
         """Optimizer steps since the last report."""
         self._skipped_steps: Tensor | int = 0
-        self._learning_rate = 0.0
+        self._learning_rate: Tensor | float = 0.0
         # Smoothed loss, negative log-likelihood and target tokens that an interrupted run had not reported yet.
         self._carried = [0.0, 0.0, 0.0]
         self._losses: Tensor | float = 0.0
@@ -60,7 +60,7 @@ class Meter:
     def end_step(self, trainer: L.Trainer, optimizer: Optimizer) -> None:
         """Measure the gradients of a step that the optimizer is about to take, and its learning rate."""
         self.num_steps += 1
-        self._learning_rate = float(optimizer.param_groups[0]["lr"])
+        self._learning_rate = optimizer.param_groups[0]["lr"]
         gradients = [weight.grad for weight in trainer.lightning_module.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if isinstance(trainer.strategy, FSDPStrategy):  # each rank has another part of the gradients
@@ -81,7 +81,7 @@ class Meter:
             "loss": (self._carried[0] + smoothed) / all_tokens,
             "perplexity": math.exp(min((self._carried[1] + nll) / all_tokens, 700.0)),
             "gradient_norm": float(self.gradient_norm),
-            "learning_rate": self._learning_rate,
+            "learning_rate": float(self._learning_rate),
             "source_tokens_per_second": source_tokens / seconds,
             "target_tokens_per_second": target_tokens / seconds,
             "padding_share": 1.0 - (source_tokens + target_tokens) / positions,
