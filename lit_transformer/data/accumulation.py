@@ -95,21 +95,22 @@ class StepCounts(Callback):
         validates = bool(offset) and not validated and _is_due(trainer, epoch, in_epoch, in_run)
         # Between epochs Lightning restarts its loops only if the steps of the run are limited.
         uncounted = int(offset > 0 or trainer.max_steps != -1)
-        begun = {"ready": epoch + (offset > 0), "started": epoch + (offset > 0)}
-        counts = {
-            "epoch_progress": {**begun, "processed": epoch, "completed": epoch},
-            "epoch_loop.val_loop.batch_progress": dict.fromkeys(("ready", "started"), int(validates))
-            | dict.fromkeys(("processed", "completed"), 0),
+        epochs = _counts(epoch + (offset > 0), epoch, epoch)
+        validation = _counts(int(validates), 0, 0)
+        return {
+            "epoch_progress": {"total": epochs, "current": epochs},
+            "epoch_loop.batch_progress": {
+                "total": _counts(in_run, in_run, in_run - uncounted),
+                "current": _counts(in_epoch, in_epoch, in_epoch - uncounted),
+                "is_last_batch": False,
+            },
+            "epoch_loop.val_loop.batch_progress": {"total": validation, "current": validation, "is_last_batch": False},
+            "epoch_loop.state_dict": {"_batches_that_stepped": step - uncounted - validates},
         }
-        state: dict[str, dict[str, Any]] = {
-            name: {"total": total, "current": {**total}, "is_last_batch": False} for name, total in counts.items()
-        }
-        state["epoch_loop.batch_progress"] = {
-            name: {"ready": count, "started": count, "processed": count, "completed": count - uncounted}
-            for name, count in (("total", in_run), ("current", in_epoch))
-        } | {"is_last_batch": False}
-        state["epoch_loop.state_dict"] = {"_batches_that_stepped": step - uncounted - validates}
-        return state
+
+
+def _counts(started: int, processed: int, completed: int) -> dict[str, int]:
+    return {"ready": started, "started": started, "processed": processed, "completed": completed}
 
 
 def check_accumulation(trainer: L.Trainer) -> None:
