@@ -97,22 +97,39 @@ def output_file(path: Path, *, inputs: Iterable[Path]) -> Iterator[Path]:
     Raises:
         UserError: `path` cannot be written or is an input.
     """
-    try:
-        check_no_input(path, inputs)
-        if path.exists() and not path.is_file() and not path.is_dir():
+    with writable(path, inputs=inputs) as real_path:
+        if is_device(path):
             with TemporaryDirectory() as folder:
                 yield Path(folder) / path.name
                 with (Path(folder) / path.name).open("rb") as file, path.open("wb") as device:
                     shutil.copyfileobj(file, device)
             return
+        with whole_file(real_path) as unfinished:
+            unfinished.touch()
+            yield unfinished
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path leads to a device or a pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+@contextmanager
+def writable(path: Path, *, inputs: Iterable[Path]) -> Iterator[Path]:
+    """Make the folder of an output, and give the path without links. Errors of the block's files become `UserError`s.
+
+    Raises:
+        UserError: `path` cannot be written or is an input.
+    """
+    try:
+        check_no_input(path, inputs)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(EISDIR, "it is a folder")
-        if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & ANYBODY_WRITES):
+        is_file = path.exists() and not is_device(path)
+        if is_file and not (os.access(path, os.W_OK) and path.stat().st_mode & ANYBODY_WRITES):
             raise PermissionError(EACCES, "it is read-only")
-        with whole_file(Path(os.path.realpath(path))) as unfinished:
-            unfinished.touch()
-            yield unfinished
+        yield Path(os.path.realpath(path))
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; choose another file for the output"

@@ -1,12 +1,14 @@
 """Notes to the user on stderr, beside what a command prints."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 def print_note(message: str) -> None:
     """Print one line that begins with `note: `."""
-    print(f"note: {printable(message)}", file=sys.stderr, flush=True)
+    with bars_hidden():
+        print(f"note: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def first_few(name: str, numbers: Sequence[int], most: int = 5) -> str:
@@ -18,7 +20,18 @@ def first_few(name: str, numbers: Sequence[int], most: int = 5) -> str:
 
 def print_warning(message: str) -> None:
     """Print one line that begins with `warning: `."""
-    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
+    with bars_hidden():
+        print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bars_hidden() -> Iterator[None]:
+    """Hide the live bars of this process, also those of Lightning and datasets, while a line is printed."""
+    if "tqdm" not in sys.modules:
+        yield
+        return
+    with sys.modules["tqdm"].tqdm.external_write_mode(file=sys.stderr):
+        yield
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

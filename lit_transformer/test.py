@@ -5,12 +5,15 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from hashlib import blake2b
 
 from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_search_options, load_translator, search_settings, translations_file
+from lit_transformer.cli.partial_output import origin_of, partial_output
+from lit_transformer.cli.translating import append_translations
 from lit_transformer.data import CACHE_DIR
 from lit_transformer.errors import UserError
-from lit_transformer.files import expanded, output_file
+from lit_transformer.files import expanded
 from lit_transformer.notes import print_warning
 
 
@@ -30,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     tokenize = "sacreBLEU's tokenizer, `none` for tokenized text; default: the one for the target language"
     parser.add_argument("--tokenize", help=tokenize)
     parser.add_argument("--lowercase", action="store_true", help="ignore case in the scores")
-    parser.add_argument("--output", help="file for the translations; default: in the run's folder `translations`")
+    output = "file for the translations; default: in the run's folder `translations`; an interrupted test goes on there"
+    parser.add_argument("--output", help=output)
     parser.add_argument("--cache_dir", default=CACHE_DIR, help="folder for prepared corpora; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
 
@@ -58,12 +62,16 @@ def run(options: argparse.Namespace) -> None:
     pairs = load_pairs(options.corpus, split=options.split, **languages, cache_dir=cache_dir)
     output = chosen or translations_file(trained, options)
     inputs = [trained.path, *corpus_places(options.corpus, **languages)]
-    with output_file(output, inputs=inputs) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+    # A translation is one line, so a line feed is a space.
+    lines = [text.replace("\n", " ") for text in pairs["source"]]
+    digest = blake2b("\n".join(lines).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    origin = origin_of(translator, settings, input_digest=digest, n_best=None)
+    with partial_output(output, inputs=inputs, origin=origin) as rows:
         print(f"checkpoint {trained.path} (step {trained.step:,})", file=sys.stderr)
         begin = time.perf_counter()
-        translations = translator.translate(list(pairs["source"]), settings)
+        append_translations(rows, translator, lines, settings, total=len(lines))
         seconds = time.perf_counter() - begin
-        file.writelines(f"{text}\n" for text in translations)
+        translations = rows.rows()
     references, counts = list(pairs["target"]), count_pairs(pairs)
     for warning in subword_warnings({f"{options.split} {side}": pairs[side] for side in SIDES}):
         print_warning(warning)

@@ -1,21 +1,15 @@
-"""`python -m lit_transformer.translate`: translate stdin to stdout, one sentence per line."""
+"""`python -m lit_transformer.translate`: translate lines of text, one sentence per line."""
 
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lit_transformer.cli.commands import run_command
+from lit_transformer.cli.input_lines import opened_input
 from lit_transformer.cli.options import add_search_options, load_translator, search_settings
-from lit_transformer.cli.stdin import arriving_lines, typed_lines
+from lit_transformer.cli.translating import translate_file, translated_rows
 from lit_transformer.errors import UserError
-from lit_transformer.notes import print_note
-
-if TYPE_CHECKING:
-    from lit_transformer.decoding.translations import Translation
-
-LINES_AT_A_TIME = 10_000
-"""Lines that are read at most before they are translated: enough to form batches of similar length."""
+from lit_transformer.files import expanded
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -27,38 +21,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_search_options(parser)
     n_best = "print this many different candidates per line, best first, as LINE, SCORE and TEXT with tabs between"
-    parser.add_argument("--n_best", type=int, help=n_best)
+    parser.add_argument("--n_best", type=int, help=f"{n_best}; 1 shows the scores")
+    parser.add_argument("--input", metavar="FILE", help="file to translate, plain or compressed; default: stdin")
+    output = "file for the translations of --input; the same command goes on after an interruption; default: stdout"
+    parser.add_argument("--output", metavar="FILE", help=output)
+    parser.add_argument("--overwrite", action="store_true", help="replace an --output that exists")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Translate until the input ends. Each chunk is printed before the next one is awaited."""
-    settings = search_settings(options, n_best=1 if options.n_best is None else options.n_best)
-    if sys.stdin is None or sys.stdin.closed or sys.stdout is None:
-        raise UserError("stdin or stdout is closed: translate reads stdin and writes stdout; open both")
+    """Translate until the input ends. Each chunk is written before the next one is awaited."""
+    check_options(options)
+    n_best, source = options.n_best, options.input and expanded(options.input)
+    settings = search_settings(options, n_best=1 if n_best is None else n_best)
     from lit_transformer.decoding.devices import allow_tf32
 
     _, translator = load_translator(options)
     allow_tf32(translator.device)
-    typed = ([line] for line in typed_lines())
-    first, num_few = 1, 0
-    for texts in typed if sys.stdin.isatty() else arriving_lines(sys.stdin, LINES_AT_A_TIME):
-        found = translator.candidates(texts, settings, first_line=first)
-        for number, best in enumerate(found, start=first):
-            print(best[0].text if options.n_best is None else rows(number, best, settings.n_best))
-        sys.stdout.flush()
-        first += len(texts)
-        num_few += sum(len(best) < settings.n_best for best in found)
-    if num_few:
-        print_note(
-            f"{num_few:,} of {first - 1:,} lines have fewer than {settings.n_best} different translations: their other "
-            "rows have no text and the score -inf"
-        )
+    if options.output is not None:
+        translate_file(translator, settings, n_best, source=source, output=expanded(options.output))
+        return
+    with opened_input(source) as (chunks, total):
+        # On a terminal, the translations show how far the work is.
+        is_shown = not sys.stdout.isatty()
+        for rows in translated_rows(translator, chunks, settings, n_best, total=total, is_shown=is_shown):
+            print(*rows, sep="\n", flush=True)
 
 
-def rows(number: int, candidates: "list[Translation]", n_best: int) -> str:
-    """The candidates of a line as `n_best` rows. If there are fewer, the other rows have no text and the score -inf."""
-    found = [f"{number}\t{candidate.score:.4f}\t{candidate.text}" for candidate in candidates]
-    return "\n".join([*found, *[f"{number}\t-inf\t"] * (n_best - len(found))])
+def check_options(options: argparse.Namespace) -> None:
+    """Raise UserError if options do not fit together, or the standard streams that are needed are closed."""
+    if options.output is None:
+        if options.overwrite:
+            raise UserError("--overwrite needs --output")
+        if sys.stdout is None or (options.input is None and (sys.stdin is None or sys.stdin.closed)):
+            raise UserError("stdin or stdout is closed: translate reads stdin and writes stdout; open both")
+    elif options.input is None:
+        raise UserError("--output needs --input FILE; or write the translations of stdin to a file with > FILE")
+    elif expanded(options.output).is_file() and not options.overwrite:
+        raise UserError(f"--output {options.output} exists: choose another file, or give --overwrite")
 
 
 if __name__ == "__main__":

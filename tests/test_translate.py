@@ -16,6 +16,7 @@ import pytest
 
 from lit_transformer import SearchSettings, Translator, translate
 from lit_transformer.checkpoints.places import find_checkpoint
+from lit_transformer.cli import input_lines
 from lit_transformer.data.demo.corpus import demo_pairs
 from tests.helpers.processes import fork, status_of
 from tests.helpers.runs import own_lines
@@ -110,7 +111,8 @@ def test_what_is_translated_at_a_time_changes_nothing(
         (7, ["--beam_size", "1"]),
         (31, ["--length_penalty", "0", "--batch_tokens", "99999", "--device", "cpu"]),
     ):
-        monkeypatch.setattr(translate, "LINES_AT_A_TIME", lines)
+        monkeypatch.setattr(input_lines, "FIRST_CHUNK", min(lines, 32))
+        monkeypatch.setattr(input_lines, "LARGEST_CHUNK", lines)
         stdin("".join(f"{text}\n" for text in ENGLISH).encode())
         translate.main(["--checkpoint", str(tiny_run), *options])
         assert capsys.readouterr() == ("".join(f"{text}\n" for text in GERMAN), "")
@@ -119,7 +121,7 @@ def test_what_is_translated_at_a_time_changes_nothing(
 def test_candidates_with_scores(
     tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "LINES_AT_A_TIME", 2)
+    monkeypatch.setattr(input_lines, "FIRST_CHUNK", 2)
     stdin(f"{ENGLISH[0]}\n\n{ENGLISH[1]}\n".encode())
     translate.main(["--checkpoint", str(tiny_run), "--n_best", "3"])
     out, err = capsys.readouterr()
@@ -141,7 +143,7 @@ def test_candidates_with_scores(
 def test_a_line_of_five_thousand_words(
     tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "LINES_AT_A_TIME", 2)
+    monkeypatch.setattr(input_lines, "FIRST_CHUNK", 2)
     stdin("\n".join([ENGLISH[0], ENGLISH[1], " ".join(["cat"] * 5000), ENGLISH[2]]).encode())
     translate.main(["--checkpoint", str(tiny_run), "--beam_size", "1"])
     out, err = capsys.readouterr()

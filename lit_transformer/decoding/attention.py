@@ -15,10 +15,16 @@ from lit_transformer.batch import BOS_ID, EOS_ID, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.decoding.candidates import most_source_tokens
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
+from lit_transformer.decoding.hypotheses import Hypothesis
+from lit_transformer.decoding.remarks import Remarks
+from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.transformer_search import search_all
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.notes import counted
 
 Weights = NDArray[np.float32]
 BOS, EOS = "<s>", "</s>"
@@ -54,6 +60,88 @@ def check_layers(layers: Collection[int] | None, config: TransformerConfig) -> N
     for layer in layers or ():
         if not 0 <= layer < config.num_layers:
             raise UserError(f"layer {layer} does not exist: the model has layers 0 to {config.num_layers - 1}")
+
+
+def record_attention(
+    transformer: Transformer,
+    vocabularies: Vocabularies,
+    texts: Sequence[str],
+    targets: Sequence[str] | None,
+    settings: SearchSettings,
+    *,
+    layers: Collection[int] | None,
+    batch_tokens: int,
+    first_line: int,
+) -> list[Attention]:
+    """Record the attention weights of sentence pairs (`Translator.attentions`).
+
+    Args:
+        transformer: The model.
+        vocabularies: Its vocabularies.
+        texts: The sources.
+        targets: The targets, or None for the model's own translations.
+        settings: How to search for these.
+        layers: The layers to keep, counted from 0, or None for all.
+        batch_tokens: Padded tokens per side of a batch.
+        first_line: The line number of the first text.
+
+    Returns:
+        One `Attention` per text, in the same order.
+
+    Raises:
+        UserError: As `Translator.attentions`.
+    """
+    check_layers(layers, transformer.config)
+    longest = most_source_tokens(transformer.config)
+    sources = [[*ids, EOS_ID] for ids in _encode(texts, vocabularies.source, longest, first_line)]
+    if targets is None:
+        target_ids = _own_translations(transformer, vocabularies, texts, sources, settings, batch_tokens, first_line)
+    elif len(targets) != len(texts):
+        numbers = f"{counted(len(texts), 'text')} for {counted(len(targets), 'target')}"
+        raise UserError(f"{numbers}: give one target for each text, in the same order")
+    else:
+        target_ids = [[*ids, EOS_ID] for ids in _encode(targets, vocabularies.target, longest, first_line)]
+    attentions = compute_attention(
+        transformer, vocabularies, sources, target_ids, layers=layers, batch_tokens=batch_tokens
+    )
+    return [
+        # The model's own translation has no unknown tokens.
+        name_unknown(attention, text, target, vocabularies)
+        for attention, text, target in zip(attentions, texts, targets or texts, strict=True)
+    ]
+
+
+def _encode(texts: Sequence[str], tokenizer: Tokenizer, longest: int, first_line: int) -> list[list[int]]:
+    encoded = tokenizer.encode(texts)
+    for number, ids in enumerate(encoded, start=first_line):
+        if len(ids) >= longest:
+            raise UserError(
+                f"line {number} has {len(ids):,} tokens, but attention is recorded for at most {longest - 1:,}: cut it "
+                "into sentences"
+            )
+    return encoded
+
+
+def _own_translations(
+    transformer: Transformer,
+    vocabularies: Vocabularies,
+    texts: Sequence[str],
+    sources: Sequence[list[int]],
+    settings: SearchSettings,
+    batch_tokens: int,
+    first_line: int,
+) -> list[list[int]]:
+    """The tokens of the model's own best translations, with EOS unless they were cut."""
+    has_known = vocabularies.source.has_known
+    known = [ids for ids in sources if has_known(ids)]
+    found = iter(search_all(transformer, known, settings, batch_tokens=batch_tokens))
+    best = [next(found)[0] if has_known(ids) else Hypothesis([], 0.0, [0.0]) for ids in sources]
+    translations = vocabularies.target.decode([each.tokens for each in best])
+    remarks = Remarks(transformer.config, settings)
+    for number, (text, translation, each) in enumerate(zip(texts, translations, best, strict=True), start=first_line):
+        remarks.add_translation(number, text, translation, finished=each.finished)
+    remarks.print()
+    return [[*each.tokens, EOS_ID] if each.finished else each.tokens for each in best]
 
 
 def compute_attention(

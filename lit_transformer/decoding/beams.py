@@ -117,7 +117,7 @@ class Beams:
         """Mark the sentences whose result is certain. Their live hypotheses end."""
         # The best that a live hypothesis can reach: no further loss, and the largest penalty.
         bound_B = self.live_score_BW[:, 0] / self.max_penalty_B
-        self._mark_done(self.finished_score_BW[:, self.settings.n_best - 1] >= bound_B)
+        self._mark_done(self.finished_score_BW[:, self.settings.num_returned - 1] >= bound_B)
 
     def stop_at_limit(self, length: int) -> None:
         """End the sentences that reach their limit with `length` tokens.
@@ -144,9 +144,9 @@ class Beams:
         best = self.finished.keep(done_B)
         rows = zip(
             self.sentence_B[done_B].tolist(),
-            best.tokens_BXT[:, : self.settings.n_best, 1:].tolist(),
-            best.scores_BXT[:, : self.settings.n_best, 1:].tolist(),
-            self.finished_score_BW[done_B, : self.settings.n_best].tolist(),
+            best.tokens_BXT[:, : self.settings.num_returned, 1:].tolist(),
+            best.scores_BXT[:, : self.settings.num_returned, 1:].tolist(),
+            self.finished_score_BW[done_B, : self.settings.num_returned].tolist(),
             strict=True,
         )
         for sentence, *hypotheses in rows:

@@ -9,8 +9,8 @@ hypothesis scores more than
 
     (its sum so far) / (penalty of the greatest length).
 
-A sentence is done as soon as its `n_best` finished hypotheses score at least this much for its best live hypothesis:
-nothing that the search could still find would change the result.
+A sentence is done as soon as its best finished hypotheses, as many as are returned, score at least this much for its
+best live hypothesis: nothing that the search could still find would change the result.
 
 Legend: B batch, N rows (batch x beams), T target length, V vocabulary, X any size.
 """
@@ -88,7 +88,7 @@ def beam_search(
             hypotheses, best first, B x beams x T.
 
     Returns:
-        At most `settings.n_best` hypotheses per sentence, best first. Their tokens leave out the first one.
+        At most `settings.num_returned` hypotheses per sentence, best first. Their tokens leave out the first one.
 
     Raises:
         UserError: If `prefix` does not have at least one token for each sentence.

@@ -21,7 +21,8 @@ class SearchSettings:
     Args:
         beam_size: Live hypotheses per sentence. 1 is greedy search.
         length_penalty: Alpha of GNMT's length penalty. A larger value favors longer translations.
-        n_best: Hypotheses to return per sentence, at most `beam_size`.
+        n_best: Hypotheses to return per sentence, at most `beam_size`. By default 1, and `Translator.candidates`
+            returns all that the beam holds.
         max_extra_length: A translation has at most this many tokens more than its source (section 6.1).
         min_length: A translation has at least this many tokens. With 0, a sentence may have the empty translation.
 
@@ -31,7 +32,7 @@ class SearchSettings:
 
     beam_size: int = 4
     length_penalty: float = 0.6
-    n_best: int = 1
+    n_best: int | None = None
     max_extra_length: int = 50
     min_length: int = 1
 
@@ -39,7 +40,7 @@ class SearchSettings:
         if not 1 <= self.beam_size <= MAX_BEAM_SIZE:
             bound = "at least 1" if self.beam_size < 1 else f"at most {MAX_BEAM_SIZE}"
             raise UserError(f"beam_size is {self.beam_size}: it must be {bound}")
-        if not 1 <= self.n_best <= self.beam_size:
+        if not 1 <= self.num_returned <= self.beam_size:
             raise UserError(f"n_best is {self.n_best}: it must be at least 1 and at most beam_size, {self.beam_size}")
         # With a negative alpha, longer hypotheses could gain without bound, and no search could stop early.
         if not 0.0 <= self.length_penalty <= MAX_LENGTH_PENALTY:
@@ -50,3 +51,8 @@ class SearchSettings:
         if not 0 <= self.min_length <= self.max_extra_length + 1:
             bound = f"max_extra_length + 1, {self.max_extra_length + 1}"
             raise UserError(f"min_length is {self.min_length}: it must be at least 0 and at most {bound}")
+
+    @property
+    def num_returned(self) -> int:
+        """Hypotheses to return per sentence."""
+        return 1 if self.n_best is None else self.n_best

@@ -4,8 +4,7 @@ Legend: B batch, S source length.
 """
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,10 +18,8 @@ from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.notes import print_note
 
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
-SECONDS_PER_NOTE = 60.0
 
 
 def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
@@ -57,17 +54,21 @@ def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSe
 
 
 def search_all(
-    transformer: Transformer, sources: Sequence[list[int]], settings: SearchSettings, *, batch_tokens: int
+    transformer: Transformer,
+    sources: Sequence[list[int]],
+    settings: SearchSettings,
+    *,
+    batch_tokens: int,
+    on_batch: Callable[[list[int]], object] = lambda _: None,
 ) -> list[list[Hypothesis]]:
     """Search for the translations of any number of sentences, in batches of similar length.
-
-    A long search prints its progress to stderr.
 
     Args:
         transformer: The model. Dropout is off during the search.
         sources: Source ids with EOS.
         settings: How to search.
         batch_tokens: Padded source tokens per batch.
+        on_batch: Called after each batch with the numbers of its sentences in `sources`.
 
     Returns:
         The best hypotheses of each sentence, best first, in the order of `sources`.
@@ -77,7 +78,6 @@ def search_all(
     """
     device = transformer.embedding.weight.device
     found: list[list[Hypothesis]] = [[] for _ in sources]
-    num_done, last_note = 0, time.monotonic()
     for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
         source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
         remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
@@ -87,8 +87,5 @@ def search_all(
             if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
                 raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")
             found[index] = candidates
-        num_done += len(batch)
-        if num_done < len(sources) and time.monotonic() - last_note > SECONDS_PER_NOTE:
-            last_note = time.monotonic()
-            print_note(f"{num_done:,} of {len(sources):,} sentences or parts are translated")
+        on_batch(batch)
     return found

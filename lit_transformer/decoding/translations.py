@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lit_transformer.batch import EOS_ID
+from lit_transformer.characters import has_content, valid
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.settings import SearchSettings
-from lit_transformer.model.config import TransformerConfig
-from lit_transformer.notes import first_few, print_note
 
 
 class Translation(NamedTuple):
@@ -21,6 +19,14 @@ class Translation(NamedTuple):
     """Log-probability over length penalty. For a text that is translated in parts, the sum of their scores."""
     finished: bool
     """Whether the model ended it. If not, it was cut at the length limit."""
+
+
+def copied(text: str) -> str:
+    """What stands for the translation of a text without known tokens: the text on one line, or nothing if it is empty.
+
+    A model would invent a sentence, because such texts all look the same to it.
+    """
+    return " ".join(valid(text).splitlines()) if has_content(text) else ""
 
 
 def split_ids(ids: list[int], longest: int) -> Iterator[list[int]]:
@@ -58,17 +64,6 @@ def join_parts(parts: list[list[Translation]], n_best: int) -> list[Translation]
             for begin, end in pairs
         )
     return joined
-
-
-def note_cut(finished: Sequence[bool], settings: SearchSettings, config: TransformerConfig, first_line: int) -> None:
-    """Print a note with the numbers of the lines whose translations were cut, and the limits that cut them."""
-    lines = [number for number, is_finished in enumerate(finished, start=first_line) if not is_finished]
-    if lines:
-        positions = "" if config.longest is None else f", and the model has {config.longest:,} positions"
-        print_note(
-            f"{first_few('line', lines)}: the translation is cut, because it did not end within the length limit "
-            f"(max_extra_length is {settings.max_extra_length}{positions})"
-        )
 
 
 def _badness(pair: tuple[Translation, Translation]) -> tuple[bool, float]:

@@ -1,31 +1,27 @@
 """Strings in, strings out: a trained model as a translator. It does not know Lightning."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Self, overload
 
-from lit_transformer.batch import EOS_ID
 from lit_transformer.checkpoints.folder import write_model_folder
 from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
 from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.decoding.attention import Attention, check_layers, compute_attention, name_unknown
+from lit_transformer.decoding.attention import Attention, record_attention
+from lit_transformer.decoding.candidates import find_candidates
 from lit_transformer.decoding.devices import default_device, moved, usable_device
-from lit_transformer.decoding.hypotheses import Hypothesis
+from lit_transformer.decoding.given_texts import check_text, checked_texts
+from lit_transformer.decoding.remarks import Remarks
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
-from lit_transformer.decoding.transformer_search import search_all
-from lit_transformer.decoding.translations import Translation, decode, join_parts, note_cut, split_ids
-from lit_transformer.decoding.unknown_text import copied, note_unknown
+from lit_transformer.decoding.translations import Translation
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.notes import counted, print_note
-
-MAX_SOURCE_TOKENS = 1024
-"""Longer texts are translated in parts, because the memory of attention grows with the square of the length."""
+from lit_transformer.progress import Advance, progress
 
 
 class Translator:
@@ -37,12 +33,12 @@ class Translator:
         tokenizer: The vocabulary that both sides share, or the `Vocabularies` of both sides.
         device: Where to compute, as in `torch.device`.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
-        source: The language to translate from. Only `save_pretrained` needs the languages.
+        source: The language to translate from. Only `save_pretrained` needs it.
         target: The language to translate into.
         step: How many optimizer steps the model was trained for.
 
     Raises:
-        UserError: If the device cannot be used, `batch_tokens` is below 1, or the vocabularies are not the model's.
+        UserError: If the device cannot be used, or `batch_tokens` or the vocabularies do not fit.
     """
 
     def __init__(
@@ -122,62 +118,111 @@ class Translator:
                 unfinished, self.transformer, self.vocabularies, source=self.source, target=self.target, step=self.step
             )
 
-    def translate(self, texts: Sequence[str], settings: SearchSettings = SearchSettings()) -> list[str]:
+    @overload
+    def translate(self, texts: str, settings: SearchSettings = ...) -> str: ...  # type: ignore[overload-overlap]
+    @overload
+    def translate(self, texts: Iterable[str], settings: SearchSettings = ...) -> list[str]: ...
+
+    def translate(self, texts: str | Iterable[str], settings: SearchSettings = SearchSettings()) -> str | list[str]:
         """Translate texts.
 
         Args:
-            texts: One sentence each.
+            texts: One sentence, or a list, a generator or a column of sentences.
             settings: How to search, for example `SearchSettings(beam_size=1)`.
 
         Returns:
-            The best translation of each text, in the same order. An empty text gives the empty string. A text without
-            known characters gives itself.
+            The best translation of each text, or of the one text. An empty text gives the empty string, and a text
+            without known characters gives itself.
 
         Raises:
-            UserError: If the memory does not suffice, or the model's scores are not numbers.
+            UserError: If a text is not a string or has a line feed inside, the memory does not suffice, or the model's
+                scores are not numbers.
         """
-        return [best[0].text for best in self.candidates(texts, settings)]
+        best = [best[0].text for best in self._candidates(texts, replace(settings, n_best=1))]
+        return best[0] if isinstance(texts, str) else best
+
+    @overload
+    def candidates(  # type: ignore[overload-overlap]
+        self, texts: str, settings: SearchSettings = ..., *, first_line: int = ...
+    ) -> list[Translation]: ...
+    @overload
+    def candidates(
+        self, texts: Iterable[str], settings: SearchSettings = ..., *, first_line: int = ...
+    ) -> list[list[Translation]]: ...
 
     def candidates(
-        self, texts: Sequence[str], settings: SearchSettings = SearchSettings(), *, first_line: int = 1
-    ) -> list[list[Translation]]:
+        self, texts: str | Iterable[str], settings: SearchSettings = SearchSettings(), *, first_line: int = 1
+    ) -> list[Translation] | list[list[Translation]]:
         """Translate texts, with scores and more than one translation each.
 
         Candidates of a text differ: of hypotheses with the same text, the best one counts. Finished translations come
         before those that were cut at the length limit. A text of more than `MAX_SOURCE_TOKENS` tokens is translated in
-        parts. A text without known characters, or an empty one, has one candidate: itself, with the score 0. Notes on
-        stderr name the lines that were cut or translated in parts, and unknown characters.
+        parts. A text without known characters, or an empty one, has one candidate: itself, with the score 0. Notes
+        name unknown characters, and lines that were cut, translated in parts or lost a sentence.
 
         Args:
-            texts: One sentence each.
-            settings: How to search, for example `SearchSettings(n_best=4)`.
+            texts: As for `translate`.
+            settings: How to search, for example `SearchSettings(beam_size=8)`.
             first_line: The line number of the first text in notes.
 
         Returns:
-            The `settings.n_best` best translations of each text, best first. There are fewer if the beam does not hold
-            this many different ones.
+            The `settings.n_best` best translations of each text, or of the one text, best first. By default, there are
+            `settings.beam_size` of them. There are fewer if the beam does not hold this many different ones.
 
         Raises:
             UserError: As for `translate`.
         """
-        source = self.vocabularies.source
-        encoded = source.encode(texts)
-        note_unknown(texts, encoded, source, first_line=first_line)
-        parts = [[part for part in split_ids(ids, self._longest()) if source.has_known(part)] for ids in encoded]
-        for number, text_parts in enumerate(parts, start=first_line):
-            if len(text_parts) > 1:
-                print_note(
-                    f"line {number} is too long to be translated at once: it is translated in {len(text_parts):,} parts"
+        settings = replace(settings, n_best=settings.n_best or settings.beam_size)
+        found = self._candidates(texts, settings, first_line)
+        return found[0] if isinstance(texts, str) else found
+
+    def _candidates(
+        self, texts: str | Iterable[str], settings: SearchSettings, line: int = 1
+    ) -> list[list[Translation]]:
+        checked = [check_text(texts, "texts")] if isinstance(texts, str) else checked_texts(texts, "texts")
+        with progress("translating", len(checked), "text") as advance:
+            [found] = self.stream([checked], settings, first_line=line, advance=advance)
+        return found
+
+    def stream(
+        self,
+        chunks: Iterable[Sequence[str]],
+        settings: SearchSettings = SearchSettings(),
+        *,
+        first_line: int = 1,
+        advance: Advance = lambda _: None,
+    ) -> Generator[list[list[Translation]], None, None]:
+        """Translate chunks of texts as they come. Notes about large chunks are printed together.
+
+        Args:
+            chunks: Lists of texts without line feeds. Texts of one chunk are translated together by their length.
+            settings: As for `candidates`, but `n_best` is 1 by default.
+            first_line: As for `candidates`.
+            advance: Called with numbers of texts that have just been translated.
+
+        Yields:
+            The candidates of each text of a chunk.
+
+        Raises:
+            UserError: As for `translate`.
+        """
+        remarks = Remarks(self.transformer.config, settings)
+        try:
+            for texts in chunks:
+                yield find_candidates(
+                    self.transformer,
+                    self.vocabularies,
+                    texts,
+                    settings,
+                    batch_tokens=self.batch_tokens,
+                    first_line=first_line,
+                    remarks=remarks,
+                    advance=advance,
                 )
-        found = iter(self._different([part for text_parts in parts for part in text_parts], settings))
-        translations = [
-            join_parts([next(found) for _ in text_parts], settings.n_best)
-            if text_parts
-            else [Translation(copied(text), 0.0, finished=True)]
-            for text, text_parts in zip(texts, parts, strict=True)
-        ]
-        note_cut([best[0].finished for best in translations], settings, self.transformer.config, first_line)
-        return translations
+                first_line += len(texts)
+                remarks.print_if_due(len(texts))
+        finally:
+            remarks.print()
 
     def attention(
         self,
@@ -201,16 +246,18 @@ class Translator:
             The weights of all heads, with the tokens that their rows and columns belong to.
 
         Raises:
-            UserError: If there is no such layer, a side is too long, the memory does not suffice, or the model's
-                weights are not numbers.
+            UserError: If a text is not one string on one line, there is no such layer, a side is too long, the memory
+                does not suffice, or the model's weights are not numbers.
         """
-        [attention] = self.attentions([text], None if target is None else [target], settings, layers=layers)
+        texts = [check_text(text, "text")]
+        targets = None if target is None else [check_text(target, "target")]
+        [attention] = self.attentions(texts, targets, settings, layers=layers)
         return attention
 
     def attentions(
         self,
-        texts: Sequence[str],
-        targets: Sequence[str] | None = None,
+        texts: Iterable[str],
+        targets: Iterable[str] | None = None,
         settings: SearchSettings = SearchSettings(),
         *,
         layers: Collection[int] | None = None,
@@ -231,27 +278,16 @@ class Translator:
         Raises:
             UserError: As for `attention`, or if there are more or fewer targets than texts.
         """
-        check_layers(layers, self.transformer.config)
-        sources = [[*ids, EOS_ID] for ids in self._encode(texts, self.vocabularies.source, first_line)]
-        if targets is None:
-            has_known = self.vocabularies.source.has_known
-            found = iter(self._search([ids for ids in sources if has_known(ids)], settings))
-            best = [next(found)[0] if has_known(ids) else Hypothesis([], 0.0, [0.0]) for ids in sources]
-            note_cut([each.finished for each in best], settings, self.transformer.config, first_line)
-            target_ids = [[*each.tokens, EOS_ID] if each.finished else each.tokens for each in best]
-        elif len(targets) != len(texts):
-            numbers = f"{counted(len(texts), 'text')} for {counted(len(targets), 'target')}"
-            raise UserError(f"{numbers}: give one target for each text, in the same order")
-        else:
-            target_ids = [[*ids, EOS_ID] for ids in self._encode(targets, self.vocabularies.target, first_line)]
-        attentions = compute_attention(
-            self.transformer, self.vocabularies, sources, target_ids, layers=layers, batch_tokens=self.batch_tokens
+        return record_attention(
+            self.transformer,
+            self.vocabularies,
+            checked_texts(texts, "texts"),
+            None if targets is None else checked_texts(targets, "targets"),
+            settings,
+            layers=layers,
+            batch_tokens=self.batch_tokens,
+            first_line=first_line,
         )
-        return [
-            # The model's own translation has no unknown tokens.
-            name_unknown(attention, text, target, self.vocabularies)
-            for attention, text, target in zip(attentions, texts, targets or texts, strict=True)
-        ]
 
     def with_heads(self, mask: HeadMask) -> Self:
         """The same translator with only the heads of `mask`, to see what the others contribute."""
@@ -264,32 +300,3 @@ class Translator:
             target=self.target,
             step=self.step,
         )
-
-    def _search(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Hypothesis]]:
-        return search_all(self.transformer, sources, settings, batch_tokens=self.batch_tokens)
-
-    def _different(self, sources: list[list[int]], settings: SearchSettings) -> list[list[Translation]]:
-        """The best translations of every source, with different texts."""
-        target = self.vocabularies.target
-        found = [decode(hypotheses, target) for hypotheses in self._search(sources, settings)]
-        few = [index for index, best in enumerate(found) if len(best) < settings.n_best < settings.beam_size]
-        # Tokens can be split in several ways, and their text is the same. Here, the search goes on until all places of
-        # the beam are certain. The best hypotheses stay the same.
-        everything = replace(settings, n_best=settings.beam_size)
-        for index, hypotheses in zip(few, self._search([sources[index] for index in few], everything), strict=True):
-            found[index] = decode(hypotheses, target)[: settings.n_best]
-        return found
-
-    def _encode(self, texts: Sequence[str], tokenizer: Tokenizer, first_line: int) -> list[list[int]]:
-        encoded = tokenizer.encode(texts)
-        for number, ids in enumerate(encoded, start=first_line):
-            if len(ids) >= self._longest():
-                raise UserError(
-                    f"line {number} has {len(ids):,} tokens, but attention is recorded for at most "
-                    f"{self._longest() - 1:,}: cut it into sentences"
-                )
-        return encoded
-
-    def _longest(self) -> int:
-        longest = self.transformer.config.longest
-        return MAX_SOURCE_TOKENS if longest is None else min(MAX_SOURCE_TOKENS, longest)

@@ -29,8 +29,8 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
+from lit_transformer.decoding.translations import copied
 from lit_transformer.decoding.translator import Translator
-from lit_transformer.decoding.unknown_text import copied
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
 from lit_transformer.evaluation.metrics import final_metrics, text_metrics

@@ -18,8 +18,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lit_transformer import align, attention, average, check, fit, test, translate
 from lit_transformer.checkpoints.names import step_of
+from lit_transformer.cli import input_lines
 from lit_transformer.cli.frame import user_errors_to_exit
-from lit_transformer.cli.stdin import arriving_lines
+from lit_transformer.cli.input_lines import arriving_lines
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.runs import dispensable, saving
@@ -209,7 +210,7 @@ def test_a_pipe_that_does_not_block(
     with os.fdopen(reading, encoding="utf-8") as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         # The text comes after the reading has begun.
-        monkeypatch.setattr(translate, "arriving_lines", starting(later, arriving_lines))
+        monkeypatch.setattr(input_lines, "arriving_lines", starting(later, arriving_lines))
         assert len(translated(tiny_run, capsys)) == 2
     later.join()
 

@@ -14,7 +14,7 @@ from lit_transformer.checkpoints.format import model_entry, save_checkpoint
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.decoding import translator as translator_module
+from lit_transformer.decoding import candidates as candidates_module
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.transformer_search import SPECIAL_IDS
@@ -215,7 +215,7 @@ def test_learned_positions_limit_what_can_be_recorded(tokenizer: Tokenizer) -> N
 
 
 def test_a_text_that_is_too_long(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translator_module, "MAX_SOURCE_TOKENS", 13)
+    monkeypatch.setattr(candidates_module, "MAX_SOURCE_TOKENS", 13)
     for texts, targets in ((["", "a " * 13], None), (["", ""], ["", "a " * 13])):
         with pytest.raises(UserError, match=r"^line 8 has 13 tokens, .* 12: "):
             translator.attentions(texts, targets, first_line=7)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_transformer import SearchSettings, Translator
+from lit_transformer import SearchSettings, Translator, progress
 from lit_transformer.analysis.alignment import CrossHead, align
 from lit_transformer.batch import EOS_ID, PAD_ID
 from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.decoding import candidates as candidates_module
 from lit_transformer.decoding import transformer_search
-from lit_transformer.decoding import translator as translator_module
 from lit_transformer.decoding.devices import allow_tf32, inference, moved
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.translations import Translation
@@ -122,7 +123,7 @@ def test_text_without_known_characters_is_copied(
     assert [best[0].score for best in found if len(best) == 1] == [0.0] * 5
     assert re.fullmatch(r"note: .* lines 101, 102, 103, 106\b.*\n", capsys.readouterr().err)
     # A part of a long text is not invented, either.
-    monkeypatch.setattr(translator_module, "MAX_SOURCE_TOKENS", 3)
+    monkeypatch.setattr(candidates_module, "MAX_SOURCE_TOKENS", 3)
     assert translator.translate(["😀 😀 😀 😀"]) == ["😀 😀 😀 😀"]
 
 
@@ -211,7 +212,7 @@ def test_a_long_text_is_translated_in_parts(
     longest = max(len(ids) for ids in encode([pair.english for pair in KNOWN]))
     # A sentence of the greatest length fills a part, so that the cuts fall between sentences.
     whole = next(pair for pair in KNOWN if len(encode([pair.english])[0]) == longest)
-    monkeypatch.setattr(translator_module, "MAX_SOURCE_TOKENS", longest + 1)
+    monkeypatch.setattr(candidates_module, "MAX_SOURCE_TOKENS", longest + 1)
     texts = ["", " ".join([whole.english] * 3), KNOWN[0].english]
     found = translator.candidates(texts, SearchSettings(n_best=2), first_line=101)
     assert [best[0].text for best in found] == ["", " ".join([whole.german] * 3), KNOWN[0].german]
@@ -228,25 +229,68 @@ def test_long_work_is_announced(
     translator: Translator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before it begins, and then from time to time: a line of two megabytes takes minutes."""
-    monkeypatch.setattr(translator_module, "MAX_SOURCE_TOKENS", 5)
-    monkeypatch.setattr(transformer_search, "SECONDS_PER_NOTE", -1.0)
+    monkeypatch.setattr(candidates_module, "MAX_SOURCE_TOKENS", 5)
+    monkeypatch.setattr(progress, "SECONDS_PER_LINE", -1.0)
     searched = 0
 
     def search(*args: Any, **options: Any) -> Any:
         nonlocal searched
         searched += 1
-        assert capsys.readouterr().err.startswith("note: line 1 " if searched == 1 else "note: 2 of ")
-        if searched == 2:
-            raise KeyboardInterrupt
+        assert capsys.readouterr().err.startswith("note: line 1 " if searched == 1 else "translating: ")
         return original(*args, **options)
 
     original = transformer_search.search_batch
     monkeypatch.setattr(transformer_search, "search_batch", search)
-    with pytest.raises(KeyboardInterrupt):
-        Translator(
-            translator.transformer, translator.tokenizer, device=str(translator.device), batch_tokens=10
-        ).translate([STRANGE[0]])
-    assert searched == 2
+    one_by_one = Translator(translator.transformer, translator.tokenizer, device=str(translator.device), batch_tokens=1)
+    one_by_one.translate([STRANGE[0], "a"])
+    assert searched > 2
+
+
+@pytest.mark.parametrize("text", [KNOWN[0].english, ""])
+def test_one_text_has_one_translation(translator: Translator, text: str) -> None:
+    """Not one per letter."""
+    assert translator.translate(text) == translator.translate([text])[0]
+    assert translator.candidates(text) == translator.candidates([text])[0]
+
+
+def test_generators_and_columns(translator: Translator) -> None:
+    english, german = ([getattr(pair, name) for pair in KNOWN[:3]] for name in ("english", "german"))
+    for texts in (tuple(english), (text for text in english), np.array(english)):
+        assert translator.translate(texts) == german
+    assert len(translator.attentions((text for text in english), (text for text in german))) == 3
+
+
+@pytest.mark.parametrize("wrong", [["a", None], ["a", 7], ["a", "b\nc"]])
+def test_texts_that_are_none(translator: Translator, wrong: Any) -> None:
+    for method in (translator.translate, translator.candidates, translator.attentions):
+        with pytest.raises(UserError, match=r"^texts\[1\] "):
+            method(wrong)
+    with pytest.raises(UserError, match=r"^targets\[1\] "):
+        translator.attentions(["a", "b"], wrong)
+    with pytest.raises(UserError, match=r"^targets is of type str"):
+        translator.attentions(["a"], "a")
+    for text, target, name in ((wrong, None, "text"), ("a", wrong, "target")):
+        with pytest.raises(UserError, match=f"^{name} is "):
+            translator.attention(text, target)
+
+
+def test_candidates_are_as_many_as_the_beam_holds(translator: Translator) -> None:
+    text = STRANGE[0]
+    for search in (SearchSettings(), SearchSettings(beam_size=3)):
+        found = translator.candidates(text, search)
+        assert found == translator.candidates(text, replace(search, n_best=search.beam_size))
+        assert len(found) > 1
+    assert len(translator.candidates(text, SearchSettings(n_best=1))) == 1
+
+
+def test_lost_sentences_are_named(translator: Translator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model has learned single sentences by heart."""
+    two = f"{KNOWN[0].english} {KNOWN[1].english}"
+    for ask in (lambda: translator.translate(["", two]), lambda: translator.attentions(["", two])):
+        ask()
+        assert re.fullmatch(r"note: line 2: .* fewer sentences .*\n", capsys.readouterr().err)
+    translator.translate([KNOWN[0].english, KNOWN[1].english])
+    assert capsys.readouterr().err == ""
 
 
 def test_learned_positions_limit_the_parts_and_the_output() -> None:

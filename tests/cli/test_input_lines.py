@@ -5,11 +5,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 
-from lit_transformer.cli.stdin import BLOCK_BYTES, arriving_lines
+from lit_transformer.cli.input_lines import BLOCK_BYTES, arriving_lines
 from lit_transformer.errors import UserError
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell what waits in a pipe")
@@ -27,7 +28,7 @@ def pipe() -> Iterator[tuple[io.TextIOWrapper, io.FileIO]]:
 def test_lines_come_as_soon_as_no_more_are_waiting(pipe: tuple[io.TextIOWrapper, io.FileIO]) -> None:
     """If a line were awaited that does not come, the test would not end."""
     reader, writer = pipe
-    chunks = arriving_lines(reader, 10)
+    chunks = arriving_lines(reader, repeat(10))
     writer.write(b"\xef\xbb\xbfa\n")
     assert next(chunks) == ["a"]
     writer.write(b"b\nc\r\n\nd")
@@ -55,7 +56,7 @@ def test_lines_that_keep_coming_are_not_awaited_forever(pipe: tuple[io.TextIOWra
     thread = threading.Thread(target=write)
     thread.start()
     begin = time.monotonic()
-    next(arriving_lines(reader, 1_000_000))
+    next(arriving_lines(reader, repeat(1_000_000)))
     ended.set()
     thread.join()
     assert time.monotonic() - begin < 10
@@ -80,16 +81,16 @@ def test_chunks_of_what_need_not_be_awaited(stream: Callable[[bytes, Path], io.T
     for end in ("", "\n"):
         data = "\ufeff" + "\r\n".join(lines) + end
         with stream(data.encode(), tmp_path) as opened:
-            assert list(arriving_lines(opened, 3)) == [lines[:3], lines[3:6], lines[6:]]
+            assert list(arriving_lines(opened, repeat(3))) == [lines[:3], lines[3:6], lines[6:]]
     for data, chunks in (("", []), ("\n", [[""]]), ("\n\n\n", [["", "", ""]])):
         with stream(data.encode(), tmp_path) as opened:
-            assert list(arriving_lines(opened, 3)) == chunks
+            assert list(arriving_lines(opened, repeat(3))) == chunks
 
 
 @pytest.mark.parametrize("stream", [in_a_file, in_bytes])
 def test_a_line_that_is_not_utf8(stream: Callable[[bytes, Path], io.TextIOWrapper], tmp_path: Path) -> None:
     with stream(b"a\nb\nc\xe4\n", tmp_path) as opened:
-        chunks = arriving_lines(opened, 2)
+        chunks = arriving_lines(opened, repeat(2))
         assert next(chunks) == ["a", "b"]
         with pytest.raises(UserError, match=r"line 3: not UTF-8"):
             next(chunks)
@@ -99,7 +100,7 @@ def test_a_stream_that_cannot_be_read() -> None:
     """`translate 0> file` opens stdin for writing."""
     number = os.open(os.devnull, os.O_WRONLY)
     with os.fdopen(number, encoding="utf-8") as stream, pytest.raises(UserError, match=r"stdin: "):
-        next(arriving_lines(stream, 2))
+        next(arriving_lines(stream, repeat(2)))
 
 
 @on_posix
@@ -107,4 +108,4 @@ def test_chunks_grow_when_more_is_waiting(tmp_path: Path) -> None:
     """Beyond what is read at a time."""
     num_lines = BLOCK_BYTES
     with in_a_file(b"a\n" * num_lines, tmp_path) as opened:
-        assert [len(chunk) for chunk in arriving_lines(opened, 2 * num_lines)] == [num_lines]
+        assert [len(chunk) for chunk in arriving_lines(opened, repeat(2 * num_lines))] == [num_lines]

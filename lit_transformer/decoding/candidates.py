@@ -1,0 +1,105 @@
+"""From texts to their candidates: tokenized, split if they are long, searched for, decoded and joined again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.decoding.remarks import Remarks
+from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.transformer_search import search_all
+from lit_transformer.decoding.translations import Translation, copied, decode, join_parts, split_ids
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
+from lit_transformer.notes import print_note
+from lit_transformer.progress import Advance
+
+MAX_SOURCE_TOKENS = 1024
+"""Longer texts are translated in parts, because the memory of attention grows with the square of the length."""
+
+
+def most_source_tokens(config: TransformerConfig) -> int:
+    """The tokens of the longest source that a model translates at once, EOS included."""
+    return MAX_SOURCE_TOKENS if config.longest is None else min(MAX_SOURCE_TOKENS, config.longest)
+
+
+def find_candidates(
+    transformer: Transformer,
+    vocabularies: Vocabularies,
+    texts: Sequence[str],
+    settings: SearchSettings,
+    *,
+    batch_tokens: int,
+    first_line: int,
+    remarks: Remarks,
+    advance: Advance,
+) -> list[list[Translation]]:
+    """Translate texts (`Translator.candidates`).
+
+    Args:
+        transformer: The model.
+        vocabularies: Its vocabularies.
+        texts: The texts.
+        settings: How to search.
+        batch_tokens: Padded source tokens per batch.
+        first_line: The line number of the first text.
+        remarks: Gathers what a person should know about the lines.
+        advance: Called with the number of texts that have just been translated. Parts of a text are fractions.
+
+    Returns:
+        The candidates of each text, best first.
+    """
+    source = vocabularies.source
+    encoded = source.encode(texts)
+    remarks.add_sources(texts, encoded, source, first_line=first_line)
+    longest = most_source_tokens(transformer.config)
+    parts = [[part for part in split_ids(ids, longest) if source.has_known(part)] for ids in encoded]
+    for number, text_parts in enumerate(parts, start=first_line):
+        if len(text_parts) > 1:
+            print_note(
+                f"line {number} is too long to be translated at once: it is translated in {len(text_parts):,} parts"
+            )
+    all_parts = [part for text_parts in parts for part in text_parts]
+    shares = [1 / len(text_parts) for text_parts in parts for _ in text_parts]
+    advance(parts.count([]))
+    found = iter(
+        _different(
+            transformer,
+            vocabularies,
+            all_parts,
+            settings,
+            batch_tokens=batch_tokens,
+            on_batch=lambda batch: advance(sum(shares[index] for index in batch)),
+        )
+    )
+    candidates = [
+        join_parts([next(found) for _ in text_parts], settings.num_returned)
+        if text_parts
+        else [Translation(copied(text), 0.0, finished=True)]
+        for text, text_parts in zip(texts, parts, strict=True)
+    ]
+    for number, (text, (best, *_)) in enumerate(zip(texts, candidates, strict=True), start=first_line):
+        remarks.add_translation(number, text, best.text, finished=best.finished)
+    return candidates
+
+
+def _different(
+    transformer: Transformer,
+    vocabularies: Vocabularies,
+    sources: list[list[int]],
+    settings: SearchSettings,
+    *,
+    batch_tokens: int,
+    on_batch: Callable[[list[int]], object],
+) -> list[list[Translation]]:
+    """The best translations of every source, with different texts."""
+    target = vocabularies.target
+    all_hypotheses = search_all(transformer, sources, settings, batch_tokens=batch_tokens, on_batch=on_batch)
+    found = [decode(hypotheses, target) for hypotheses in all_hypotheses]
+    few = [index for index, best in enumerate(found) if len(best) < settings.num_returned < settings.beam_size]
+    # Tokens can be split in several ways, and their text is the same. Here, the search goes on until all places of the
+    # beam are certain. The best hypotheses stay the same.
+    everything = replace(settings, n_best=settings.beam_size)
+    searched = search_all(transformer, [sources[index] for index in few], everything, batch_tokens=batch_tokens)
+    for index, hypotheses in zip(few, searched, strict=True):
+        found[index] = decode(hypotheses, target)[: settings.num_returned]
+    return found
