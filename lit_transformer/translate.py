@@ -33,14 +33,14 @@ def run(options: argparse.Namespace) -> None:
     check_options(options)
     n_best, source = options.n_best, options.input and expanded(options.input)
     settings = search_settings(options, n_best=1 if n_best is None else n_best)
+    _, translator = load_translator(options)
     from lit_transformer.decoding.devices import allow_tf32
 
-    _, translator = load_translator(options)
     allow_tf32(translator.device)
     if options.output is not None:
         translate_file(translator, settings, n_best, source=source, output=expanded(options.output))
         return
-    with opened_input(source) as (chunks, total):
+    with opened_input(source, translator.vocabularies.source) as (chunks, total):
         # On a terminal, the translations show how far the work is.
         is_shown = not sys.stdout.isatty()
         for rows in translated_rows(translator, chunks, settings, n_best, total=total, is_shown=is_shown):

@@ -151,7 +151,8 @@ def test_a_line_of_five_thousand_words(
     assert [lines[0], lines[1], lines[3]] == GERMAN[:3]
     assert lines[2]
     assert len(lines) == 4
-    [note, *others] = err.splitlines()
+    # A slow machine tells how far it is.
+    [note, *others] = [line for line in err.splitlines() if not line.startswith("translating: ")]
     assert note.startswith("note: line 3 is too long")
     # How a model that has learned short sentences ends its parts depends on the processor.
     assert all(other.startswith("note: line 3: the translation is cut") for other in others)

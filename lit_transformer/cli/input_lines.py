@@ -1,4 +1,4 @@
-"""The lines that `translate` reads: of a file, pipe or text stream as they arrive, or typed by a person."""
+"""The lines that `translate` reads: of a file, pipe or text stream as they arrive."""
 
 import os
 import select
@@ -8,12 +8,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
-from io import BufferedIOBase, TextIOWrapper
+from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from lit_transformer.cli.conversation import typed_lines
 from lit_transformer.errors import UserError
+
+if TYPE_CHECKING:
+    from lit_transformer.data.tokenizer import Tokenizer
 
 FIRST_CHUNK = 32
 LARGEST_CHUNK = 2048
@@ -49,11 +53,12 @@ def _sizes(size: int) -> Iterator[int]:
 
 
 @contextmanager
-def opened_input(path: Path | None) -> Iterator[tuple[Iterator[list[str]], int | None]]:
+def opened_input(path: Path | None, tokenizer: "Tokenizer") -> Iterator[tuple[Iterator[list[str]], int | None]]:
     """Give the lines of a file or of stdin in chunks, and their number if it is known.
 
     Args:
         path: The file, or None for stdin.
+        tokenizer: The vocabulary, which names the words that it does not know if a person types them.
     """
     _, sizes = chunk_sizes()
     if path is not None:
@@ -64,7 +69,7 @@ def opened_input(path: Path | None) -> Iterator[tuple[Iterator[list[str]], int |
         with open_text(path) as file:
             yield chunks_of(file_lines(file, str(path)), sizes), total
     elif sys.stdin.isatty():
-        yield ([line] for line in typed_lines()), None
+        yield ([line] for line in typed_lines(tokenizer)), None
     else:
         yield arriving_lines(sys.stdin, sizes), num_waiting(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else None
 
@@ -179,32 +184,3 @@ def _text(line: bytes | str, number: int, place: str) -> str:
     # Some editors write a byte order mark.
     text = text.removeprefix("\ufeff") if number == 1 else text
     return text.removesuffix("\n").removesuffix("\r")
-
-
-def typed_lines() -> Iterator[str]:
-    """Ask for sentences on the terminal, and yield each when it is typed."""
-    print("Type a sentence and press Enter. Ctrl-D ends.", file=sys.stderr)
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    with suppress(ImportError):  # on Windows, whose terminals edit lines themselves
-        # Imported here, because it may write to the terminal. From now on, `input` edits lines and keeps a history.
-        import readline
-
-        # Several lines that are pasted are several sentences.
-        readline.parse_and_bind("set enable-bracketed-paste off")
-    while True:
-        try:
-            yield _ask("> ")
-        except (EOFError, KeyboardInterrupt) as error:
-            print(file=sys.stderr)
-            if isinstance(error, EOFError):
-                return
-            raise
-
-
-def _ask(prompt: str) -> str:
-    if sys.stdout.isatty() and sys.stderr.isatty():
-        return input(prompt)  # `readline` must know the prompt, because it draws the line again
-    # `input` would write the prompt to stdout, which may be a file.
-    print(prompt, end="", file=sys.stderr, flush=True)
-    return input()

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Translator]":
-    """The model of `add_model_options`, and its translator.
+    """The model of `add_model_options`, and its translator. A person at a terminal is told that it is being read.
 
     Raises:
         UserError: If there is no model that can be read, or the device cannot be used.
     """
+    if sys.stderr.isatty():
+        print(f"reading {options.checkpoint}", file=sys.stderr)
     from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.decoding.devices import default_device
     from lit_transformer.decoding.translator import Translator
