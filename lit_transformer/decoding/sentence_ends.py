@@ -10,12 +10,14 @@ _ANYWHERE = "。！？｡।॥۔؟։።፧။៕។།"
 """Marks that end a sentence also without a space after them."""
 _CLOSING = "\"'»”’“)\\]}›」』）】"
 _OPENING = "¿¡«„“\"'([{"
+_PERHAPS = ".!?…:;؛"
+"""Marks that may end a sentence if something other than a letter or a digit follows."""
+# Bounds and possessive quantifiers keep the search linear in a long text without spaces, or of marks alone.
 _CERTAIN = re.compile(
-    # The bound keeps the search linear in a long text without spaces.
-    rf"(?P<word>\S{{1,40}}?)(?P<mark>[.!?])\s+[{re.escape(_OPENING)}]*(?=(?P<next>\w))"
-    rf"|[{_ANYWHERE}]+\s*(?=[^\s{_CLOSING}{_ANYWHERE}])"
+    rf"(?P<word>\S{{1,40}}?)(?P<mark>[.!?])\s++[{re.escape(_OPENING)}]*+(?=(?P<next>\w))"
+    rf"|(?<![{_ANYWHERE}])[{_ANYWHERE}]++\s*+(?=[^{_CLOSING}])"
 )
-_POSSIBLE = re.compile(rf"[.!?…:;]+(?=[\s{_CLOSING}]|\Z)|[{_ANYWHERE}؛]+")
+_POSSIBLE = re.compile(rf"(?<![{_PERHAPS}])[{_PERHAPS}]++(?=[\s{_CLOSING}]|\Z)|[{_ANYWHERE}]++")
 _VOWELS = re.compile("[aeiouyäöüáéíóúàèìòùâêîôûåøæœа-яёα-ω]", re.IGNORECASE)
 _SHORT = 4
 """A capitalized word of at most this many letters may be a title or a month: `Prof. Sato`, `Sept. Monday`."""
