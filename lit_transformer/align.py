@@ -8,6 +8,7 @@ from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_model_options, check_number, load_translator
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
+from lit_transformer.progress import progress
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -58,9 +59,13 @@ def run(options: argparse.Namespace) -> None:
         print(error_table(by_head), file=sys.stderr)
         at = best_head(by_head)
     predicted = []
-    for links in align(translator, text.sources, text.targets, at):
-        print(to_pharaoh(links), flush=True)
-        predicted.append(links)
+    # On a terminal, the links show how far the work is.
+    is_shown = not sys.stdout.isatty()
+    with progress("aligning", len(text.sources), "pair", is_shown=is_shown) as advance:
+        for links in align(translator, text.sources, text.targets, at):
+            print(to_pharaoh(links), flush=True)
+            predicted.append(links)
+            advance(1)
     chosen = f"--layer {at.layer + 1}" + ("" if at.head is None else f" --head {at.head + 1}") + f" --when {at.when}"
     print(f"links by {chosen} of {trained.path} (step {trained.step:,})", file=sys.stderr)
     if text.gold is not None:

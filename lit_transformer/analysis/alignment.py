@@ -23,6 +23,7 @@ from lit_transformer.decoding.attention import Attention, Weights
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.alignment_error import GoldLinks, LinkCounts, Links
+from lit_transformer.progress import progress
 
 When = Literal["said", "read"]
 MOMENTS: tuple[When, ...] = get_args(When)
@@ -133,12 +134,14 @@ def count_by_head(
     """
     counts: dict[CrossHead, LinkCounts] = {}
     all_maps = _all_word_maps(translator, sources, targets, layers, moments)
-    for maps, gold_links in zip(all_maps, gold, strict=True):
-        for layer, when, weights_HTS in maps:
-            heads: list[int | None] = [*range(len(weights_HTS) - 1), None]
-            for head, weights_TS in zip(heads, weights_HTS, strict=True):
-                at = CrossHead(layer, head, when)
-                counts[at] = counts.get(at, LinkCounts()) + LinkCounts.of(links(weights_TS), gold_links)
+    with progress("comparing heads", len(sources), "pair") as advance:
+        for maps, gold_links in zip(all_maps, gold, strict=True):
+            for layer, when, weights_HTS in maps:
+                heads: list[int | None] = [*range(len(weights_HTS) - 1), None]
+                for head, weights_TS in zip(heads, weights_HTS, strict=True):
+                    at = CrossHead(layer, head, when)
+                    counts[at] = counts.get(at, LinkCounts()) + LinkCounts.of(links(weights_TS), gold_links)
+            advance(1)
     return counts
 
 

@@ -16,6 +16,7 @@ from lit_transformer.checkpoints.format import (
 )
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.errors import UserError
+from lit_transformer.progress import progress
 
 
 def average_checkpoints(paths: Sequence[Path]) -> TrainedModel:
@@ -27,14 +28,16 @@ def average_checkpoints(paths: Sequence[Path]) -> TrainedModel:
     Raises:
         UserError: If a checkpoint cannot be read or is of another run.
     """
-    first = last = read_checkpoint(paths[0])
-    total = {name: value.double() for name, value in _own_weights(first).items()}
-    for path in paths[1:]:
-        last = read_checkpoint(path)
-        if differing := _differing(first, last):
-            raise UserError(f"{path} has another {differing} than {paths[0]}: average checkpoints of one run")
-        for name, value in _own_weights(last).items():
-            total[name] += value
+    with progress("averaging", len(paths), "checkpoint") as advance:
+        first = last = read_checkpoint(paths[0])
+        total = {name: value.double() for name, value in _own_weights(first).items()}
+        for path in paths[1:]:
+            advance(1)
+            last = read_checkpoint(path)
+            if differing := _differing(first, last):
+                raise UserError(f"{path} has another {differing} than {paths[0]}: average checkpoints of one run")
+            for name, value in _own_weights(last).items():
+                total[name] += value
     weights = last[WEIGHTS_ENTRY]
     mean = {name: (value / len(paths)).to(weights[name].dtype) for name, value in total.items()}
     return to_trained_model({**last, WEIGHTS_ENTRY: weights | mean}, paths[-1])

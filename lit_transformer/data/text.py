@@ -1,6 +1,7 @@
 """The contract of every corpus source: sentence pairs that are found without reading them, and read later."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from lit_transformer.data.arrow_file import open_arrow, write_arrow
 from lit_transformer.data.cache import cached_file
 from lit_transformer.errors import UserError
 from lit_transformer.notes import counted
+from lit_transformer.progress import Advance, progress
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
 """The columns of every corpus."""
@@ -59,11 +61,16 @@ def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> 
         batches: Returns the sentence pairs in the columns of `PAIR_SCHEMA`.
     """
 
-    def load() -> Dataset:
-        file = cached_file(path, lambda unfinished: write_arrow(unfinished, PAIR_SCHEMA, batches()))
-        return open_arrow(file, fingerprint=path.stem)
+    def write(unfinished: Path) -> None:
+        with progress("reading text", None, "pair") as advance:
+            write_arrow(unfinished, PAIR_SCHEMA, map(partial(_advanced, advance), batches()))
 
-    return Text(path.stem, load)
+    return Text(path.stem, lambda: open_arrow(cached_file(path, write), fingerprint=path.stem))
+
+
+def _advanced(advance: Advance, batch: pa.RecordBatch) -> pa.RecordBatch:
+    advance(len(batch))
+    return batch
 
 
 def tables(pairs: Dataset) -> Iterator[tuple[int, pa.Table]]:
