@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from lit_transformer.notes import counted
+from lit_transformer.notes import bars_hidden, counted
 
 FIRST_BAR_SECONDS = 1.0
 """What takes less time has no bar."""
@@ -16,6 +16,9 @@ SECONDS_PER_LINE = 10.0
 LARGE_SHARE = 0.1
 MOST_SECONDS_PER_LINE = 60.0
 """A line waits until this share of the whole is done, but no longer than a minute."""
+
+LARGE_SIZE = 50_000
+"""Sentences that take a second or more to read or tokenize."""
 
 Advance = Callable[[float], object]
 """Called with the number of things that have just been done. A part of a thing is a fraction."""
@@ -48,6 +51,13 @@ def progress(doing: str, total: int | None, unit: str, *, done: int = 0, is_show
         yield _Lines(doing, total, unit, done).advance
     else:
         yield lambda _: None
+
+
+def announce(doing: str, size: int) -> None:
+    """Print a line about work that cannot tell how far it is, if it is large."""
+    if size >= LARGE_SIZE:
+        with bars_hidden():
+            print(doing, file=sys.stderr, flush=True)
 
 
 def _in_whole_numbers(update: Advance) -> Advance:

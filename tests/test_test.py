@@ -153,7 +153,7 @@ def test_a_former_result_is_replaced_or_kept(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Translator, "translate", interrupted)
+        patch.setattr(Translator, "stream", interrupted)
         with pytest.raises(SystemExit, match="130"):
             run_test(args, capsys)
     assert output.read_text() == "former\n" * 99

@@ -10,7 +10,7 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 
 from lit_transformer.data.columns import language_columns
 from lit_transformer.data.places import not_on_disk
-from lit_transformer.data.text import MissingSplit, Text, split_names
+from lit_transformer.data.text import MissingSplit, Text, bars_on_terminals, split_names
 from lit_transformer.errors import UserError, innermost_reason
 
 _ADDRESS = re.compile(r"hf://datasets/|hf:(?!//)|https://huggingface\.co/datasets/")
@@ -40,7 +40,8 @@ def find_on_hub(corpus: str, *, split: str, source: str, target: str) -> Text:
         raise UserError(f"corpus {corpus} is an address: download it, and give the file or the folder on this disk")
     _check_reachable(name)
     try:
-        splits = datasets.load_dataset(name, configuration or None)
+        with bars_on_terminals():
+            splits = datasets.load_dataset(name, configuration or None)
     except Exception as error:  # network, disk, unknown configuration, broken data: each has its own exceptions
         raise UserError(
             f"cannot load {corpus} from the Hugging Face Hub: {innermost_reason(error)}; {_OTHER_WAYS}"

@@ -24,10 +24,12 @@ from datasets import Dataset, Features
 from lit_transformer.batch import EOS_ID, UNK_ID
 from lit_transformer.data.arrow_file import write_arrow
 from lit_transformer.data.cache import is_whole, make_once, sealed_file, seems_whole
-from lit_transformer.data.text import BATCH_SIZE, PAIR_SCHEMA, Text, count_pairs
+from lit_transformer.data.text import BATCH_SIZE, PAIR_SCHEMA, Text, bars_on_terminals, count_pairs
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.files import UNFINISHED, expanded
+from lit_transformer.notes import counted
+from lit_transformer.progress import announce
 
 _MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work: for less, starting a process does not pay
 RECORD_BATCH_BYTES = 2**27
@@ -134,8 +136,12 @@ def _tokenize(
     schema = pa.schema([(name, pa.list_(item_type)) for name in PAIR_SCHEMA.names])
     if num_proc is None:
         num_proc = min(_num_cores(), _MAX_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
+    announce(f"tokenizing {counted(len(pairs), 'pair')}", len(pairs))
     # Named after the file, so that `remove_unfinished` removes it after a kill.
-    with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=UNFINISHED) as scratch:
+    with (
+        TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=UNFINISHED) as scratch,
+        bars_on_terminals(),
+    ):
         tokenized = pairs.with_format("arrow").map(
             _encode_batch,
             fn_kwargs={"vocabularies": vocabularies, "schema": schema, "main_process": os.getpid()},

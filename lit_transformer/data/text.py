@@ -1,10 +1,13 @@
 """The contract of every corpus source: sentence pairs that are found without reading them, and read later."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
@@ -71,6 +74,19 @@ def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> 
 def _advanced(advance: Advance, batch: pa.RecordBatch) -> pa.RecordBatch:
     advance(len(batch))
     return batch
+
+
+@contextmanager
+def bars_on_terminals() -> Iterator[None]:
+    """Keep the bars of datasets out of logs, where they would be one line of a thousand carriage returns."""
+    if sys.stderr.isatty() or datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
 
 
 def tables(pairs: Dataset) -> Iterator[tuple[int, pa.Table]]:

@@ -11,6 +11,8 @@ from lit_transformer.data.text import SIDES, Text, sentences
 from lit_transformer.data.tokenizer import Normalization, Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
+from lit_transformer.notes import counted
+from lit_transformer.progress import announce
 
 _ARGUMENT = re.compile(r"(?<!\S)(vocab_size|tokenizer)(?!\S)")
 
@@ -106,8 +108,10 @@ def find_vocabulary(
         return tokenizer
 
     def train(unfinished: Path) -> None:
+        pairs = text.load()
+        announce(f"learning a vocabulary of {vocab_size:,} tokens from {counted(len(pairs), 'pair')}", len(pairs))
         learned = Tokenizer.train(
-            sentences(text.load(), sides),
+            sentences(pairs, sides),
             vocab_size=vocab_size,
             character_coverage=character_coverage,
             normalization=normalization,
