@@ -58,6 +58,11 @@ def check_options(options: argparse.Namespace) -> None:
         raise UserError("--output needs --input FILE; or write the translations of stdin to a file with > FILE")
     elif expanded(options.output).is_file() and not options.overwrite:
         raise UserError(f"--output {options.output} exists: choose another file, or give --overwrite")
+    if options.input is not None:
+        from lit_transformer.data.compression import open_text
+
+        with open_text(expanded(options.input)) as file:
+            file.read(1)
 
 
 if __name__ == "__main__":

@@ -315,6 +315,12 @@ OTHERS = {
     "test --output PLACE/text/out": r"cannot write .*/text/out: .*; .*another file.*output",
     "test --output PLACE/good": r"cannot write .*/good: .*folder; .*another file.*output",
     "test --jsno": r"--jsno.*--json\?",
+    "translate --input PLACE/nowhere": r"cannot read .*/nowhere",
+    "translate --input PLACE/latin_test/test.en": r"/test\.en, line 3: not UTF-8",
+    "translate --output PLACE/new": r"--output needs --input",
+    "translate --overwrite": r"--overwrite needs --output",
+    "translate --input PLACE/good/test.en --output PLACE/good/test.de": r"/test\.de exists.*--overwrite",
+    "translate --input PLACE/good/test.en --output PLACE/good/test.en --overwrite": r"/test\.en is an input",
     "translate --n_best 0": r"n_best is 0",
     "translate --n_best 5": r"n_best is 5",
     "translate --n_best few": r"--n_best.*\bfew\b",
@@ -466,7 +472,7 @@ OPTIONS = {
     + ["--trainer.max_steps", "--trainer.precision", "--trainer.logger", "--ckpt_path", "--model", "--config"],
     "test": ["--corpus", "--split", "--tokenize", "--beam_size", "--length_penalty", "--device", "--source", "--json"],
     "translate": ["--checkpoint", "--n_best", "--beam_size", "--length_penalty", "--batch_tokens", "--device"]
-    + ["--max_extra_length", "--min_length"],
+    + ["--max_extra_length", "--min_length", "--input", "--output", "--overwrite"],
     "average": ["--run", "--last", "--output"],
     "attention": ["--text", "--target", "--output", "--layers", "--head", "--kind", "--figure", "--beam_size"],
     "align": [

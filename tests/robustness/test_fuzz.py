@@ -339,7 +339,7 @@ VALUES = st.one_of(
 SEARCH = ["checkpoint", "beam_size", "length_penalty", "max_extra_length", "min_length", "batch_tokens", "device"]
 OPTIONS = {
     "test": [*SEARCH, "corpus", "split", "source", "target", "tokenize", "lowercase", "output", "cache_dir", "json"],
-    "translate": [*SEARCH, "n_best"],
+    "translate": [*SEARCH, "n_best", "input", "output", "overwrite"],
     "average": ["run", "last", "output"],
 }
 
