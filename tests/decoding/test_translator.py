@@ -129,7 +129,7 @@ def test_text_without_known_characters_is_copied(
 
 def test_unknown_characters_are_named(translator: Translator, capsys: pytest.CaptureFixture[str]) -> None:
     english, german = KNOWN[3].english, KNOWN[3].german
-    assert translator.translate([english, "", "😀", f"😀{english}", f"{english} 你😀"])[:3] == [german, "", "😀"]
+    assert translator.translate([english, "", "😀", f"😀{english}", f"你😀 {english}"])[:3] == [german, "", "😀"]
     left_out, copied = capsys.readouterr().err.splitlines()
     assert left_out.startswith("note: ")
     assert re.search(r" 2 of 5 lines .*: 😀 2, 你 1 .* line 4\b", left_out)
@@ -230,7 +230,8 @@ def test_long_work_is_announced(
 ) -> None:
     """Before it begins, and then from time to time: a line of two megabytes takes minutes."""
     monkeypatch.setattr(candidates_module, "MAX_SOURCE_TOKENS", 5)
-    monkeypatch.setattr(progress, "SECONDS_PER_LINE", -1.0)
+    monkeypatch.setattr(progress, "MOST_SECONDS_PER_LINE", -1.0)
+    monkeypatch.setattr(progress, "LARGE_SHARE", 2.0)
     searched = 0
 
     def search(*args: Any, **options: Any) -> Any:
