@@ -15,6 +15,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command that the first argument names."""
     command, *options = (sys.argv[1:] if args is None else args) or ["--help"]
     if command in COMMANDS:
+        # The console script takes what this function returns for an exit status.
         import_module(f"lit_transformer.{command}").main(options)
         return
     with user_errors_to_exit():

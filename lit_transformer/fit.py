@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
+from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, best_checkpoints
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.sections import print_requested_help, spell_settings
 from lit_transformer.errors import UserError
@@ -21,12 +21,27 @@ if TYPE_CHECKING:
     from lit_transformer.cli.training import FitCLI
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Parse, train, print."""
+class FitResult(NamedTuple):
+    """What a script may need after a run."""
+
+    run: Path
+    """The folder of the run."""
+    best_checkpoint: Path | None
+    """The checkpoint with the best validation score, if there is one."""
+    scores: dict[str, float]
+    """The last value of each curve, such as `val/bleu`."""
+
+
+def main(args: Sequence[str] | None = None) -> FitResult | None:
+    """Parse, train, print.
+
+    Returns:
+        The result, or None if the arguments ask for help.
+    """
     with user_errors_to_exit(cannot_print=Dispensable("to stdout").lose, spell=spell_settings), crashes_shown():
         arguments = sys.argv[1:] if args is None else args
         if print_requested_help("fit", arguments):
-            return
+            return None
         from lit_transformer.cli.process_state import process_state_kept
         from lit_transformer.cli.reports import print_stop
         from lit_transformer.cli.training import FitCLI, parse
@@ -35,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> None:
         with process_state_kept():
             cli = parse(arguments, FitCLI)
             with ended_together(cli.trainer, print_stop):
-                fit(cli)
+                return fit(cli)
 
 
 @contextmanager
@@ -51,7 +66,7 @@ def crashes_shown() -> Iterator[None]:
         faulthandler.disable()
 
 
-def fit(cli: "FitCLI") -> None:
+def fit(cli: "FitCLI") -> FitResult:
     """Start all processes alike, train, report."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -94,6 +109,10 @@ def fit(cli: "FitCLI") -> None:
     if trainer.is_global_zero:
         check_steps(trainer, run)
         print_result(trainer, model, data, run, seconds=time.perf_counter() - begin)
+    folder = run / CHECKPOINTS_FOLDER
+    best = best_checkpoints(folder) if folder.exists() else []
+    scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return FitResult(run, best[-1] if best else None, scores)
 
 
 def check_steps(trainer: "L.Trainer", run: Path) -> None:

@@ -79,6 +79,15 @@ def test_a_pair_of_files_with_held_out_pairs(corpus: Path, tmp_path: Path) -> No
     assert 4 in run.curve("val/loss")
 
 
+def test_a_script_gets_the_run_its_best_checkpoint_and_its_scores(corpus: Path, tmp_path: Path) -> None:
+    result = main(arguments(corpus, tmp_path, **SHORT))
+    assert result is not None
+    assert result.run.parent == tmp_path
+    assert result.best_checkpoint == result.run / "checkpoints" / "best-step-00000004.ckpt"
+    assert Translator.load(result.best_checkpoint).step == 4
+    assert {"train/loss", "val/loss", "val/bleu"} <= result.scores.keys()
+
+
 def greedy_bleu(corpus: Path, checkpoint: Path) -> float:
     translations = Translator.load(checkpoint, device="cpu").translate(
         sentences(corpus, "en"), SearchSettings(beam_size=1)

@@ -1,5 +1,6 @@
 """`python -m lit_transformer` and the console script."""
 
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import lit_transformer
+from lit_transformer import fit
 from lit_transformer.__main__ import main
 from lit_transformer.cli.commands import COMMANDS
+from lit_transformer.fit import FitResult
 
 
 def test_every_command_is_listed(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,6 +30,15 @@ def test_a_command_is_run(command: str, capsys: pytest.CaptureFixture[str]) -> N
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert callable(import_module(f"lit_transformer.{command}").main)
+
+
+def test_what_a_command_returns_is_no_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "main", lambda options: FitResult(Path(), None, {}))
+    main(["fit"])
+    monkeypatch.setattr(sys, "argv", ["lit-transformer", "fit"])
+    with pytest.raises(SystemExit) as end:
+        sys.exit(main())  # type: ignore[func-returns-value] # as the console script does
+    assert end.value.code is None
 
 
 def test_a_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:

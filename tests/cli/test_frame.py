@@ -223,7 +223,7 @@ def starting(timer: threading.Timer, function: Callable[..., Any]) -> Callable[.
     return started
 
 
-COMMANDS: dict[str, tuple[Callable[[list[str]], None], object, str]] = {
+COMMANDS: dict[str, tuple[Callable[[list[str]], object], object, str]] = {
     "fit": (fit.main, TranslationData, "prepare_data"),
     "check": (check.main, TranslationData, "prepare_data"),
     "test": (test.main, torch, "load"),

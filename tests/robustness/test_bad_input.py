@@ -513,7 +513,7 @@ def test_any_command_line(command: str, place: Path, data: st.DataObject) -> Non
     assert lines == error.splitlines()[-1:] or status == 0
 
 
-def outcome(main: Callable[[list[str]], None], args: list[str]) -> tuple[object, str]:
+def outcome(main: Callable[[list[str]], object], args: list[str]) -> tuple[object, str]:
     """Run a command without stdin and without training. Returns its exit status and stderr."""
     error = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(error):
