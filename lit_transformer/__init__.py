@@ -4,16 +4,28 @@ The names below are imported when they are first used:
 
 - `Transformer`, `TransformerConfig`: the encoder-decoder and its hyper-parameters (section 3)
 - `LitTransformer`, `TranslationData`: its training and its data, for Lightning's `Trainer` (section 5)
+- `Batch`, `TextBatch`, `make_batch`: what loaders give, for loaders of one's own
 - `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
 - `load_checkpoint`: a trained model with its vocabularies, from a run, a checkpoint or a model folder
 
-`python -m lit_transformer` lists the commands.
+Train on a built-in corpus and translate:
+
+    import lightning as L
+    from lit_transformer import LitTransformer, TransformerConfig, TranslationData, Translator
+
+    model = LitTransformer(TransformerConfig(d_model=64, d_ff=128, num_heads=4, num_layers=2), vocab_size=1200)
+    data = TranslationData("demo", tokens_per_batch=3000)
+    L.Trainer(max_epochs=1).fit(model, data)
+    Translator(model.transformer, data.vocabularies).translate("The cat sleeps.")
+
+docs/library.md explains more. `python -m lit_transformer` lists the commands.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lit_transformer.batch import Batch, TextBatch, make_batch
     from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.data.datamodule import TranslationData
     from lit_transformer.decoding.settings import SearchSettings
@@ -24,31 +36,39 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "Batch",
     "LitTransformer",
     "SearchSettings",
+    "TextBatch",
     "Transformer",
     "TransformerConfig",
     "TranslationData",
     "Translator",
     "load_checkpoint",
+    "make_batch",
 ]
 
 _MODULES = {
+    "Batch": "lit_transformer.batch",
     "LitTransformer": "lit_transformer.training.translation",
     "SearchSettings": "lit_transformer.decoding.settings",
+    "TextBatch": "lit_transformer.batch",
     "Transformer": "lit_transformer.model.transformer",
     "TransformerConfig": "lit_transformer.model.config",
     "TranslationData": "lit_transformer.data.datamodule",
     "Translator": "lit_transformer.decoding.translator",
     "load_checkpoint": "lit_transformer.checkpoints.places",
+    "make_batch": "lit_transformer.batch",
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Imported on demand: importing torch takes seconds, and `--help` must not wait for it.
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers know the names above, and that there are no others
+
+    def __getattr__(name: str) -> Any:
+        # Imported on demand: importing torch takes seconds, and `--help` must not wait for it.
+        if name in _MODULES:
+            return getattr(import_module(_MODULES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import os
 import pydoc
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def test_public_names_are_there() -> None:
     for name in lit_transformer.__all__:
         assert getattr(lit_transformer, name).__name__ == name
     with pytest.raises(AttributeError, match="no_such_name"):
-        lit_transformer.no_such_name  # noqa: B018
+        lit_transformer.no_such_name  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_help_describes_them() -> None:
@@ -108,11 +109,23 @@ def test_a_wheel_trains_the_demo_in_an_empty_folder(installed: Path, tmp_path: P
     assert (installed / "lit_transformer" / "py.typed").exists()
 
 
+TYPES = {
+    "lit_transformer.Translator.load('x').translate(['a'])": "list[str]",
+    "lit_transformer.Translator.load('x').translate('a')": "str",
+    "lit_transformer.LitTransformer.load_from_checkpoint('x')": "LitTransformer",
+    "lit_transformer.TranslationData.load_from_checkpoint('x')": "TranslationData",
+    "lit_transformer.__version__": "str",
+}
+"""Expressions and their types."""
+
+
 @pytest.mark.slow
 def test_types_are_visible_outside(installed: Path, tmp_path: Path) -> None:
-    lines = ["import lit_transformer", "reveal_type(lit_transformer.Translator.load('x').translate(['a']))"]
+    lines = ["import lit_transformer", *(f"reveal_type({expression})" for expression in TYPES), "lit_transformer.wrong"]
     (tmp_path / "user.py").write_text("\n".join(lines))
     check = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "user.py"]
     environment = os.environ | {"MYPYPATH": str(installed)}
     done = subprocess.run(check, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert 'Revealed type is "list[str]"' in done.stdout.replace("builtins.", ""), done.stdout + done.stderr
+    found = re.findall(r'^user\.py:(\d+): .*"([\w.\[\]]+)"', done.stdout, re.MULTILINE)
+    names = {int(number): re.sub(r"\b(\w+\.)+", "", name) for number, name in found}
+    assert names == dict(enumerate([*TYPES.values(), "wrong"], start=2)), done.stdout + done.stderr
