@@ -10,11 +10,13 @@ from jsonargparse import Namespace
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.cli.sections import spell_settings
 from lit_transformer.data.batching import BatchPlan
+from lit_transformer.data.corpus import has_splits
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.epochs import Epochs
 from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
 from lit_transformer.runs.limits import Limits, reached_limit
+from lit_transformer.runs.loggers import curves_of
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.run_folder import former_run
 from lit_transformer.runs.saving import Checkpoints
@@ -30,8 +32,14 @@ BLEU_IN_WORDS = (
     (101, "nearly every word is as in the reference"),
 )
 """What a BLEU score below each number means. Corpora differ, so this is a rough guide."""
-KEEP_ALL = "images=0,scalars=0"
-"""TensorBoard's own limits are a random 10 pictures of each kind, and a random 1,000 points of each curve."""
+
+SHOW_CURVES = {
+    # TensorBoard's own limits are a random 10 pictures of each kind, and a random 1,000 points of each curve.
+    "tensorboard": "tensorboard --logdir {} --samples_per_plugin images=0,scalars=0",
+    "wandb": "wandb sync {}",
+    "mlflow": "mlflow ui --backend-store-uri {}",
+}
+"""Commands that show curves, by the program that has them."""
 
 
 def print_start(trainer: L.Trainer, model: LitTransformer, data: TranslationData, resumed: Path | None) -> None:
@@ -74,13 +82,39 @@ def print_result(
             how += "; chosen by the validation loss"
         words = next(words for limit, words in BLEU_IN_WORDS if saved.best_bleu < limit)
         print(f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 ({how}): {words}.")
-    print(f"Checkpoint: {find_checkpoint(run)}\nCurves:     {run}\n\nNext:")
-    quoted, corpus = shlex.quote(str(run)), shlex.quote(data.corpus)
+    print(f"Checkpoint: {find_checkpoint(run)}")
+    print_next(trainer, model, data, run)
+
+
+def print_next(trainer: L.Trainer, model: LitTransformer, data: TranslationData, run: Path) -> None:
+    """Print where the curves are, and commands that use the model. All of them work as they are."""
+    curves = [found for logger in trainer.loggers if (found := curves_of(logger)) is not None]
+    for found in curves:
+        print(f"Curves:     {found.place}")
+    print("\nNext:")
+    quoted = shlex.quote(str(run))
     tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
-    test_set = "TEST_CORPUS" if data.splits.test is None else f"{corpus} --split test"
-    print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {test_set}{tokenize}")
+    if (test_set := _test_set(data)) is not None:
+        print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {test_set}{tokenize}")
     print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
-    print(f"  tensorboard --logdir {quoted} --samples_per_plugin {KEEP_ALL}")
+    for found in curves:
+        if found.program is not None:
+            print(f"  {SHOW_CURVES[found.program].format(shlex.quote(found.place))}")
+
+
+def _test_set(data: TranslationData) -> str | None:
+    """Return the corpus and the split to test on. If the corpus has no test split, they are those of validation.
+
+    Returns:
+        None if validation pairs were held out of the training pairs, because no split is left to test on.
+    """
+    if data.splits.test is not None:
+        return f"{shlex.quote(data.corpus)} --split test"
+    if data.valid_pairs:
+        return None
+    corpus = data.corpus if data.valid_corpus is None else data.valid_corpus
+    split = " --split valid" if has_splits(corpus, source=data.source, target=data.target) else ""
+    return f"{shlex.quote(corpus)}{split}"
 
 
 def print_stop(received: signal.Signals, when: str, checkpoint: Path | None, requeued: bool) -> None:

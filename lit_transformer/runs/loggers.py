@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import singledispatch
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -207,6 +207,43 @@ def _(logger: WandbLogger, name: str, values: np.ndarray, step: int) -> None:
 
     histogram: Any = wandb.Histogram(values.tolist())
     logger.log_metrics({name: histogram}, step=step)
+
+
+class Curves(NamedTuple):
+    """Where the curves of a logger are."""
+
+    place: str
+    """A file, a folder or an address."""
+    program: Literal["tensorboard", "wandb", "mlflow"] | None = None
+    """Shows what is at the place. A file and a website need none."""
+
+
+@singledispatch
+def curves_of(logger: Logger) -> Curves | None:
+    """Return where the curves of a logger are, or None if only the logger knows."""
+    return None if logger.save_dir is None else Curves(logger.save_dir)
+
+
+@curves_of.register
+def _(logger: TensorBoardLogger) -> Curves:
+    return Curves(logger.log_dir, "tensorboard")
+
+
+@curves_of.register
+def _(logger: CSVLogger) -> Curves:
+    return Curves(str(Path(logger.log_dir, ExperimentWriter.NAME_METRICS_FILE)))
+
+
+@curves_of.register
+def _(logger: WandbLogger) -> Curves:
+    run: Any = logger.experiment
+    return Curves(run.url) if run.url else Curves(str(Path(run.dir).parent), "wandb")
+
+
+@curves_of.register
+def _(logger: MLFlowLogger) -> Curves:
+    address = logger.experiment.tracking_uri
+    return Curves(address, None if address.startswith("http") else "mlflow")
 
 
 def _escaped(text: str) -> str:
