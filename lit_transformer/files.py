@@ -44,6 +44,12 @@ def expanded(path: str | Path) -> Path:
         raise UserError(f"{path}: no such home folder; correct the path") from error
 
 
+def existing_folder(path: str | Path) -> Path:
+    """Return the folder itself, or the nearest one above it if it is not made yet."""
+    folder = expanded(path).absolute()
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
 def check_regular(path: Path) -> None:
     """Raise UserError if a path leads to a device or a pipe, because reading it may never end.
 

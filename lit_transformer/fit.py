@@ -68,15 +68,13 @@ def crashes_shown() -> Iterator[None]:
 
 def fit(cli: "FitCLI") -> FitResult:
     """Start all processes alike, train, report."""
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     from lit_transformer.cli.loggers import loggers_attached
     from lit_transformer.cli.reports import print_result, print_run, print_start
     from lit_transformer.decoding.devices import enough_memory
     from lit_transformer.runs.kernels import few_kernels_cached
     from lit_transformer.runs.launching import check_launcher, check_settings_of_ranks, start_processes, waiting_noted
     from lit_transformer.runs.parts import callback_of
-    from lit_transformer.runs.resuming import Resuming, continued_run
+    from lit_transformer.runs.resuming import Resuming, continued_run, saved_on_exception
     from lit_transformer.runs.run_folder import claimed_folder
 
     begin = time.perf_counter()
@@ -89,18 +87,18 @@ def fit(cli: "FitCLI") -> FitResult:
     with waiting_noted(trainer), in_one_line("trainer", ValueError):
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
-    resumed = callback_of(trainer, Resuming).read(trainer, cli.config.ckpt_path, cli.config.name)
-    continued = continued_run(resumed, cli.config.ckpt_path)
+    ckpt_path = cli.config.ckpt_path or saved_on_exception(trainer)
+    resumed = callback_of(trainer, Resuming).read(trainer, ckpt_path, cli.config.name)
+    continued = continued_run(resumed, ckpt_path)
     with claimed_folder(trainer, cli.config, continued) as run:
         if trainer.is_global_zero:
             print_start(trainer, model, data, resumed)
             print_run(run, cli.config)
         remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
-        refusals = (MisconfigurationException, OverflowError)
         device = trainer.strategy.root_device
         with (
             enough_memory(remedy),
-            in_one_line("the settings cannot be used", *refusals),
+            in_one_line("the settings cannot be used", OverflowError),
             CURVES_MAY_FAIL.in_threads(),
             few_kernels_cached(device),
             loggers_attached(trainer, cli.config, run, continued),

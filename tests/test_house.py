@@ -112,6 +112,7 @@ IDEAS = {
     "test_docs.py": "the documentation tells what is there",
     "test_gpu_measurements.py": "what experiments/measure/gpu times",
     "test_house.py": "the files around the code",
+    "test_lightning_flags.py": "each flag of the trainer of Lightning, and each of its callbacks",
     "test_main.py": "the list of commands",
     "test_notebooks.py": "notebooks run",
     "test_package.py": "public names, their types, and the wheel",

@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from lit_transformer.cli.parser_errors import condensed
 from lit_transformer.errors import UserError, underlying
 from lit_transformer.notes import printable
 
@@ -29,7 +30,8 @@ def in_one_line(place: str, *kinds: type[Exception]) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise UserError(f"a file of --config is not UTF-8 ({error.reason}): convert it") from error
     except about_settings as error:
-        raise UserError(f"{place}: {str(error) or type(error).__name__} (all settings: --print_config)") from error
+        reason = condensed(str(error)) or type(error).__name__
+        raise UserError(f"{place}: {reason} (all settings: --print_config)") from error
 
 
 def end_command(error: OSError) -> NoReturn:

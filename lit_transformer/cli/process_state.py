@@ -14,12 +14,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 def process_state_kept() -> Iterator[None]:
     """Give back what training changes in its process.
 
-    That is the environment, the levels of loggers, the filters of warnings, the states of random number generators,
-    torch's threads, and its choice of deterministic and benchmarked kernels.
+    That is the environment, the levels, filters and streams of loggers, the filters of warnings, the states of random
+    number generators, torch's threads, and its choice of deterministic and benchmarked kernels.
     """
     environment = dict(os.environ)
     loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    levels = [logger.level for logger in loggers]
+    levels, filters = [logger.level for logger in loggers], [[*logger.filters] for logger in loggers]
+    handlers = [each for logger in loggers for each in logger.handlers if type(each) is logging.StreamHandler]
+    streams = [handler.stream for handler in handlers]
     threads, debug_mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     benchmark, cudnn_deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     # Asking a GPU for its state would start CUDA, and tokenizing forks processes afterwards.
@@ -29,8 +31,11 @@ def process_state_kept() -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(environment)
-            for logger, level in zip(loggers, levels, strict=True):
+            for logger, level, former in zip(loggers, levels, filters, strict=True):
                 logger.setLevel(level)
+                logger.filters[:] = former
+            for handler, stream in zip(handlers, streams, strict=True):
+                handler.stream = stream
             torch.set_num_threads(threads)
             torch.set_deterministic_debug_mode(debug_mode)
             torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, cudnn_deterministic

@@ -71,11 +71,11 @@ def print_result(
     """Print how good the model is, where it lies, and what to type next."""
     saved = callback_of(trainer, Checkpoints)
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
-    if trainer.global_step not in (trainer.max_steps, callback_of(trainer, Limits).first_step):
-        before = f" before trainer.max_steps {trainer.max_steps:,}" if trainer.max_steps > 0 else ""
-        print(f"Ended{before}: {spell_settings(reached_limit(trainer))}.")
+    if trainer.global_step != callback_of(trainer, Limits).first_step:
+        print(f"Ended: {spell_settings(reached_limit(trainer))}.")
     if saved.best_step is None:
-        print("It was never validated (trainer.val_check_interval), so its quality is unknown.")
+        setting = "val_check_interval" if trainer.enable_validation else "limit_val_batches"
+        print(f"It was never validated (trainer.{setting}), so its quality is unknown.")
     else:
         how = f"sacreBLEU, {model.val_scores['bleu'].tokenize}, beam {model.validation_beam_size}"
         if saved.best_bleu < 1.0:

@@ -99,7 +99,7 @@ def print_requested_help(command: str, arguments: Sequence[str], own_options: Ma
             f"(sections: {', '.join(SECTIONS)})"
         )
     if not section:
-        print(f"usage: python -m lit_transformer.{command} [OPTIONS] [--SECTION.SETTING VALUE ...]\n")
+        print(f"usage: python -m lit_transformer.{command} [NAME_OR_FILE] [OPTIONS] [--SECTION.SETTING VALUE ...]\n")
         print(f"{COMMANDS[command]}\n\nOptions:")
         for option, text in {**_general_options(), **(own_options or {})}.items():
             _print_option(option, text)
@@ -111,8 +111,10 @@ def print_requested_help(command: str, arguments: Sequence[str], own_options: Ma
 def _general_options() -> dict[str, str]:
     return {
         "--config NAME_OR_FILE": "A recipe, or a YAML file of settings. The option can be repeated: later values win. "
+        "At the beginning, the name or file alone is enough. "
         f"Recipes: {', '.join(recipes())}.",
-        "--seed_everything SEED": "Seed of the weights, of dropout and of the order of the data (default: 1).",
+        "--seed_everything SEED": "Seed of the weights, of dropout and of the order of the data (default: 1). `true` "
+        "chooses a random one.",
         "--name NAME": "Name of the run: its folder below trainer.default_root_dir (default: version_N, with the next "
         "free number).",
         "--ckpt_path FILE": "Checkpoint to resume from. `last` means the newest readable one below "

@@ -11,38 +11,64 @@ from typing import Any, NoReturn
 import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import callbacks, loggers, plugins, profilers, strategies
 from lightning.pytorch.callbacks import (
+    BasePredictionWriter,
     BatchSizeFinder,
     Callback,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    SpikeDetection,
     StochasticWeightAveraging,
+    Timer,
 )
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from torch import optim
 from torch.optim import lr_scheduler
 
+from lit_transformer.cli.parser_errors import CLASS, condensed
 from lit_transformer.cli.recipes import recipe_path
-from lit_transformer.cli.sections import VAL_CHECK_INTERVAL
+from lit_transformer.cli.sections import TRAINER_DEFAULTS, VAL_CHECK_INTERVAL
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
 from lit_transformer.data.accumulation import check_accumulation
 from lit_transformer.errors import UserError
-from lit_transformer.files import expanded
-from lit_transformer.runs.parts import callbacks_of
+from lit_transformer.files import existing_folder, expanded
+from lit_transformer.notes import print_note
+from lit_transformer.runs.parts import callbacks_of, package_of
 from lit_transformer.runs.private_names import launches_commands
 from lit_transformer.runs.run_folder import check_name
 
 UNUSABLE: dict[type[Callback], str] = {
-    StochasticWeightAveraging: "it averages after epochs, and training has no epochs; take EMAWeightAveraging, or "
-    "average checkpoints afterwards (python -m lit_transformer.average)",
+    StochasticWeightAveraging: "its average is complete only after the last checkpoint is written; take "
+    "EMAWeightAveraging, or average checkpoints afterwards (python -m lit_transformer.average)",
     GradientAccumulationScheduler: "data.max_tokens_per_device sets the number of micro-batches",
     BatchSizeFinder: "data.max_tokens_per_device auto finds the size of micro-batches",
     LearningRateFinder: "model.learning_rate and model.schedule set the learning rate",
+    Timer: "trainer.max_time sets the same limit, and ends the run between optimizer steps",
+    SpikeDetection: "Lightning cannot read its state back to resume; a run whose loss stays high ends anyway",
+    BasePredictionWriter: "fit does not predict; python -m lit_transformer.translate writes translations",
 }
 """Callbacks of Lightning that cannot do their work here, with the reasons."""
+NO_EFFECT = {
+    "limit_test_batches": "fit does not test",
+    "limit_predict_batches": "fit does not predict",
+    "inference_mode": "fit only trains and validates",
+    "sync_batchnorm": "the model has no batch normalization",
+    "use_distributed_sampler": "the batch plan splits the data over ranks",
+}
+"""Settings of the trainer that change nothing here, with the reasons."""
 
-CLASSES = {"model.optimizer": optim.__all__, "model.schedule": lr_scheduler.__all__}
+
+CLASSES = {
+    "model.optimizer": optim.__all__,
+    "model.schedule": lr_scheduler.__all__,
+    "trainer.callbacks": callbacks.__all__,
+    "trainer.logger": loggers.__all__,
+    "trainer.plugins": plugins.__all__,
+    "trainer.profiler": profilers.__all__,
+    "trainer.strategy": strategies.__all__,
+}
 """Names of classes that a setting takes, for suggestions."""
 _NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
 
@@ -65,47 +91,33 @@ class Parser(LightningArgumentParser):
         number = re.search(rf'Parser key "([\w.]+)":.*{expected}.*value: ({_NUMBER})$', message, re.DOTALL)
         if number:
             raise UserError(not_whole(number[1], float(number[2])))
-        options = self._option_string_actions
-        # A misspelt name in a YAML file appears only in the message, in quotes, as values do.
-        named = (
-            did_you_mean(name, options, cutoff=0.75)
-            for name in re.findall(r"'([\w.]+)'", message)
-            if f"--{name}" not in options
-        )
-        # The parser of a class that a setting names has no arguments of the command.
-        suggestion = suggest_option(getattr(self, "args", []), options) or next(filter(None, named), "")
-        if "Expected a <class 'str'>" in message:  # such as the language code `no`
+        options, reason = self._option_string_actions, condensed(message)
+        if unknown := re.match(rf"([\w.]+) is ([\w.]+): .*{CLASS}", reason):
+            choices = re.findall(r"[\w-]+", reason.partition("one of ")[2])
+            suggestion = did_you_mean(unknown[2], [*CLASSES.get(unknown[1], ()), *choices])
+        else:
+            # A misspelt name in a YAML file appears only in the message, in quotes, as values do.
+            named = (
+                did_you_mean(name, options, cutoff=0.75)
+                for name in re.findall(r"'([\w.]+)'", reason)
+                if f"--{name}" not in options
+            )
+            # The parser of a class that a setting names has no arguments of the command.
+            suggestion = suggest_option(getattr(self, "args", []), options) or next(filter(None, named), "")
+        if "must be text" in reason:  # such as the language code `no`
             suggestion += "; YAML reads no, on, 1e5 and 1:30 as text only in quotation marks: quote the value"
-        if (told := without_types(message)) != message:
-            suggestion = ""  # it names the setting
-        raise UserError(f"{told}{suggestion} (all settings: --print_config)")
-
-
-def without_types(message: str) -> str:
-    """What jsonargparse says about a setting of several types, without the types in Python's notation."""
-    found = re.search(
-        r'key "([\w.]+)":.*Union subtypes.*?Errors:(.*?)Given value type.*?Given value: (.*)', message, re.S
-    )
-    if found is None:
-        return message
-    name, errors, value = found.groups()
-    reasons = [reason.strip() for reason in re.split(r"^\s*- ", errors, flags=re.MULTILINE)[1:]]
-    specific = [reason for reason in reasons if not reason.startswith("Expected a ")]
-    if specific:
-        told = " ".join(specific[0].replace("(all settings: --print_config)", "").split())
-        first = "; on the command line, the class comes before its arguments" if value.startswith("NestedArg") else ""
-        return f"{name}: {told}{first}"
-    kinds = [reason.removeprefix("Expected a ").partition(":")[0] for reason in reasons]
-    kinds = [re.sub(r"<class '(?:.*\.)?(\w+)'>|(?:typing\.)?Literal\[(.*)\]", r"\1\2", kind) for kind in kinds]
-    kinds = [kind.replace("dot import path string", "the name or path of a class") for kind in kinds]
-    kinds = [kind.replace("NoneType", "null") for kind in kinds]
-    known = [*re.findall(r"'(\w+)'", errors), *CLASSES.get(name, ())]
-    return f"{name} is {value.strip()}: expected {' or '.join(kinds)}{did_you_mean(value.strip(), known)}"
+        raise UserError(f"{reason}{suggestion} (all settings: --print_config)")
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:
-    """The arguments with `--trainer.devices` for `--devices`, and with the file of each recipe for its name."""
-    written_out = []
+    """The arguments with `--trainer.devices` for `--devices`, and with the file of each recipe for its name.
+
+    Arguments before the first option are values of `--config`.
+    """
+    written_out: list[str] = []
+    while args and not args[0].startswith("-"):
+        written_out.append(f"--config={recipe_path(args[0])}")
+        args = args[1:]
     for previous, argument in pairwise(["", *args]):
         if previous in ("-c", "--config"):
             written_out.append(recipe_path(argument))
@@ -127,6 +139,7 @@ def check_settings(settings: Namespace) -> None:
         raise UserError(f"--seed_everything is {settings.seed_everything}: it must be from 0 to 4294967295")
     set_validation_times(settings.trainer)
     check_intervals(settings.trainer)
+    check_trainer_settings(settings.trainer)
     if (settings.trainer.gradient_clip_val or 0) < 0:
         raise UserError(f"trainer.gradient_clip_val is {settings.trainer.gradient_clip_val}: it must be at least 0")
     for name in ("trainer.default_root_dir", "data.cache_dir", "data.tokenizer", "data.source_tokenizer", "ckpt_path"):
@@ -134,8 +147,7 @@ def check_settings(settings: Namespace) -> None:
     root = settings.trainer.default_root_dir
     check_name(expanded(root), settings)
     try:
-        expanded(root).mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=expanded(root)).close()
+        TemporaryFile(dir=existing_folder(root)).close()
     except (OSError, TypeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"trainer.default_root_dir {root} cannot be written: {reason}; choose another") from error
@@ -147,6 +159,18 @@ def set_validation_times(trainer: Namespace) -> None:
         trainer.val_check_interval = VAL_CHECK_INTERVAL if trainer.check_val_every_n_epoch is None else 1.0
     if isinstance(trainer.val_check_interval, float) and trainer.check_val_every_n_epoch is None:
         trainer.check_val_every_n_epoch = 1
+
+
+def check_trainer_settings(trainer: Namespace) -> None:
+    """Raise UserError for values of the trainer that contradict each other or the machine."""
+    if trainer.num_sanity_val_steps < -1:
+        raise UserError(f"trainer.num_sanity_val_steps is {trainer.num_sanity_val_steps}: it must be at least -1")
+    for unit in ("steps", "epochs"):
+        least, most = trainer[f"min_{unit}"] or 0, trainer[f"max_{unit}"] or -1
+        if 0 < most < least:
+            raise UserError(f"trainer.min_{unit} is {least}, and trainer.max_{unit} is {most}: raise the latter")
+    if trainer.profiler == "xla":
+        raise UserError("trainer.profiler is xla, which profiles TPUs: give simple, advanced or pytorch")
 
 
 def check_intervals(trainer: Namespace) -> None:
@@ -170,6 +194,16 @@ def check_intervals(trainer: Namespace) -> None:
         raise UserError("trainer.limit_train_batches is 0, so nothing would be trained: give more, or leave it out")
 
 
+def note_settings_without_effect(trainer: Namespace) -> None:
+    """Print a note about settings that other programs with Lightning's trainer know, and that change nothing here."""
+    parameters = inspect.signature(L.Trainer).parameters
+    for name, reason in NO_EFFECT.items():
+        if trainer[name] != TRAINER_DEFAULTS.get(name, parameters[name].default):
+            print_note(f"trainer.{name} {trainer[name]} has no effect, because {reason}")
+    if trainer.gradient_clip_algorithm is not None and trainer.gradient_clip_val is None:
+        print_note("trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val")
+
+
 def check_trainer(trainer: L.Trainer, strategy: str | Namespace) -> None:
     """Raise UserError for parts of the trainer that cannot work.
 
@@ -186,7 +220,7 @@ def check_trainer(trainer: L.Trainer, strategy: str | Namespace) -> None:
         raise UserError(f"trainer.plugins names {chosen.__name__}, but fit writes checkpoints itself: leave it out")
     check_accumulation(trainer)
     for kind, reason in UNUSABLE.items():
-        if callbacks_of(trainer, kind):
+        if any(package_of(callback) != "lit_transformer" for callback in callbacks_of(trainer, kind)):
             raise UserError(f"trainer.callbacks names {kind.__name__}, which cannot be used: {reason}")
     cores = os.cpu_count() or 1
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:

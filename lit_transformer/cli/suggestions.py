@@ -1,7 +1,7 @@
 """Suggestions for misspelt names of commands, options and recipes."""
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 
 def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
@@ -9,13 +9,30 @@ def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
 
     A name may also lack its section: `--max_steps` stands for `--trainer.max_steps`.
     """
-    spellings = {spelling: full for full in known for spelling in (full.rpartition(".")[2], full.lstrip("-"), full)}
-    matches = get_close_matches(name.lstrip("-"), spellings, n=1, cutoff=cutoff)
-    return f"; did you mean {spellings[matches[0]]}?" if matches else ""
+
+    def similarity(full: str) -> tuple[float, bool, float]:
+        section, _, last = full.lstrip("-").rpartition(".")
+        whole = _ratio(wanted, full.lstrip("-"))
+        # Names of one section are similar by its name alone.
+        alike = _ratio(wanted_last, last) if section == wanted_section else max(_ratio(wanted_last, last), whole)
+        return alike, section == wanted_section, whole
+
+    wanted = name.lstrip("-")
+    wanted_section, _, wanted_last = wanted.rpartition(".")
+    nearest = max(known, key=similarity, default=None)
+    return f"; did you mean {nearest}?" if nearest is not None and similarity(nearest)[0] >= cutoff else ""
 
 
 def suggest_option(arguments: Iterable[str], options: Collection[str]) -> str:
-    """The suggestion for the first of a command's arguments that looks like an option and is none."""
+    """The suggestion for the first of a command's arguments that looks like an option and is none.
+
+    `--trainer.callbacks.patience` is an argument of the class that `--trainer.callbacks` names.
+    """
     given = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
-    suggestions = (did_you_mean(name, options) for name in given if name not in options)
+    unknown = (name for name in given if name not in options and name.rpartition(".")[0] not in options)
+    suggestions = (did_you_mean(name, options) for name in unknown)
     return next(filter(None, suggestions), "")
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()

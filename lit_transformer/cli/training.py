@@ -1,14 +1,18 @@
 """The command line of `fit` and `check`: its sections, and what it makes of them."""
 
 import logging
+import os
+import secrets
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import Precision
@@ -16,10 +20,17 @@ from lightning.pytorch.plugins import Precision
 from lit_transformer.cli.frame import in_one_line
 from lit_transformer.cli.loggers import check_packages
 from lit_transformer.cli.sections import NO_SETTINGS, TRAINER_DEFAULTS
-from lit_transformer.cli.settings import Parser, check_settings, check_trainer, spelled_out
+from lit_transformer.cli.settings import (
+    Parser,
+    check_settings,
+    check_trainer,
+    note_settings_without_effect,
+    spelled_out,
+)
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
+from lit_transformer.notes import print_note
 from lit_transformer.runs.attention_curves import AttentionCurves
 from lit_transformer.runs.changed_settings import ChangedSettings
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
@@ -29,6 +40,7 @@ from lit_transformer.runs.launching import devices_of_torchrun, flat
 from lit_transformer.runs.limits import Limits, TimeLimit
 from lit_transformer.runs.live_bar import LiveBar
 from lit_transformer.runs.loggers import write_settings
+from lit_transformer.runs.monitors import Monitors
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16
 from lit_transformer.runs.progress import Progress
@@ -41,6 +53,18 @@ from lit_transformer.training.translation import LitTransformer
 
 MOST_DEVICES = 1_000_000
 """More than any cluster has. The time and memory of `check` grow with the number."""
+
+
+MESSAGES = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.pytorch.callbacks": logging.INFO,
+    "lightning.pytorch.profilers": logging.INFO,
+    "lightning.pytorch.utilities.rank_zero": logging.INFO,
+    "lightning.fabric": logging.WARNING,
+    # The launcher that ends a run because one of its processes has died reports it there.
+    "lightning.fabric.strategies.launchers": logging.INFO,
+}
+"""The levels of Lightning's loggers."""
 
 
 class Settings(SaveConfigCallback):
@@ -57,7 +81,7 @@ class Settings(SaveConfigCallback):
         (self._folder / self.config_filename).write_text(text, encoding="utf-8")
         sections = {name: value for name, value in self.config.as_dict().items() if name != "config"}
         settings = flat(sections)
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if trainer.enable_autolog_hparams else []:
             write_settings(logger, settings)
 
 
@@ -86,6 +110,7 @@ class FitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         with in_one_line("the settings cannot be read"):
             super().parse_arguments(parser, args)
+            draw_seed(self.config)
         check_settings(self.config)
         check_packages(self.config)
 
@@ -94,7 +119,8 @@ class FitCLI(LightningCLI):
         chosen = self.config.trainer.logger
         self.config.trainer.logger = chosen if isinstance(chosen, bool | None) else True
         # The parser accepts `null` where there must be a number. Classes that settings name check their arguments.
-        with in_one_line("a setting has no value or a value that cannot be used", TypeError, ValueError):
+        refusals = (TypeError, ValueError, ImportError, MisconfigurationException)
+        with in_one_line("a setting has no value or a value that cannot be used", *refusals):
             super().instantiate_classes()
         self.config.trainer.logger = chosen
         for part in (self.model, self.datamodule):
@@ -125,6 +151,8 @@ class FitCLI(LightningCLI):
         own = flat(self.config.as_dict())
         callback_of(trainer, ChangedSettings).record({name: own[name] for name in own if name not in NO_SETTINGS})
         check_trainer(trainer, given.strategy)
+        if trainer.is_global_zero:
+            note_settings_without_effect(given)
         return trainer
 
     def _named_precisions(self) -> list[str]:
@@ -156,17 +184,30 @@ class CheckCLI(FitCLI):
         return super().instantiate_trainer(**settings, devices=1, num_nodes=1, logger=False)
 
 
+def draw_seed(settings: Namespace) -> None:
+    """Choose a random seed if `seed_everything` is `true` or `false`, and print and record it.
+
+    Lightning would take 0 for `true`, and seed nothing for `false`. But a run is a function of its seed.
+    """
+    if isinstance(settings.seed_everything, bool):
+        # A process that Lightning has started inherits the seed of the first one.
+        inherited = os.environ.get("PL_GLOBAL_SEED") if "LOCAL_RANK" in os.environ else None
+        seed = int(inherited or secrets.randbelow(2**32))
+        print_note(f"the random seed of this run is {seed} (--seed_everything {seed} repeats it)")
+        settings.seed_everything = settings.model.seed = settings.data.seed = seed
+
+
 CLI = TypeVar("CLI", bound=FitCLI)
 
 
 def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
     """Make the model, the data and the trainer from arguments and their YAML files."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    # The launcher that ends a run because one of its processes has died reports it there.
-    logging.getLogger("lightning.fabric.strategies.launchers").setLevel(logging.INFO)
+    show_messages()
     # The warning is about two lists of arguments. In sys.argv there may be those of another program, such as Jupyter.
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended", UserWarning)
+    # With `OnExceptionCheckpoint`, Lightning looks for its checkpoint. `fit` has done so already.
+    for search in (r"`\.fit\(ckpt_path=None\)` was called without a model", r"\.fit\(ckpt_path=.last.\) is set, but"):
+        warnings.filterwarnings("ignore", search, UserWarning)
     callbacks = [
         RunFolder(),
         RunRecord(),
@@ -176,6 +217,7 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
         Divergence(),
         Progress(),
         Limits(),
+        Monitors(),
         Interruption(),
     ]
     return cli(
@@ -198,6 +240,21 @@ def wants_bar(trainer: Namespace) -> bool:
     """Whether the trainer's settings ask for a live bar. By default, a terminal has one."""
     asked: bool | None = trainer.enable_progress_bar
     return sys.stderr.isatty() and not trainer.barebones if asked is None else asked
+
+
+def show_messages() -> None:
+    """Show the warnings of Lightning, and what its callbacks and profilers report. Its trainer reports much more."""
+    for name, level in MESSAGES.items():
+        logging.getLogger(name).setLevel(level)
+    # All code of Lightning that reports on rank 0 shares this logger.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_comes_from_callback)
+    for handler in logging.getLogger("lightning.pytorch").handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.stream = sys.stderr  # Lightning's handler has the one of the time when it was imported
+
+
+def _comes_from_callback(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or "callbacks" in Path(record.pathname).parts
 
 
 def has_bfloat16(accelerator: str) -> bool:

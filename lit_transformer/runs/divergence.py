@@ -6,7 +6,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
@@ -29,9 +28,10 @@ class Divergence(Callback):
     """
 
     def __init__(self) -> None:
-        self._broken_step: Tensor
+        # An error before `on_fit_start` may save a checkpoint, too.
+        self._broken_step = torch.tensor(-1)
         """The step that broke the run, counted from 0. -1 if there is none."""
-        self._bad_in_a_row: Tensor
+        self._bad_in_a_row = torch.tensor(0)
         self._lowest_loss = math.inf
         self._reports_above = 0
 

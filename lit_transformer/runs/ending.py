@@ -11,8 +11,10 @@ from typing import NoReturn
 import lightning as L
 from torch import distributed
 
-from lit_transformer.errors import UserError
+from lit_transformer.errors import UserError, underlying
 from lit_transformer.runs.launching import meeting_point
+from lit_transformer.runs.lightning_errors import lightning_error
+from lit_transformer.runs.limits import Limits
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.stopping import Interruption, requeue
 from lit_transformer.signals import Interrupted
@@ -84,6 +86,13 @@ def _stop(trainer: L.Trainer, interrupted: Interrupted, print_stop: PrintStop) -
 
 def explain(trainer: L.Trainer, error: Exception) -> str | None:
     """What a library's error means for the user, or None if that is not known."""
+    if underlying(error, UserError) is not None:
+        return None
+    in_training = trainer.global_step > callback_of(trainer, Limits).first_step
+    return _lost_process(trainer, error) or lightning_error(error, in_training=in_training)
+
+
+def _lost_process(trainer: L.Trainer, error: Exception) -> str | None:
     if not isinstance(error, RuntimeError | ConnectionError | EOFError):
         return None
     # Reading what a process has sent raises the last two if the process has died since.

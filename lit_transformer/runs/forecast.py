@@ -22,6 +22,7 @@ from lit_transformer.batch import Batch, IntArray
 from lit_transformer.data.accumulation import planned_steps
 from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
 from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.files import existing_folder
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.fit_to_memory import Trial
 from lit_transformer.runs.kernels import CACHED_KERNELS
@@ -199,7 +200,7 @@ def forecast_costs(
         activation_bytes=activations * (ALLOCATED_ON_CPU if on_cpu else 1),
         program_bytes=program,
         checkpoint_bytes=parameters * SAVED_BYTES_PER_PARAMETER * (callback_of(trainer, Checkpoints).keep + 2),
-        free_bytes=shutil.disk_usage(trainer.default_root_dir).free,
+        free_bytes=shutil.disk_usage(existing_folder(trainer.default_root_dir)).free,
     )
 
 

@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
 from lit_transformer.notes import counted
-from lit_transformer.runs.parts import callbacks_of
+from lit_transformer.runs.parts import callbacks_of, unknown_callbacks
+from lit_transformer.training.metrics import PREFIX
 
 
 class TimeLimit(Timer):
@@ -22,7 +23,7 @@ class TimeLimit(Timer):
     """
 
     def __init__(self, duration: str | timedelta | dict[str, int] | None = None) -> None:
-        super().__init__(duration)
+        super().__init__(duration, verbose=False)
 
     @property
     def state_key(self) -> str:
@@ -95,12 +96,18 @@ def reached_limit(trainer: L.Trainer) -> str:
                 f"max_time is used up, because all starts of the run have trained for {elapsed}: raise it to train on"
             )
     for stopping in callbacks_of(trainer, EarlyStopping):
-        if stopping.wait_count >= stopping.patience:
-            return (
-                f"EarlyStopping has ended the run, because {stopping.monitor} has not improved for "
-                f"{counted(stopping.wait_count, 'validation')}: raise its patience to train on"
-            )
-        if stopping.stopping_reason_message is not None:
-            reason = stopping.stopping_reason_message.removesuffix(" Signaling Trainer to stop.")
-            return f"EarlyStopping has ended the run: {reason}"
-    return "a callback has ended the run"
+        if reason := _reason_to_stop(stopping):
+            return f"EarlyStopping has ended the run{reason}"
+    # Nothing records which callback has set `should_stop`.
+    names = [type(callback).__name__ for callback in unknown_callbacks(trainer)]
+    return f"{' or '.join(names) or 'a callback'} has ended the run"
+
+
+def _reason_to_stop(stopping: EarlyStopping) -> str | None:
+    """Why `EarlyStopping` ends a run, or None if it does not."""
+    if stopping.wait_count >= stopping.patience:
+        checks = counted(stopping.wait_count, "validation" if stopping.monitor.startswith(PREFIX) else "check")
+        return f", because {stopping.monitor} has not improved for {checks}: raise its patience to train on"
+    if stopping.stopping_reason_message is not None:
+        return f": {stopping.stopping_reason_message.removesuffix(' Signaling Trainer to stop.').rstrip('.')}"
+    return None

@@ -29,3 +29,14 @@ def callbacks_of(trainer: L.Trainer, kind: type[Kind]) -> list[Kind]:
 def callback_of(trainer: L.Trainer, kind: type[Kind]) -> Kind:
     """Return the trainer's first callback of a class."""
     return callbacks_of(trainer, kind)[0]
+
+
+def unknown_callbacks(trainer: L.Trainer) -> list[Callback]:
+    """Return the callbacks that neither Lightning nor this package defines."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined] # set, but not declared
+    return [callback for callback in callbacks if package_of(callback) not in ("lightning", "lit_transformer")]
+
+
+def package_of(part: object) -> str:
+    """Return the package that defines the class of a part."""
+    return type(part).__module__.partition(".")[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, OnExceptionCheckpoint
 
 from lit_transformer.checkpoints.format import FORMAT, note_foreign, owners_of, read_checkpoint, written_format
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
@@ -18,7 +18,7 @@ from lit_transformer.runs.compatibility import (
     leave_out_foreign,
     own_parameters,
 )
-from lit_transformer.runs.parts import data_of, model_of
+from lit_transformer.runs.parts import callbacks_of, data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
 from lit_transformer.runs.run_folder import SEARCHED
 from lit_transformer.runs.saving import WholeCheckpointIO
@@ -112,6 +112,15 @@ def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
     if "optimizer_states" not in found.content:
         raise UserError(f"ckpt_path {found.path} has no training state, as an average has none: give a step-STEP.ckpt")
     return found
+
+
+def saved_on_exception(trainer: L.Trainer) -> str | None:
+    """Return the checkpoint that `OnExceptionCheckpoint` has saved when the last start failed, if there is one.
+
+    Lightning resumes from it by itself if `ckpt_path` is left out.
+    """
+    paths = [callback.ckpt_path for callback in callbacks_of(trainer, OnExceptionCheckpoint)]
+    return next((path for path in paths if Path(path).exists()), None)
 
 
 def continued_run(resumed: Path | None, ckpt_path: str | None) -> tuple[Path, int] | None:

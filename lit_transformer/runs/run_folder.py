@@ -1,7 +1,7 @@
 """The folder of a run: where it lies, and the lock that keeps other processes out of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +23,8 @@ SEARCHED = ("last", "auto")
 """Values of `ckpt_path` that look for a checkpoint and continue in its run's folder."""
 STARTS = "starts.jsonl"
 """The record of a run's starts, which every run has."""
+WRITTEN_AT_START = ("config.yaml", "hparams.yaml", STARTS, "metrics.csv", "events.out.tfevents.*")
+"""Files that every start writes before its first step."""
 _FORMER_ROOT = "lightning_logs"
 """Folder of the runs of version 0.1, below `default_root_dir`."""
 
@@ -102,12 +104,14 @@ def claimed_folder(trainer: L.Trainer, settings: Namespace, continued: tuple[Pat
 
     folder = on_rank_zero(find, is_rank_zero=trainer.is_global_zero)
     callback_of(trainer, RunFolder).path = folder
+    is_new = not any(folder.glob("*"))
     lock = FileLock(folder / LOCK)
     on_rank_zero(lambda: _acquire(lock, folder), is_rank_zero=trainer.is_global_zero)
     try:
         # Another start may have taken the name since the settings were checked.
         on_rank_zero(lambda: check_name(root, settings), is_rank_zero=trainer.is_global_zero)
-        yield folder
+        with _forgotten_if_refused(trainer, folder) if is_new else nullcontext():
+            yield folder
     finally:
         if trainer.is_global_zero:
             _release(lock, folder)
@@ -155,3 +159,16 @@ def _release(lock: FileLock, folder: Path) -> None:
     lock.release()
     with suppress(OSError):
         folder.rmdir()
+
+
+@contextmanager
+def _forgotten_if_refused(trainer: L.Trainer, folder: Path) -> Iterator[None]:
+    """Delete what a start has written that ends before its first step. The folder is deleted if it is empty then."""
+    try:
+        yield
+    except BaseException:
+        for file in [file for pattern in WRITTEN_AT_START for file in folder.glob(pattern)]:
+            if trainer.is_global_zero and trainer.global_step == 0:
+                with suppress(OSError):
+                    file.unlink()
+        raise

@@ -28,7 +28,6 @@ def test_callbacks_that_cannot_do_their_work(corpus: Path, tmp_path: Path, name:
     [
         (["--trainer.callbacks=Timer", "--trainer.callbacks.duration=ten"], "'ten'"),
         (["--trainer.callbacks=OnExceptionCheckpoint"], "dirpath"),
-        (["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=nowhere://x"], "nowhere"),
     ],
 )
 def test_arguments_of_a_class_that_a_setting_names(corpus: Path, tmp_path: Path, given: list[str], said: str) -> None:

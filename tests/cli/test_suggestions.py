@@ -15,6 +15,7 @@ OPTIONS = ["--config", "--trainer.max_steps", "--trainer.min_steps", "--model.tr
         ("--max_steps", "--trainer.max_steps"),
         ("--d_model", "--model.transformer.d_model"),
         ("--trainer.max_step", "--trainer.max_steps"),
+        ("--trainer.d_model", "--model.transformer.d_model"),
     ],
 )
 def test_the_most_similar_option(wrong: str, right: str) -> None:
@@ -22,5 +23,7 @@ def test_the_most_similar_option(wrong: str, right: str) -> None:
 
 
 def test_nothing_is_similar() -> None:
+    """The section alone is no likeness."""
+    assert suggest_option(["--trainer.bogus"], OPTIONS) == ""
     assert suggest_option(["--config", "bean_size", "--qqq"], OPTIONS) == ""
     assert did_you_mean("fit", ["translate"]) == ""

@@ -6,9 +6,11 @@ import lightning as L
 import pytest
 import torch
 
+from lit_transformer import check
+from lit_transformer.cli.process_state import process_state_kept
 from lit_transformer.cli.training import CheckCLI, FitCLI, has_bfloat16, parse
 from lit_transformer.errors import UserError
-from tests.helpers.runs import arguments
+from tests.helpers.runs import WARMUP_STEPS, arguments, own_lines
 
 
 @pytest.mark.parametrize("kernels", [True, False])
@@ -82,3 +84,33 @@ def test_whole_numbers_in_the_notation_of_others(tmp_path: Path, name: str, valu
         with pytest.raises(UserError, match=rf"^{name} is {float(value)}: .*\b{example}$") as error:
             parse(["--config=demo", f"--trainer.default_root_dir={tmp_path}", *given], CheckCLI)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_random_seed(corpus: Path, tmp_path: Path, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is another one each time, and printed and recorded, so that the run can be repeated."""
+    seeds = set()
+    for _ in range(2):
+        with process_state_kept():
+            cli = parse([*arguments(corpus, tmp_path), f"--seed_everything={value}"], FitCLI)
+        seed = cli.config.seed_everything
+        assert cli.model.seed == cli.config.data.seed == seed
+        [note] = own_lines(capsys.readouterr().err)
+        assert f" {seed} " in note
+        seeds.add(seed)
+    assert len(seeds) == 2
+
+
+def test_a_recipe_without_config(corpus: Path, tmp_path: Path) -> None:
+    """As other programs take it. A file and a name can be mixed with options."""
+    (tmp_path / "seed.yaml").write_text("seed_everything: 97")
+    cli = parse(["copy", str(tmp_path / "seed.yaml"), *arguments(corpus, tmp_path)], FitCLI)
+    assert cli.config.seed_everything == 97
+    assert cli.config.model.warmup_steps == WARMUP_STEPS
+    with pytest.raises(UserError, match=r"--config cpoy: .*did you mean copy\?"):
+        parse(["cpoy"], FitCLI)
+
+
+def test_check_leaves_no_folder(corpus: Path, tmp_path: Path) -> None:
+    check.main([*arguments(corpus, tmp_path / "runs"), "--tokens_per_second=1000"])
+    assert not (tmp_path / "runs").exists()

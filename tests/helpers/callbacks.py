@@ -38,3 +38,17 @@ class Best(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._best = np.float64(2.5)
+
+
+class Stop(Callback):
+    """Ends a run at the second step."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        trainer.should_stop = trainer.global_step >= 2
+
+
+class Fail(Callback):
+    """Has a defect that shows at the second step."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        assert 1 / (2 - trainer.global_step)

@@ -96,3 +96,15 @@ def test_the_folder_does_not_depend_on_the_logger(logger: str, tmp_path: Path) -
     names = {re.sub(r"^events\..*", "events", path.name) for path in run.folder.iterdir()}
     assert names - {"events", "hparams.yaml"} == {"checkpoints", "config.yaml", STARTS}
     assert ("events" in names) == (logger == "true")
+
+
+def test_a_refused_start_deletes_only_what_it_has_written(corpus: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine" / "config.yaml"
+    own.parent.mkdir()
+    own.write_text("of the user's")
+    refused = {**SHORT, "trainer__callbacks": "BackboneFinetuning"}
+    for name in ("mine", "other"):
+        with pytest.raises(SystemExit):
+            fit(corpus, tmp_path, **refused, name=name)
+    assert own.exists()
+    assert not (tmp_path / "other").exists()
