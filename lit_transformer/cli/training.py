@@ -142,6 +142,8 @@ class FitCLI(LightningCLI):
         brings_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if not brings_bar:
             settings["enable_progress_bar"] = False  # not one of Lightning's
+        if given.barebones:
+            settings["log_every_n_steps"] = None  # Lightning refuses any interval, and recipes have one
         with in_one_line("trainer"):
             if given.max_time is not None:
                 settings["callbacks"] = [*callbacks, TimeLimit(self.config_init.trainer.max_time)]
