@@ -1,6 +1,7 @@
 """`translate` as a user runs it: bytes in, bytes out, exit statuses."""
 
 import errno
+import gzip
 import io
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 from lit_transformer import SearchSettings, Translator, translate
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.cli import input_lines
+from lit_transformer.cli.partial_output import PartialOutput
 from lit_transformer.data.demo.corpus import demo_pairs
 from tests.helpers.processes import fork, status_of
 from tests.helpers.runs import own_lines
@@ -168,6 +170,62 @@ def test_text_that_is_not_utf8(tiny_run: Path, stdin: Stdin, capsys: pytest.Capt
     assert len(err.splitlines()) == 1
 
 
+def test_a_file(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a compressed file to stdout, and to a file that is not replaced unless asked for."""
+    with gzip.open(tmp_path / "in.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(ENGLISH[:5]))
+    expected = "".join(f"{text}\n" for text in GERMAN[:5])
+    args = ["--checkpoint", str(tiny_run), "--input", str(tmp_path / "in.txt.gz")]
+    translate.main(args)
+    assert capsys.readouterr() == (expected, "")
+    output = tmp_path / "new" / "out.txt"
+    args += ["--output", str(output)]
+    translate.main(args)
+    assert capsys.readouterr() == ("", "")
+    assert output.read_text(encoding="utf-8") == expected
+    with pytest.raises(SystemExit, match="2"):
+        translate.main(args)
+    assert "out.txt exists" in capsys.readouterr().err
+    output.write_text("former")
+    translate.main([*args, "--overwrite", "--n_best", "2"])
+    rows = [line.split("\t") for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 6) for _ in range(2)]
+    assert [row[2] for row in rows[::2]] == GERMAN[:5]
+    assert [path.name for path in output.parent.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_kill_9(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the second chunk is written. The model is at another place when the command goes on."""
+    for name in ("FIRST_CHUNK", "LARGEST_CHUNK"):
+        monkeypatch.setattr(input_lines, name, 4)
+    (tmp_path / "in.txt").write_text("\n".join(ENGLISH), encoding="utf-8")
+    shutil.copy(find_checkpoint(tiny_run), tmp_path / "moved.ckpt")
+
+    def main(checkpoint: Path) -> int:
+        files = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
+        translate.main(["--checkpoint", str(checkpoint), *files])
+        return 0
+
+    def killed() -> int:
+        append = PartialOutput.append
+
+        def half(output: PartialOutput, rows: list[str]) -> None:
+            append(output, rows[:2] if output.num_rows else rows)
+            if len(rows) != output.num_rows:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(PartialOutput, "append", half)
+        return main(tiny_run)
+
+    assert status_of(fork(killed)) != 0
+    assert not (tmp_path / "out.txt").exists()
+    assert (tmp_path / "out.txt.partial").read_text(encoding="utf-8").splitlines() == GERMAN[:6]
+    main(tmp_path / "moved.ckpt")
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines() == GERMAN
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "moved.ckpt", "out.txt"]
+
+
 def test_nobody_reads_any_more(tiny_run: Path, repo_root: Path) -> None:
     """`| head -1`: no complaint."""
     data = "".join(f"{text}\n" for text in ENGLISH).encode()
@@ -262,7 +320,8 @@ def test_output_that_cannot_be_written(tiny_run: Path, repo_root: Path) -> None:
 
 
 def test_a_conversation(tiny_run: Path, repo_root: Path) -> None:
-    """On a terminal: a prompt, an answer, another prompt, and an end at Ctrl-D."""
+    """On a terminal: a prompt, an answer, another prompt, and an end at Ctrl-D. The arrow keys find former lines."""
+    pytest.importorskip("readline", reason="Windows edits lines itself")
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on Windows")
     try:
         terminal, other_end = pty.openpty()
@@ -278,8 +337,15 @@ def test_a_conversation(tiny_run: Path, repo_root: Path) -> None:
     ) as process:
         os.close(other_end)
         try:
-            read_until(terminal, "Ctrl-D ends.\r\n> ")
-            for typed, answer in ((ENGLISH[0].encode(), GERMAN[0]), (b"", ""), (b"\xff\xfe!", "")):
+            assert "reading " in read_until(terminal, "Ctrl-D ends.\r\n> ")
+            upwards = b"\x1b[A"
+            for typed, answer in (
+                (ENGLISH[0].encode(), GERMAN[0]),
+                (b"", ""),
+                (upwards, GERMAN[0]),
+                (b"\xff\xfe!", ""),
+                (b"The elephant sleeps.", " elephant"),
+            ):
                 os.write(terminal, typed + b"\n")
                 assert answer in read_until(terminal, "\r\n> ")
             os.write(terminal, b"\x04")
