@@ -12,6 +12,7 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 from lit_transformer.fit import main
+from lit_transformer.notes import print_note
 from lit_transformer.runs.live_bar import LiveBar
 from tests.helpers.runs import arguments, own_lines
 
@@ -44,6 +45,7 @@ class Chatty(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         print("a line", "of the user at step", trainer.global_step)
         print("warning: of step", trainer.global_step, file=sys.stderr)
+        print_note(f"of step {trainer.global_step}")
 
 
 def fit_on_terminal(corpus: Path, root: Path, **changes: Any) -> Terminal:
@@ -67,7 +69,7 @@ def test_on_a_terminal_one_bar_is_live_and_lines_stand_above_it(corpus: Path, tm
     [bar] = [number for number, line in enumerate(lines) if line.startswith("step") and "%|" in line]
     assert re.match(r"step 6/6 100%\|[█#]+\| loss \d\.\d+  [\d,]+ tokens/s  best BLEU \d+\.\d$", lines[bar]), lines[bar]
     for step in range(1, 7):
-        for expected in (f"a line of the user at step {step}", f"warning: of step {step}"):
+        for expected in (f"a line of the user at step {step}", f"warning: of step {step}", f"note: of step {step}"):
             assert expected in lines[:bar]
     assert sum("validation loss" in line for line in lines[:bar]) == 2
     assert any(line.startswith("      -> ") for line in lines[:bar])
