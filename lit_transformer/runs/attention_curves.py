@@ -70,7 +70,7 @@ class AttentionCurves(Callback):
                 for weights_HLM in maps_of(attention, kind).layers.values()
             ]
             for logger in holders:
-                write_histogram(logger, f"attention/{kind}_entropy", np.concatenate(entropies), trainer.global_step)
+                write_histogram(logger, f"attention_entropy/{kind}", np.concatenate(entropies), trainer.global_step)
 
     def _attentions(self, trainer: L.Trainer) -> list[Attention]:
         data, transformer = data_of(trainer), model_of(trainer).transformer

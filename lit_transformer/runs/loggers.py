@@ -23,6 +23,24 @@ from lit_transformer.training.translation import Sample
 
 FILES = (TensorBoardLogger, CSVLogger)
 """Loggers that only write files. Training goes on without them."""
+CHARTS = {
+    "1 loss and quality": {
+        "loss": ["Multiline", ["train/loss", "val/loss"]],
+        "perplexity": ["Multiline", ["train/perplexity", "val/perplexity"]],
+        "validation BLEU": ["Multiline", ["val/bleu"]],
+    },
+    "2 optimizer": {
+        "learning rate": ["Multiline", ["train/learning_rate"]],
+        "gradient norm": ["Multiline", ["train/gradient_norm"]],
+    },
+    "3 speed": {
+        "tokens per second": ["Multiline", ["train/source_tokens_per_second", "train/target_tokens_per_second"]],
+        "shares": ["Multiline", ["train/padding_share", "train/data_wait_share"]],
+    },
+}
+"""TensorBoard's page CUSTOM SCALARS. The page SCALARS sorts curves by their names, so the loss is not its first."""
+SHOWN_SETTINGS = ("model.", "data.corpus", "data.tokens_per_batch", "trainer.max_steps", "trainer.precision")
+"""Beginnings of the names of settings in TensorBoard's table, which sorts by name and shows the first five at first."""
 TRANSLATIONS = "val/translations"
 COLUMNS = ("source", "translation", "reference")
 
@@ -132,7 +150,9 @@ def write_settings(logger: Logger, settings: Mapping[str, Any]) -> None:
 def _(logger: TensorBoardLogger, settings: Mapping[str, Any]) -> None:
     # The logger's own method draws a curve of a made-up value. This names the curves to compare runs by.
     logger.hparams.update(settings)
-    draw_settings(logger.experiment, settings, {"val/bleu": 0.0, "val/loss": 0.0})
+    shown = {name: value for name, value in settings.items() if name.startswith(SHOWN_SETTINGS)}
+    draw_settings(logger.experiment, shown, {"val/bleu": 0.0, "val/loss": 0.0})
+    logger.experiment.add_custom_scalars(CHARTS)
 
 
 @write_settings.register
@@ -226,7 +246,7 @@ def curves_of(logger: Logger) -> Curves | None:
 
 @curves_of.register
 def _(logger: TensorBoardLogger) -> Curves:
-    return Curves(logger.log_dir, "tensorboard")
+    return Curves(str(Path(logger.log_dir)), "tensorboard")
 
 
 @curves_of.register

@@ -11,7 +11,7 @@ import pytest
 
 from lit_transformer.fit import main
 from lit_transformer.runs.run_folder import STARTS
-from tests.helpers.runs import SHORT, Run, arguments, fit, own_lines
+from tests.helpers.runs import SHORT, Run, arguments, events, fit, own_lines
 
 FEW = SHORT | {"trainer__log_every_n_steps": 2}
 AGAIN = FEW | {"trainer__max_steps": 6, "ckpt_path": "auto"}
@@ -70,6 +70,8 @@ def test_several_loggers_get_the_same_curves(corpus: Path, tmp_path: Path) -> No
         run = fit_with(corpus, tmp_path / name, *options, **FEW)
         assert steps_of(run.folder / "metrics.csv") == [(2, "train"), (4, "train"), (4, "val")]
         assert [*run.curve("train/loss")] == [2, 4]
+        tags = set(events(run.folder).Tags()["tensors"])
+        assert tags >= {"custom_scalars__config__", "val/translations/text_summary"}
         assert "hparams.yaml" in {path.name for path in run.folder.iterdir()}
 
 

@@ -32,7 +32,7 @@ def test_pictures_and_entropies_are_those_of_the_checkpoints(tmp_path: Path) -> 
     written = events(run.folder)
     assert written.Tags()["images"] == ["attention/cross_1", "attention/cross_2"]
     assert sorted(written.Tags()["histograms"]) == [
-        f"attention/{kind}_entropy" for kind in ("cross", "decoder", "encoder")
+        f"attention_entropy/{kind}" for kind in ("cross", "decoder", "encoder")
     ]
     for place, step in enumerate(STEPS):
         translator = Translator.load(run.checkpoint(step), device="cpu")
@@ -43,7 +43,7 @@ def test_pictures_and_entropies_are_those_of_the_checkpoints(tmp_path: Path) -> 
             shown = np.asarray(Image.open(BytesIO(image.encoded_image_string)))
             assert same_picture(shown, pixels(head_grid(attention, "cross", highest=1.0)))
     entropies = np.concatenate([head_entropy(layer) for one in attentions for layer in one.encoder.values()])
-    histogram = written.Histograms("attention/encoder_entropy")[-1]
+    histogram = written.Histograms("attention_entropy/encoder")[-1]
     assert (histogram.step, histogram.histogram_value.num) == (STEPS[-1], len(entropies))
     assert histogram.histogram_value.sum == pytest.approx(entropies.sum(), rel=1e-4)
     assert histogram.histogram_value.max == pytest.approx(entropies.max(), rel=1e-4)
