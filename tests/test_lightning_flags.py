@@ -202,6 +202,7 @@ def test_what_only_trains(start: Start, flags: str) -> None:
         ("--trainer.plugins=SLURMEnvironment", ["SLURMEnvironment", "SLURM_NTASKS"]),
         ("--trainer.accumulate_grad_batches=4", ["accumulate_grad_batches", "max_tokens_per_device"]),
         ("--trainer.bogus=3", ["trainer.bogus"]),
+        ("--trainer.max_step=3", ["did you mean --trainer.max_steps?"]),
         (f"{CALLBACKS}=EarlyStopping", ["monitor"]),
         (f"{CALLBACKS}=EarlyStopping {CALLBACKS}.monitor=val_loss", ["EarlyStopping", "val_loss", "val/loss"]),
         (f"{CALLBACKS}=ModelCheckpoint {CALLBACKS}.monitor=val_bleu", ["ModelCheckpoint", "val_bleu", "val/bleu"]),

@@ -50,7 +50,7 @@ def condensed(message: str) -> str:
     values = dict.fromkeys(value.strip(" '") for choices in expected.values() for value in choices.split(",") if value)
     words = " or ".join([*allowed, *([f"one of {', '.join(values)}"] if values else [])])
     given = re.findall(r"(?:Given|Got) value: (.*)", message)
-    return f"{key} is {given[-1]}: it must be {words}" if given and words else message
+    return f"{key} is {given[-1].replace('None', 'null')}: it must be {words}" if given and words else message
 
 
 def _reason(line: str, message: str, key: str) -> str:

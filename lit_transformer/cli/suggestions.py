@@ -10,11 +10,12 @@ def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
     A name may also lack its section: `--max_steps` stands for `--trainer.max_steps`.
     """
 
-    def similarity(full: str) -> tuple[float, bool, float]:
-        section, _, last = full.lstrip("-").rpartition(".")
-        whole = _ratio(wanted, full.lstrip("-"))
-        # Names of one section are similar by its name alone.
-        alike = _ratio(wanted_last, last) if section == wanted_section else max(_ratio(wanted_last, last), whole)
+    def similarity(option: str) -> tuple[float, bool, float]:
+        full = option.lstrip("-")
+        section, _, last = full.rpartition(".")
+        whole, alike = _ratio(wanted, full), _ratio(wanted_last, last)
+        if not wanted_section:  # sections are no likeness
+            alike = max(alike, whole)
         return alike, section == wanted_section, whole
 
     wanted = name.lstrip("-")
@@ -29,9 +30,15 @@ def suggest_option(arguments: Iterable[str], options: Collection[str]) -> str:
     `--trainer.callbacks.patience` is an argument of the class that `--trainer.callbacks` names.
     """
     given = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
-    unknown = (name for name in given if name not in options and name.rpartition(".")[0] not in options)
+    unknown = (name for name in given if name not in options and not _names_class(name.rpartition(".")[0], options))
     suggestions = (did_you_mean(name, options) for name in unknown)
     return next(filter(None, suggestions), "")
+
+
+def _names_class(option: str, options: Collection[str]) -> bool:
+    """Whether an option can name a class. A section has options of its own, and a class has only its help."""
+    inner = [name for name in options if name.startswith(f"{option}.")]
+    return option in options and all(name == f"{option}.help" for name in inner)
 
 
 def _ratio(one: str, other: str) -> float:
