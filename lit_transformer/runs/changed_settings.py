@@ -4,6 +4,7 @@ Lightning restores the settings of the optimizer and the learning rate with the 
 this start replace them.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from lit_transformer.notes import print_note
 
@@ -19,6 +20,8 @@ PLACES = ("config", "name", "ckpt_path", "trainer.default_root_dir")
 """Settings that say where a run lies, and not what it does."""
 FACTS = ("trainer.precision", "trainer.devices", "trainer.num_nodes")
 """Settings of facts that `provenance` compares."""
+KINDS = "optimizer_kinds"
+"""Entry of the state that has the names of the optimizers' classes."""
 _LONGEST = 80
 """Characters of a value in the note."""
 
@@ -46,20 +49,50 @@ class ChangedSettings(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         schedules = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         self._new = deepcopy({"optimizers": [_groups(each) for each in trainer.optimizers], "schedules": schedules})
+        self._new[KINDS] = [type(optimizer).__name__ for optimizer in trainer.optimizers]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._former is None:
             return
         changes = [*_changes(self._former.get("settings", self._settings), self._settings)]
+        effects: list[str] = []
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         for number, optimizer in enumerate(trainer.optimizers):
             former = self._former.get("optimizers", [_groups(each) for each in trainer.optimizers])[number]
-            changes += _put_into_effect(optimizer, former, self._new["optimizers"][number])
+            effects += _put_into_effect(optimizer, former, self._new["optimizers"][number])
         for number, schedule in enumerate(schedules):
             former = self._former.get("schedules", self._new["schedules"])[number]
-            changes += _continue_schedule(schedule, former, self._new["schedules"][number])
+            effects += _continue_schedule(schedule, former, self._new["schedules"][number])
+        # What follows from settings that are listed is not listed again.
+        changes = changes or effects
         if changes and trainer.is_global_zero:
             print_note(f"settings that differ from those of the checkpoint: {', '.join(changes)}")
+
+
+def replay_other_schedule(checkpoint: Mapping[str, Any], schedule: LRScheduler) -> bool:
+    """Give a checkpoint the state of a schedule that it does not have, as if the run had always had that one.
+
+    Args:
+        checkpoint: Its content, which is changed if its schedule is of another kind.
+        schedule: A new schedule of this run, which is used up.
+
+    Returns:
+        Whether the checkpoint had another kind.
+    """
+    [saved] = checkpoint["lr_schedulers"]
+    if saved.keys() == schedule.state_dict().keys():
+        return False
+    # Only validations step a schedule that waits for a plateau.
+    steps = 0 if isinstance(schedule, ReduceLROnPlateau) else checkpoint["global_step"]
+    with warnings.catch_warnings(action="ignore"):  # the optimizer takes no steps
+        for _ in range(steps):
+            schedule.step()
+    saved.clear()
+    saved.update(schedule.state_dict())
+    [optimizer] = checkpoint["optimizer_states"]
+    for group, mine in zip(optimizer["param_groups"], _groups(schedule.optimizer), strict=True):
+        group.update(mine)
+    return True
 
 
 def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:

@@ -20,7 +20,12 @@ from lit_transformer.checkpoints.trained_model import without_memory
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.notes import counted
+from lit_transformer.runs.changed_settings import KINDS, ChangedSettings
 from lit_transformer.training.translation import LitTransformer
+
+SET_BY_SCHEDULES = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
+"""What schedules of torch add to an optimizer's groups of weights."""
 
 
 def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies) -> None:
@@ -103,10 +108,23 @@ def check_moments(checkpoint: Mapping[str, Any], optimizer: Optimizer, own: Coll
     groups = [*zip(saved["param_groups"], optimizer.param_groups, strict=False)]
     if (
         [len(group["params"]) for group in saved["param_groups"]] != [len(g["params"]) for g in optimizer.param_groups]
-        or any(theirs.keys() - mine.keys() - {"initial_lr"} for theirs, mine in groups)
+        or any(theirs.keys() - mine.keys() - SET_BY_SCHEDULES for theirs, mine in groups)
         or any(name not in state.get(index, {}) for index in needed for name in moments)
         or any(part[name].shape != weights[i].shape for i, part in state.items() for name in moments if name in part)
     ):
+        [former] = checkpoint.get("callbacks", {}).get(ChangedSettings.__name__, {}).get(KINDS, [Adam.__name__])
+        had, has = (
+            f"{kind} with {counted(number, 'group')} of weights"
+            for kind, number in (
+                (former, len(saved["param_groups"])),
+                (type(optimizer).__name__, len(optimizer.param_groups)),
+            )
+        )
+        if had != has:
+            raise UserError(
+                f"the checkpoint of ckpt_path has the state of {had}, and this run has {has}: resume with its "
+                "optimizer, whose weight decay may change but not begin or end, or take its weights alone (init_from)"
+            )
         raise UserError(
             "the checkpoint of ckpt_path has the optimizer state of other weights or of another optimizer: resume "
             "with the versions that its run's starts.jsonl names, take another checkpoint, or start afresh without "

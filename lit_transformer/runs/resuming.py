@@ -11,6 +11,7 @@ from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.checkpoints.places import FoundCheckpoint, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.errors import UserError
 from lit_transformer.notes import print_note
+from lit_transformer.runs.changed_settings import replay_other_schedule
 from lit_transformer.runs.compatibility import (
     check_architecture,
     check_moments,
@@ -52,14 +53,12 @@ class Resuming(Callback):
         found = _find_on_all_ranks(trainer, ckpt_path, Path(trainer.default_root_dir, name or ""))
         if found:
             self._path, self._content = found
-        # A strategy that restores after its setup reads parts of the file by itself.
-        reads_itself = trainer.strategy.restore_checkpoint_after_setup
-        if found and reads_itself and (written := on_all_ranks(lambda: written_format(found.path))) != FORMAT:
+        if found and reads_itself(trainer) and (written := on_all_ranks(lambda: written_format(found.path))) != FORMAT:
             raise UserError(
                 f"{found.path} has format {written}, which this strategy reads by itself and does not know: resume "
                 "without strategy for some steps, whose checkpoint has the new format"
             )
-        trainer.strategy.checkpoint_io = WholeCheckpointIO(None if reads_itself else self._content)
+        trainer.strategy.checkpoint_io = WholeCheckpointIO(None if reads_itself(trainer) else self._content)
         return found.path if found else None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -69,15 +68,23 @@ class Resuming(Callback):
         check_vocabularies(self._content, data_of(trainer).vocabularies)
         check_architecture(self._content, model.transformer.config)
         foreign = leave_out_foreign(self._content, model)
-        if foreign and trainer.strategy.restore_checkpoint_after_setup:
+        if foreign and reads_itself(trainer):
             raise UserError(
                 f"{self._path} also holds {owners_of(foreign)}, and this strategy reads the file by itself: resume "
                 "with the callback that adds them, or without strategy"
             )
         if trainer.is_global_zero:
             note_foreign(self._path, foreign)
-        check_moments(self._content, model.configure_optimizers()["optimizer"], own_parameters(model))
+        new: Any = model.configure_optimizers()
+        check_moments(self._content, new["optimizer"], own_parameters(model))
+        if replay_other_schedule(self._content, new["lr_scheduler"]["scheduler"]) and reads_itself(trainer):
+            raise UserError(f"{self._path} has another schedule, and this strategy reads the file by itself: keep it")
         self._content = None  # as large as the run's whole state
+
+
+def reads_itself(trainer: L.Trainer) -> bool:
+    """Return whether the strategy reads parts of the checkpoint's file by itself, after its setup."""
+    return trainer.strategy.restore_checkpoint_after_setup
 
 
 def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
