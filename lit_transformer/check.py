@@ -48,6 +48,8 @@ def check(cli: "CheckCLI") -> None:
     transformer = model.transformer
     embeddings = transformer.config.d_model * (transformer.vocab_size + (transformer.source_vocab_size or 0))
     print_row("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
+    if cli.taken:
+        cli.taken.print_report(settings)
     print_row("data", *data.counts)
     steps = planned_steps(trainer, data.epochs)
     print_batches(batches, data.plan, devices=cli.devices, epochs=data.epochs, steps=steps)

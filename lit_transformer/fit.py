@@ -93,6 +93,8 @@ def fit(cli: "FitCLI") -> FitResult:
     with claimed_folder(trainer, cli.config, continued) as run:
         if trainer.is_global_zero:
             print_start(trainer, model, data, resumed)
+            if cli.taken and resumed is None:
+                cli.taken.print_report(cli.config)
             print_run(run, cli.config)
         remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
         device = trainer.strategy.root_device

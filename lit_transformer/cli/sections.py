@@ -119,6 +119,8 @@ def _general_options() -> dict[str, str]:
         "free number).",
         "--ckpt_path FILE": "Checkpoint to resume from. `last` means the newest readable one below "
         "trainer.default_root_dir, or of the run --name. `auto` means the same, or a new run if there is none.",
+        "--init_from PLACE": "Trained model to fine-tune: a checkpoint, a run folder, a model folder, or hf:NAME. Its "
+        "weights, architecture and vocabulary are taken. The run begins at step 0.",
         "--devices N": "Short for --trainer.devices.",
         "--print_config": "Print all settings as YAML, without training.",
         "--help [SECTION]": f"Print all settings, or those of one section: {', '.join(SECTIONS)}.",

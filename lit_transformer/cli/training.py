@@ -6,8 +6,9 @@ import secrets
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
@@ -27,6 +28,7 @@ from lit_transformer.cli.settings import (
     note_settings_without_effect,
     spelled_out,
 )
+from lit_transformer.cli.trained_models import as_arguments, take_model, take_vocabularies
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
@@ -97,6 +99,7 @@ class FitCLI(LightningCLI):
         parser.add_lightning_class_args(AttentionCurves, "attention")
         parser.add_argument("--name", type=str | None, default=None)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
+        parser.add_argument("--init_from", type=str | None, default=None)
         parser.link_arguments("model.vocab_size", "data.vocab_size")
         parser.link_arguments("model.source_vocab_size", "data.source_vocab_size")
         parser.link_arguments(
@@ -113,6 +116,11 @@ class FitCLI(LightningCLI):
             draw_seed(self.config)
         check_settings(self.config)
         check_packages(self.config)
+        self.taken = take_model(self.config)
+        taken = self.taken.settings if self.taken else take_vocabularies(self.config)
+        if taken:  # parsed again, because other settings follow from these
+            taken["seed_everything"] = self.config.seed_everything  # it may have been drawn
+            super().parse_arguments(parser, [*cast(list[str], args), *as_arguments(taken)])
 
     def instantiate_classes(self) -> None:
         # `loggers_attached` makes those that are named, which depend on the run's folder.
@@ -125,6 +133,12 @@ class FitCLI(LightningCLI):
         self.config.trainer.logger = chosen
         for part in (self.model, self.datamodule):
             part.save_hyperparameters({}, logger=False)  # `Settings` gives loggers all settings
+        if self.taken and not self.taken.is_resumed:
+            trained = self.taken.trained
+            self.model.transformer.load_state_dict(trained.transformer.state_dict())
+            # The weights are in memory once.
+            self.taken = self.taken._replace(trained=replace(trained, transformer=self.model.transformer))
+            callback_of(self.trainer, RunRecord).record_origin(self.taken.record)
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
         """Set what depends on the machine, and make the trainer."""

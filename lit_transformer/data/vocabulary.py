@@ -127,3 +127,10 @@ def find_vocabulary(
         settings += (("symbols", *symbols),)
     name = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
     return Tokenizer.from_file(cached_file(cache_dir / "tokenizers" / f"{name}.model", train))
+
+
+def vocabulary_file(tokenizer: Tokenizer, cache_dir: Path) -> str:
+    """Return a SentencePiece file with a vocabulary that was read from elsewhere. It is kept in the cache."""
+    digest = hashlib.blake2b(tokenizer.model_bytes, digest_size=16).hexdigest()
+    path = cache_dir / "tokenizers" / f"{digest}.model"
+    return str(cached_file(path, lambda unfinished: unfinished.write_bytes(tokenizer.model_bytes)))

@@ -33,6 +33,11 @@ class RunRecord(Callback):
 
     def __init__(self) -> None:
         self._former: dict[str, Any] = {}
+        self._init_from: dict[str, Any] | None = None
+
+    def record_origin(self, origin: dict[str, Any]) -> None:
+        """Take over where the weights of this start come from."""
+        self._init_from = origin
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._former = checkpoint[self.state_key]
@@ -65,6 +70,7 @@ class RunRecord(Callback):
                 "first_step": trainer.global_step,
                 "command": [sys.executable, *sys.orig_argv[1:]],
                 "commit": commit(),
+                **({"init_from": self._init_from} if self._init_from else {}),
                 **facts,
                 "machine": f"{platform.node()}, {platform.platform()}, {trainer.strategy.root_device}",
                 "loggers": [(type(logger).__name__, logger.version) for logger in trainer.loggers],
