@@ -72,7 +72,12 @@ def take_model(settings: Namespace) -> TakenModel | None:
     if settings.init_from is None:
         return None
     resumed = _resumed(settings)
-    trained = load_checkpoint(resumed or settings.init_from)
+    try:
+        trained = load_checkpoint(resumed or settings.init_from)
+    except UserError as error:
+        raise UserError(
+            f"{'ckpt_path' if resumed else 'init_from'} {resumed or settings.init_from}: {error}"
+        ) from error
     vocabularies, cache_dir = trained.vocabularies, expanded(settings.data.cache_dir)
     architecture = {f"model.transformer.{name}": value for name, value in asdict(trained.transformer.config).items()}
     del architecture["model.transformer.dropout"]

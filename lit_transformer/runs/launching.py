@@ -115,5 +115,6 @@ def flat(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | int 
         elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):  # callbacks, plugins
             values |= flat({str(number): part for number, part in enumerate(value)}, f"{prefix}{name}.")
         elif value is not None:
-            values[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
+            plain = list(value) if isinstance(value, tuple) else value  # a YAML file gives a list
+            values[f"{prefix}{name}"] = plain if isinstance(plain, bool | int | float | str) else str(plain)
     return values

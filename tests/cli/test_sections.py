@@ -21,7 +21,7 @@ def test_help_shows_every_setting(tmp_path: Path, capsys: pytest.CaptureFixture[
     for main, cli, own in ((fit.main, FitCLI, set()), (check.main, CheckCLI, {"tokens_per_second"})):
         main(["--config", "demo", "--help"])
         text = shown(capsys)
-        names = {"config", "name", "seed_everything", "ckpt_path", *own}
+        names = {"config", "name", "seed_everything", "ckpt_path", "init_from", *own}
         assert {"devices", "print_config", "help", *names} == set(re.findall(r"^  --(\w+)[ \n]", text, re.MULTILINE))
         defaults = vars(parse([f"--trainer.default_root_dir={tmp_path}"], cli).config.as_flat())
         linked = {"model.seed", "data.seed", "data.vocab_size", "data.source_vocab_size", "data.max_positions"}
