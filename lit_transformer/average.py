@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     if not 1 <= options.last <= len(steps):
         raise UserError(
             f"--last {options.last}: {folder} has {len(steps)} regular checkpoints; give a number from 1 to that, "
-            "or train with a larger --checkpoints.keep"
+            "or train with a larger --checkpoints.save_top_k"
         )
     chosen = steps[-options.last :]
     # Only the default folder is replaced. A run that was resumed is averaged there again.

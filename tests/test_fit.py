@@ -165,8 +165,8 @@ def test_validation_bleu_is_sacrebleu_s(corpus: Path, run: Run) -> None:
     for step, score in scores.items():
         # Room for one word: other batches round otherwise, and a rounding may decide.
         assert logged[step] == pytest.approx(score, abs=1)
-    best = load(next((run.folder / "checkpoints").glob("best-*")))["callbacks"]["Checkpoints"]
-    assert best["best_bleu"] == pytest.approx(greedy_bleu(corpus, run.folder), abs=1)
+    best = load(next((run.folder / "checkpoints").glob("best-*")))["callbacks"]["best_checkpoint"]
+    assert float(best["best_model_score"]) == pytest.approx(greedy_bleu(corpus, run.folder), abs=1)
 
 
 def test_report(run: Run) -> None:
@@ -222,12 +222,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "another architecture": ({"ckpt_path": "RUN", "model__transformer__d_ff": 64}, r"d_ff 128"),
     "half a checkpoint": ({"ckpt_path": "HALF"}, r"half\.ckpt is damaged"),
     "a model folder": ({"ckpt_path": "FOLDER"}, r"cannot read the checkpoint .*/model: "),
-    "an average": ({"ckpt_path": "AVERAGE"}, r"has no training state, as an average has none"),
+    "an average": ({"ckpt_path": "AVERAGE"}, r"has weights only"),
     "accumulation": ({"trainer__accumulate_grad_batches": 2}, r"accumulate_grad_batches .*max_tokens_per_device"),
     "vocabulary": ({"model__vocab_size": 100_000}, r"vocab_size .*100000.* more than the text can give"),
     "warm-up": ({"model__warmup_steps": 0}, r"warmup_steps is 0"),
     "smoothing": ({"model__label_smoothing": 1.0}, r"label_smoothing is 1\.0"),
-    "checkpoints": ({"checkpoints__keep": 0}, r"keep is 0"),
+    "checkpoints": ({"checkpoints__save_top_k": -2}, r"save_top_k=-2"),
     "long sentences": ({"data__max_tokens_per_device": 5}, r"max_tokens_per_device .*5.* less than the longest"),
     "misspelt": ({"model__warmup": 5}, r"warmup"),
 }
@@ -273,8 +273,8 @@ CONTINUED = {
     "trainer__max_steps": 103,
     "trainer__val_check_interval": 103,
     "trainer__log_every_n_steps": 3,  # of steps 101 and 102
-    "checkpoints__every_n_steps": 1,
-    "checkpoints__keep": 9,
+    "checkpoints__every_n_train_steps": 1,
+    "checkpoints__save_top_k": 9,
 }
 
 
@@ -349,7 +349,7 @@ def test_one_vocabulary_per_side(corpus: Path, tmp_path: Path, capsys: pytest.Ca
         (greek / f"{split}.el").write_text(english.translate(str.maketrans(LATIN, GREEK)), encoding="utf-8")
         shutil.copy(corpus / f"{split}.de", greek)
     settings = {"data__source": "el", "model__source_vocab_size": 250, "model__vocab_size": 260}
-    steps = {"trainer__val_check_interval": 40, "checkpoints__every_n_steps": 40}
+    steps = {"trainer__val_check_interval": 40, "checkpoints__every_n_train_steps": 40}
     fit(greek, tmp_path / "runs", **settings, **steps, trainer__max_steps=40)
     run = fit(greek, tmp_path / "runs", **settings, **steps, trainer__max_steps=80, ckpt_path="auto")
     assert run.curve("val/loss")[80] < run.curve("val/loss")[40] < math.log(260)

@@ -58,7 +58,7 @@ def desk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "short":
         recipe["data"]["corpus"] = "demo:2000"
         recipe["trainer"] |= {"max_steps": 30, "val_check_interval": 15, "log_every_n_steps": 5}
-        recipe["checkpoints"]["every_n_steps"] = 15
+        recipe["checkpoints"]["every_n_train_steps"] = 15
         for path in (desk / "notebooks").glob("*.ipynb"):
             path.write_text(path.read_text(encoding="utf-8").replace("[:200]", "[:50]"), encoding="utf-8")
     (desk / "experiments" / "notebooks.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")

@@ -100,7 +100,7 @@ def test_a_wheel_trains_the_demo_in_an_empty_folder(installed: Path, tmp_path: P
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    small = ["--trainer.max_steps=4", "--trainer.val_check_interval=4", "--checkpoints.every_n_steps=4"]
+    small = ["--trainer.max_steps=4", "--trainer.val_check_interval=4", "--checkpoints.every_n_train_steps=4"]
     command("fit", "--config", "demo", "--config", "variants/rotary", "--data.cache_dir=cache", *small)
     assert [path.name for path in tmp_path.rglob("step-*.ckpt")] == ["step-00000004.ckpt"]
     command("attention", "--checkpoint", "runs/demo", "--text", "The cat sleeps.", "--output", "map.html")

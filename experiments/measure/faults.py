@@ -45,8 +45,8 @@ RECIPE = {
     "trainer.val_check_interval": 150,
     "trainer.log_every_n_steps": 10,
     "trainer.max_steps": STEPS,
-    "checkpoints.every_n_steps": EVERY,
-    "checkpoints.keep": 4,
+    "checkpoints.every_n_train_steps": EVERY,
+    "checkpoints.save_top_k": 4,
 }
 
 

@@ -35,6 +35,12 @@ WEIGHTS_ENTRY = "state_dict"
 WEIGHTS_PREFIX = "transformer."
 """The LightningModule's attribute that holds the model."""
 FORMAT = 2
+OPTIMIZER_ENTRY = "optimizer_states"
+"""The part of the training state that every checkpoint has from which a run can be resumed."""
+KEPT_ENTRIES = ("epoch", "global_step", "pytorch-lightning_version", WEIGHTS_ENTRY, "loops", MODEL_ENTRY)
+"""What remains without the training state, beside hyper-parameters: what Lightning's `save_weights_only` writes."""
+FORMER_CALLBACK = "Checkpoints"
+"""The callback that kept the best score in version 0.1. Now it is `best_checkpoint`."""
 VOCABULARY_ENTRIES = ("tokenizer", "source_tokenizer")
 """Parts of the entry. The second one is there only if the source has a vocabulary of its own."""
 _WRAPPERS = re.compile(r"(?<![^.])(_forward_module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
@@ -95,6 +101,21 @@ def save_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
         ) from error
 
 
+def remove_training_state(path: Path) -> None:
+    """Rewrite a checkpoint without its training state. A file without one, or that cannot be read, stays as it is.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch's reader raises RuntimeError, EOFError, KeyError, UnpicklingError, ...
+        return
+    if OPTIMIZER_ENTRY in checkpoint:
+        kept = [name for name in checkpoint if name in KEPT_ENTRIES or "hparams" in name or "hyper_parameters" in name]
+        save_checkpoint({name: checkpoint[name] for name in kept}, path)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint as plain data. Its checksums are verified, and no code in it can run.
 
@@ -143,6 +164,9 @@ def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
         checkpoint[WEIGHTS_ENTRY] = unwrapped(checkpoint[WEIGHTS_ENTRY])
     if checkpoint[MODEL_ENTRY].get("format") == 1:
         to_format_2(checkpoint)
+    callbacks = checkpoint.get("callbacks", {})
+    if FORMER_CALLBACK in callbacks:
+        callbacks["best_checkpoint"] = callbacks.pop(FORMER_CALLBACK)
 
 
 def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,35 +8,39 @@ A run keeps its checkpoints in the folder `checkpoints/`:
 | `best-step-STEP.ckpt` | at the best `val/selection` |
 | `interrupted-step-STEP.ckpt` | if a signal stopped the run |
 
-Training can be resumed from each of them. Only regular checkpoints are averaged.
+Only regular checkpoints are averaged. Other names show the step as Lightning's own do: `epoch=0-step=111.ckpt`.
 """
 
 import re
 from pathlib import Path
 
 CHECKPOINTS_FOLDER = "checkpoints"
-_NAME = re.compile(r"(best-|interrupted-)?step-(\d+)\.ckpt")
+STEP_NAME = "step-{step:08d}"
+"""Name of a regular checkpoint, as a template of Lightning."""
+BEST_NAME = "best-step-{step:08d}"
+INTERRUPTED = "interrupted-"
+_NAME = re.compile(r"(?:.*[-_])?step[-=](\d+)(?:\D.*)?\.ckpt")
 
 
 def step_path(folder: Path, step: int) -> Path:
     """The regular checkpoint of an optimizer step."""
-    return folder / f"step-{step:08d}.ckpt"
+    return folder / f"{STEP_NAME.format(step=step)}.ckpt"
 
 
 def best_path(folder: Path, step: int) -> Path:
     """The checkpoint with the best `val/selection`, which was reached at `step`."""
-    return folder / f"best-step-{step:08d}.ckpt"
+    return folder / f"{BEST_NAME.format(step=step)}.ckpt"
 
 
 def interrupted_path(folder: Path, step: int) -> Path:
     """The checkpoint that was written after `step` because a signal stopped the run."""
-    return folder / f"interrupted-step-{step:08d}.ckpt"
+    return folder / f"{INTERRUPTED}{STEP_NAME.format(step=step)}.ckpt"
 
 
 def step_of(path: Path) -> int | None:
     """The step in a checkpoint's name, or None if the file is not named as above."""
     match = _NAME.fullmatch(path.name)
-    return int(match.group(2)) if match else None
+    return int(match.group(1)) if match else None
 
 
 def all_checkpoints(folder: Path) -> list[Path]:
@@ -45,18 +49,22 @@ def all_checkpoints(folder: Path) -> list[Path]:
 
 
 def regular_checkpoints(folder: Path) -> list[Path]:
-    """The regular checkpoints in a folder, oldest step first."""
-    return [file for file in all_checkpoints(folder) if file.name.startswith("step-")]
+    """The regular checkpoints in a folder, oldest step first.
+
+    If none has the name of one, they are all that are neither the best nor those of interruptions.
+    """
+    files = [file for file in all_checkpoints(folder) if not file.name.startswith(("best", INTERRUPTED))]
+    return [file for file in files if file.name.startswith("step-")] or files
 
 
 def best_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder that were the best when they were written, oldest step first."""
-    return [file for file in all_checkpoints(folder) if file.name.startswith("best-")]
+    return [file for file in all_checkpoints(folder) if file.name.startswith("best")]
 
 
 def interrupted_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of interruptions in a folder, oldest step first."""
-    return [file for file in all_checkpoints(folder) if file.name.startswith("interrupted-")]
+    return [file for file in all_checkpoints(folder) if file.name.startswith(INTERRUPTED)]
 
 
 def _by_step(path: Path) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_transformer.checkpoints.folder import download_model_folder, is_model_folder, load_model_folder
-from lit_transformer.checkpoints.format import load_checkpoint_file, read_checkpoint
+from lit_transformer.checkpoints.format import OPTIMIZER_ENTRY, load_checkpoint_file, read_checkpoint
 from lit_transformer.checkpoints.names import all_checkpoints, best_checkpoints, step_of
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.errors import UserError, innermost_reason
@@ -72,7 +72,7 @@ def newest_checkpoints_folder(root: str | Path) -> Path:
 
 
 def newest_readable_checkpoint(root: Path) -> tuple[FoundCheckpoint | None, dict[Path, UserError]]:
-    """The latest readable checkpoint below `root`, and the later ones that cannot be read, with the reasons.
+    """The latest checkpoint below `root` with a training state, and the later ones that were passed over, with reasons.
 
     Runs are ordered by the time of their last checkpoint. Checkpoints of a run are ordered by step, because copying a
     run changes times.
@@ -81,7 +81,10 @@ def newest_readable_checkpoint(root: Path) -> tuple[FoundCheckpoint | None, dict
     for folder in _checkpoint_folders(root):
         for file in reversed(all_checkpoints(folder)):
             try:
-                return FoundCheckpoint(file, read_checkpoint(file)), unreadable
+                content = read_checkpoint(file)
+                if OPTIMIZER_ENTRY in content:
+                    return FoundCheckpoint(file, content), unreadable
+                unreadable[file] = UserError(f"{file} has weights only")
             except UserError as error:
                 unreadable[file] = error
     return None, unreadable

@@ -7,7 +7,6 @@ from pathlib import Path
 import lightning as L
 from jsonargparse import Namespace
 
-from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.cli.sections import spell_settings
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.corpus import has_splits
@@ -17,9 +16,9 @@ from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
 from lit_transformer.runs.limits import Limits, reached_limit
 from lit_transformer.runs.loggers import curves_of
-from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.parts import callback_of, callbacks_of
 from lit_transformer.runs.run_folder import former_run
-from lit_transformer.runs.saving import Checkpoints
+from lit_transformer.runs.saving import BestCheckpoint, Checkpoints
 from lit_transformer.training.translation import LitTransformer
 
 BLEU_IN_WORDS = (
@@ -69,28 +68,23 @@ def print_result(
     trainer: L.Trainer, model: LitTransformer, data: TranslationData, run: Path, *, seconds: float
 ) -> None:
     """Print how good the model is, where it lies, and what to type next."""
-    saved = callback_of(trainer, Checkpoints)
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
     if trainer.global_step != callback_of(trainer, Limits).first_step:
         print(f"Ended: {spell_settings(reached_limit(trainer))}.")
-    if saved.best_step is None:
-        setting = "val_check_interval" if trainer.enable_validation else "limit_val_batches"
-        print(f"It was never validated (trainer.{setting}), so its quality is unknown.")
-    else:
-        how = f"sacreBLEU, {model.val_scores['bleu'].tokenize}, beam {model.validation_beam_size}"
-        if saved.best_bleu < 1.0:
-            how += "; chosen by the validation loss"
-        words = next(words for limit, words in BLEU_IN_WORDS if saved.best_bleu < limit)
-        print(f"Best at step {saved.best_step:,}: validation BLEU {saved.best_bleu:.1f} of 100 ({how}): {words}.")
-    print(f"Checkpoint: {find_checkpoint(run)}")
-    print_next(trainer, model, data, run)
+    for saved in callbacks_of(trainer, BestCheckpoint):
+        print(describe_best(trainer, saved, model))
+    checkpoint = result_checkpoint(trainer)
+    print(f"Checkpoint: {checkpoint or 'none was saved'}")
+    print_next(trainer, model, data, run if checkpoint else None)
 
 
-def print_next(trainer: L.Trainer, model: LitTransformer, data: TranslationData, run: Path) -> None:
-    """Print where the curves are, and commands that use the model. All of them work as they are."""
+def print_next(trainer: L.Trainer, model: LitTransformer, data: TranslationData, run: Path | None) -> None:
+    """Print where the curves are, and commands that use the model, if it was saved. All of them work as they are."""
     curves = [found for logger in trainer.loggers if (found := curves_of(logger)) is not None]
     for found in curves:
         print(f"Curves:     {found.place}")
+    if run is None:
+        return
     print("\nNext:")
     quoted = shlex.quote(str(run))
     tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
@@ -115,6 +109,28 @@ def _test_set(data: TranslationData) -> str | None:
     corpus = data.corpus if data.valid_corpus is None else data.valid_corpus
     split = " --split valid" if has_splits(corpus, source=data.source, target=data.target) else ""
     return f"{shlex.quote(corpus)}{split}"
+
+
+def describe_best(trainer: L.Trainer, saved: BestCheckpoint, model: LitTransformer) -> str:
+    """The step and the score of the best checkpoint."""
+    if saved.best_step is None or saved.best_model_score is None:
+        setting = "val_check_interval" if trainer.enable_validation else "limit_val_batches"
+        return f"There was no {saved.monitor} (trainer.{setting}), so the best checkpoint is unknown."
+    score = float(saved.best_model_score)
+    if saved.monitor not in ("val/selection", "val/bleu"):
+        return f"Best at step {saved.best_step:,}: {saved.monitor} {score:.4g}."
+    how = f"sacreBLEU, {model.val_scores['bleu'].tokenize}, beam {model.validation_beam_size}"
+    if score < 1.0:
+        return f"Best at step {saved.best_step:,}: validation BLEU below 1 of 100 ({how}): {BLEU_IN_WORDS[0][1]}."
+    words = next(words for limit, words in BLEU_IN_WORDS if score < limit)
+    return f"Best at step {saved.best_step:,}: validation BLEU {score:.1f} of 100 ({how}): {words}."
+
+
+def result_checkpoint(trainer: L.Trainer) -> Path | None:
+    """The best checkpoint of a run, or its last one if there is no best, or None if it has none."""
+    paths = [Path(best.best_model_path) for best in callbacks_of(trainer, BestCheckpoint) if best.best_model_path]
+    paths += [each.last_saved for each in callbacks_of(trainer, Checkpoints) if each.last_saved]
+    return paths[0] if paths else None
 
 
 def print_stop(received: signal.Signals, when: str, checkpoint: Path | None, requeued: bool) -> None:
@@ -169,7 +185,7 @@ def print_costs(costs: CostForecast, *, steps: int | None) -> None:
     )
     print_row("disk", f"{format_bytes(costs.checkpoint_bytes)} of checkpoints, {format_bytes(costs.free_bytes)} free")
     if costs.checkpoint_bytes > costs.free_bytes:
-        print_row("warning", "the checkpoints do not fit on the disk: free space or lower checkpoints.keep")
+        print_row("warning", "the checkpoints do not fit on the disk: free space or lower checkpoints.save_top_k")
 
 
 def print_row(name: str, *lines: str) -> None:

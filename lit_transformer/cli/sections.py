@@ -19,6 +19,7 @@ SECTIONS = {
     "model": ("lit_transformer", "training/translation.py", "LitTransformer"),
     "model.transformer": ("lit_transformer", "model/config.py", "TransformerConfig"),
     "data": ("lit_transformer", "data/datamodule.py", "TranslationData"),
+    "best_checkpoint": ("lit_transformer", "runs/saving.py", "BestCheckpoint"),
     "checkpoints": ("lit_transformer", "runs/saving.py", "Checkpoints"),
     "attention": ("lit_transformer", "runs/attention_curves.py", "AttentionCurves"),
     "trainer": ("lightning", "pytorch/trainer/trainer.py", "Trainer"),

@@ -70,6 +70,13 @@ CLASSES = {
     "trainer.strategy": strategies.__all__,
 }
 """Names of classes that a setting takes, for suggestions."""
+RENAMED = {
+    "checkpoints.keep": "checkpoints.save_top_k",
+    "checkpoints.every_n_steps": "checkpoints.every_n_train_steps",
+}
+"""Settings of version 0.1, and their names now."""
+INTERVALS = ("every_n_train_steps", "every_n_epochs", "train_time_interval")
+"""Settings of the sections of checkpoints of which one counts."""
 _NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
 
 
@@ -91,6 +98,9 @@ class Parser(LightningArgumentParser):
         number = re.search(rf'Parser key "([\w.]+)":.*{expected}.*value: ({_NUMBER})$', message, re.DOTALL)
         if number:
             raise UserError(not_whole(number[1], float(number[2])))
+        # On the command line the name is whole. In a YAML file the section and the name are apart.
+        if any(re.search(r"\b" + name.replace(".", r"\b.*\b") + r"\b", message) for name in RENAMED):
+            raise UserError(f"settings have new names: {', '.join(f'{old} is {new}' for old, new in RENAMED.items())}")
         options, reason = self._option_string_actions, condensed(message)
         if unknown := re.match(rf"([\w.]+) is ([\w.]+): .*{CLASS}", reason):
             choices = re.findall(r"[\w-]+", reason.partition("one of ")[2])
@@ -113,6 +123,7 @@ def spelled_out(args: Sequence[str]) -> list[str]:
     """The arguments with `--trainer.devices` for `--devices`, and with the file of each recipe for its name.
 
     Arguments before the first option are values of `--config`.
+    An interval between checkpoints clears the others, because a recipe may have set one of them.
     """
     written_out: list[str] = []
     while args and not args[0].startswith("-"):
@@ -126,13 +137,17 @@ def spelled_out(args: Sequence[str]) -> list[str]:
         elif argument == "--devices" or argument.startswith("--devices="):
             written_out.append(f"--trainer.{argument.removeprefix('--')}")
         else:
+            section, _, name = argument.partition("=")[0].removeprefix("--").partition(".")
+            if section in ("checkpoints", "best_checkpoint") and name in INTERVALS:
+                written_out += [f"--{section}.{other}=null" for other in INTERVALS if other != name]
             written_out.append(argument)
     return written_out
 
 
 def check_settings(settings: Namespace) -> None:
     """Complete the settings, and raise UserError for values that Lightning rejects late or not at all."""
-    for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", "checkpoints.keep"):
+    sections = ("best_checkpoint.monitor", "checkpoints.monitor", "attention.sentences")
+    for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", *sections):
         if name not in settings:
             raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")
     if not 0 <= int(settings.seed_everything) < 2**32:

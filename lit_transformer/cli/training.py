@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import Precision
 
@@ -49,7 +49,7 @@ from lit_transformer.runs.progress import Progress
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
 from lit_transformer.runs.run_folder import RunFolder, run_folder
-from lit_transformer.runs.saving import Checkpoints
+from lit_transformer.runs.saving import BestCheckpoint, Checkpoints
 from lit_transformer.runs.stopping import Interruption
 from lit_transformer.training.translation import LitTransformer
 
@@ -88,13 +88,14 @@ class Settings(SaveConfigCallback):
 
 
 class FitCLI(LightningCLI):
-    """Sections `model`, `data`, `trainer`, `checkpoints`, `attention`. A value is set once and linked to the others."""
+    """Sections for model, data, trainer and three callbacks. A value is set once and linked to the others."""
 
     model: LitTransformer
     datamodule: TranslationData
     trainer: L.Trainer
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(AttentionCurves, "attention")
         parser.add_argument("--name", type=str | None, default=None)
@@ -161,9 +162,15 @@ class FitCLI(LightningCLI):
         with in_one_line("trainer"):
             if given.max_time is not None:
                 settings["callbacks"] = [*callbacks, TimeLimit(self.config_init.trainer.max_time)]
+            if given.enable_checkpointing is False or given.barebones:
+                self.parser.callback_keys = [key for key in self.parser.callback_keys if "checkpoint" not in key]
             trainer = super().instantiate_trainer(**settings)
         if not brings_bar and wants_bar(given):
             trainer.callbacks.append(LiveBar())  # type: ignore[attr-defined] # set, but not declared
+        # `trainer.checkpoint_callback` is the first one. The user's callbacks come before those of the sections.
+        trainer.callbacks.sort(  # type: ignore[attr-defined] # set, but not declared
+            key=lambda callback: (isinstance(callback, Checkpoint), not isinstance(callback, BestCheckpoint))
+        )
         own = flat(self.config.as_dict())
         callback_of(trainer, ChangedSettings).record({name: own[name] for name in own if name not in NO_SETTINGS})
         check_trainer(trainer, given.strategy)

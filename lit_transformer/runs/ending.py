@@ -77,7 +77,7 @@ def _stop(trainer: L.Trainer, interrupted: Interrupted, print_stop: PrintStop) -
     if step is None:
         when = "before the first step"
     elif interrupted.checkpoint is None:
-        when = f"after step {step:,}, while it waited for data: the steps since the last checkpoint are lost"
+        when = f"after step {step:,}: the steps since the last checkpoint are lost"
     else:
         when = f"after step {step:,}: nothing is lost"
     print_stop(interrupted.received, when, interrupted.checkpoint, requeued)

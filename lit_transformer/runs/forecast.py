@@ -26,8 +26,9 @@ from lit_transformer.files import existing_folder
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.fit_to_memory import Trial
 from lit_transformer.runs.kernels import CACHED_KERNELS
-from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.saving import Checkpoints
+from lit_transformer.runs.whole_steps import RunCheckpoint
 from lit_transformer.training.translation import LitTransformer
 
 PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
@@ -39,6 +40,7 @@ ALLOCATED_ON_CPU = 2.2
 KERNEL_BYTES = 500e6
 """Memory of `CACHED_KERNELS` of oneDNN's kernels in bfloat16 and of what lies between them. Every size of micro-batch
 needs kernels of its own. In float32, other kernels are used."""
+SAVED_BYTES_PER_WEIGHT = 4
 SAVED_BYTES_PER_PARAMETER = 12
 """Weights and moments in a checkpoint."""
 MEASURED_TOKENS = 2048
@@ -199,9 +201,30 @@ def forecast_costs(
         weight_bytes=parameters * BYTES_PER_PARAMETER,
         activation_bytes=activations * (ALLOCATED_ON_CPU if on_cpu else 1),
         program_bytes=program,
-        checkpoint_bytes=parameters * SAVED_BYTES_PER_PARAMETER * (callback_of(trainer, Checkpoints).keep + 2),
+        checkpoint_bytes=sum(
+            checkpoint_bytes(callback, parameters, steps) for callback in callbacks_of(trainer, RunCheckpoint)
+        ),
         free_bytes=shutil.disk_usage(existing_folder(trainer.default_root_dir)).free,
     )
+
+
+def checkpoint_bytes(callback: RunCheckpoint, parameters: int, steps: int) -> int:
+    """Return the disk space that a callback's checkpoints take at most.
+
+    Args:
+        callback: Either of the two.
+        parameters: Weights of the model.
+        steps: Of the run.
+    """
+    whole, weights = SAVED_BYTES_PER_PARAMETER * parameters, SAVED_BYTES_PER_WEIGHT * parameters
+    number = callback.save_top_k
+    if not isinstance(callback, Checkpoints):
+        return max(number, 1) * (weights if callback.save_weights_only else whole)
+    if number < 0:
+        number = steps // (callback.every_n_train_steps or steps or 1)
+    # A new one is written before an old one is removed.
+    older = weights if callback.older_weights_only else whole
+    return max(number - 1, 0) * older + 2 * whole
 
 
 def _measure(

@@ -4,11 +4,13 @@ The bounds in pyproject.toml keep out versions that were not tried. A test fails
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -34,6 +36,28 @@ def stop_asking_for_sigterm(trainer: L.Trainer) -> None:
     No option switches it off. `Interruption` asks the ranks without waiting.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+class SavingCheckpoint(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint`, which has no public method for what follows."""
+
+    def on_saved(self, trainer: L.Trainer, path: Path) -> None:
+        """Called on all ranks after each save, before a former checkpoint is removed."""
+
+    def save_now(self, trainer: L.Trainer) -> None:
+        """Save this step as if an interval had ended. Does nothing if the step was saved."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self.on_saved(trainer, Path(filepath))
+
+    def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
+        # Lightning never removes the checkpoint that a run was resumed from. Here it is one of the run's own.
+        return previous != current
 
 
 def draw_settings(writer: SummaryWriter, settings: Mapping[str, Any], curves: Mapping[str, float]) -> None:

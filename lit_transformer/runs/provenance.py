@@ -16,10 +16,9 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_transformer.notes import print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
-from lit_transformer.runs.parts import callback_of, data_of, model_of
+from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import check_ranks
 from lit_transformer.runs.run_folder import STARTS, run_folder
-from lit_transformer.runs.saving import Checkpoints
 
 LIBRARIES = ("torch", "lightning", "torchmetrics", "datasets", "sentencepiece", "sacrebleu", "numpy")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -50,11 +49,9 @@ class RunRecord(Callback):
         check_ranks({**facts_of(trainer), "rank": trainer.global_rank})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        facts, saved = facts_of(trainer), callback_of(trainer, Checkpoints)
+        facts = facts_of(trainer)
         own = {
             "step": trainer.global_step,
-            "best step": saved.best_step,
-            "best score": saved.best_selection,
             "BLEU tokenizer": model_of(trainer).val_scores["bleu"].tokenize,  # a node without MeCab counts characters
         }
         check_ranks({**facts, **own, "rank": trainer.global_rank})

@@ -6,12 +6,20 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, OnExceptionCheckpoint
 
-from lit_transformer.checkpoints.format import FORMAT, note_foreign, owners_of, read_checkpoint, written_format
+from lit_transformer.checkpoints.format import (
+    FORMAT,
+    OPTIMIZER_ENTRY,
+    note_foreign,
+    owners_of,
+    read_checkpoint,
+    written_format,
+)
 from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, step_of
 from lit_transformer.checkpoints.places import FoundCheckpoint, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.errors import UserError
 from lit_transformer.notes import print_note
 from lit_transformer.runs.changed_settings import replay_other_schedule
+from lit_transformer.runs.checkpoint_io import WholeCheckpointIO
 from lit_transformer.runs.compatibility import (
     check_architecture,
     check_moments,
@@ -22,7 +30,6 @@ from lit_transformer.runs.compatibility import (
 from lit_transformer.runs.parts import callbacks_of, data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
 from lit_transformer.runs.run_folder import SEARCHED
-from lit_transformer.runs.saving import WholeCheckpointIO
 
 
 class Resuming(Callback):
@@ -109,15 +116,18 @@ def find_start(ckpt_path: str | None, root: Path) -> FoundCheckpoint | None:
         if newest is None:
             if ckpt_path == "auto" and not unreadable:
                 return None
-            unread = f", and {len(unreadable)} that cannot be read" if unreadable else ""
+            unread = f", and {len(unreadable)} that cannot be resumed from" if unreadable else ""
             remedy = "Leave ckpt_path out" if unreadable else "Leave ckpt_path out or give auto"
             raise UserError(
-                f"ckpt_path is {ckpt_path}: there is no readable checkpoint below {root}{unread}. "
+                f"ckpt_path is {ckpt_path}: there is no checkpoint to resume from below {root}{unread}. "
                 f"{remedy} to start afresh"
             )
         found = newest
-    if "optimizer_states" not in found.content:
-        raise UserError(f"ckpt_path {found.path} has no training state, as an average has none: give a step-STEP.ckpt")
+    if OPTIMIZER_ENTRY not in found.content:
+        raise UserError(
+            f"ckpt_path {found.path} has weights only: give the newest step-STEP.ckpt of a run, which has the training "
+            "state, or begin a new run with these weights by init_from"
+        )
     return found
 
 

@@ -1,159 +1,239 @@
 """Saving: when a checkpoint is written, where, and which are kept."""
 
 import math
+import re
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
-from lit_transformer.batch import Batch
-from lit_transformer.checkpoints.format import save_checkpoint
+from lit_transformer.checkpoints.format import remove_training_state
 from lit_transformer.checkpoints.names import (
-    CHECKPOINTS_FOLDER,
+    BEST_NAME,
+    INTERRUPTED,
+    STEP_NAME,
     best_path,
-    interrupted_checkpoints,
     interrupted_path,
     regular_checkpoints,
-    step_path,
+    step_of,
 )
 from lit_transformer.checkpoints.plain_data import check_plain
-from lit_transformer.data.accumulation import ends_step, validates_now
 from lit_transformer.errors import UserError
-from lit_transformer.files import expanded, remove_unfinished
+from lit_transformer.files import expanded
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
-from lit_transformer.runs.ranks import on_all_ranks
-from lit_transformer.runs.run_folder import run_folder
+from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
+from lit_transformer.runs.whole_steps import RunCheckpoint
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's own can leave half a file on a full disk: this one writes a checkpoint whole or not at all.
-
-    Args:
-        content: A checkpoint that has been read already. The first `load_checkpoint` returns it.
-    """
-
-    def __init__(self, content: dict[str, Any] | None = None) -> None:
-        super().__init__()
-        self._content = content
-        self._failure: UserError | None = None
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        content, self._content = self._content, None  # as large as the run's whole state
-        return super().load_checkpoint(path, weights_only=weights_only) if content is None else content
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        try:
-            save_checkpoint(checkpoint, expanded(path))
-        except UserError as error:
-            # Rank 0 alone writes. The others wait at a barrier that it must reach before all of them raise this.
-            self._failure = error
-
-    def raise_failure(self) -> None:
-        """Raise the UserError of the last save, if there was one."""
-        if self._failure is not None:
-            raise self._failure
-
-
-class Checkpoints(CheckpointCallback):
-    """The checkpoints of a run: the latest ones for averaging, and the best one.
-
-    Lightning's `ModelCheckpoint` cannot keep both, nor save on request. The best one has the highest `val/selection`.
-    All are in `checkpoints/` of the run's folder. There is always one of the last step.
+class BestCheckpoint(RunCheckpoint):
+    """The best checkpoint, by default the one with the highest validation BLEU. It has the training state.
 
     Args:
-        every_n_steps: Optimizer steps between regular checkpoints. The paper's base model took 10 minutes for 1500.
-        keep: Number of regular checkpoints to keep, the newest ones. The paper averages 5 of base and 20 of big.
+        monitor: The value that selects it. `val/selection` is BLEU, or exp(-loss) as long as BLEU is below 1.
+        mode: `max` if the highest value is the best, `min` if the lowest is.
+        save_top_k: Number of checkpoints to keep, the best ones. -1 keeps all.
+        save_weights_only: Leave out the training state, so that no run can be resumed from it.
+        dirpath: Folder of the checkpoints. By default, it is `checkpoints` in the run's folder.
+        filename: Name of the files without `.ckpt`. It must begin with `best` and contain `{step}`.
+        save_last: Also write each checkpoint as `last.ckpt`. `link` makes a link instead.
+        every_n_train_steps: Optimizer steps between comparisons. By default, they follow each validation.
+        every_n_epochs: Epochs between comparisons.
+        train_time_interval: Time between comparisons, as HH:MM:SS or DD:HH:MM:SS.
     """
 
-    def __init__(self, every_n_steps: int = 1500, keep: int = 5) -> None:
-        if every_n_steps < 1 or keep < 1:
-            raise UserError(f"every_n_steps is {every_n_steps} and keep is {keep}: both must be at least 1")
-        self.every_n_steps = every_n_steps
-        self.keep = keep
-        self.best_selection = self.best_bleu = -math.inf
-        self.best_step: int | None = None
-        self.last_saved = Path()
-        """The last checkpoint that was not written for its score."""
-        self._due = False
+    def __init__(
+        self,
+        monitor: str = "val/selection",
+        mode: Literal["min", "max"] = "max",
+        save_top_k: int = 1,
+        save_weights_only: bool = False,
+        dirpath: str | None = None,
+        filename: str = BEST_NAME,
+        save_last: bool | Literal["link"] | None = None,
+        every_n_train_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        train_time_interval: str | timedelta | None = None,
+    ) -> None:
+        super().__init__(
+            dirpath=None if dirpath is None else expanded(dirpath),
+            filename=filename,
+            monitor=monitor,
+            save_last=save_last,
+            save_top_k=save_top_k,
+            save_weights_only=save_weights_only,
+            mode=mode,
+            auto_insert_metric_name=filename != BEST_NAME,
+            every_n_train_steps=every_n_train_steps,
+            train_time_interval=to_timedelta(train_time_interval),
+            every_n_epochs=every_n_epochs,
+            save_on_train_epoch_end=False,  # the score is that of a validation
+            enable_version_counter=dirpath is not None,
+        )
+        check_name(self, best=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_selection": self.best_selection, "best_bleu": self.best_bleu, "best_step": self.best_step}
+    @property
+    def state_key(self) -> str:
+        return "best_checkpoint"  # the section, because Lightning's key changes with the intervals
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_bleu, self.best_step = state_dict["best_bleu"], state_dict["best_step"]
-        # Older versions chose the best by BLEU alone. Below 1 that choice meant nothing.
-        by_bleu = self.best_bleu if self.best_bleu >= 1.0 else -math.inf
-        self.best_selection = state_dict.get("best_selection", by_bleu)
+    @property
+    def best_step(self) -> int | None:
+        """The optimizer step of the best checkpoint."""
+        return step_of(Path(self.best_model_path))
+
+    def _former_scores(self, trainer: L.Trainer) -> Mapping[str, Tensor]:
+        if self._former is None or "best_step" not in self._former:
+            return super()._former_scores(trainer)
+        # The state of version 0.1. There, `best_selection` may be missing, because BLEU alone chose the best. Below 1
+        # that choice meant nothing.
+        bleu, step = self._former["best_bleu"], self._former["best_step"]
+        score = self._former.get("best_selection", bleu if bleu >= 1.0 else -math.inf)
+        return {} if step is None else {best_path(Path(), step).name: torch.tensor(score)}
+
+
+class Checkpoints(RunCheckpoint):
+    """The latest checkpoints, for averaging and resuming.
+
+    There is always one of the last step. A signal saves one more.
+
+    Args:
+        monitor: The value that selects the checkpoints to keep. `step` keeps the latest ones.
+        mode: `max` if the highest values are kept, `min` if the lowest are.
+        save_top_k: Number of checkpoints to keep. The paper averages 5 of base and 20 of big. -1 keeps all.
+        save_weights_only: Remove the training state from a checkpoint when the next one is saved. Averaging needs the
+            weights alone, which take a third of the space. The newest checkpoint always has the training state.
+        dirpath: Folder of the checkpoints. By default, it is `checkpoints` in the run's folder.
+        filename: Name of the files without `.ckpt`. It must contain `{step}`.
+        save_last: Also write each checkpoint as `last.ckpt`. `link` makes a link instead.
+        every_n_train_steps: Optimizer steps between checkpoints. The paper's base model took 10 minutes for 1500.
+        every_n_epochs: Epochs between checkpoints, in place of steps.
+        train_time_interval: Time between checkpoints, as HH:MM:SS or DD:HH:MM:SS, in place of steps.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "step",
+        mode: Literal["min", "max"] = "max",
+        save_top_k: int = 5,
+        save_weights_only: bool = True,
+        dirpath: str | None = None,
+        filename: str = STEP_NAME,
+        save_last: bool | Literal["link"] | None = None,
+        every_n_train_steps: int | None = 1500,
+        every_n_epochs: int | None = None,
+        train_time_interval: str | timedelta | None = None,
+    ) -> None:
+        if every_n_train_steps == 1500 and (every_n_epochs or train_time_interval):
+            every_n_train_steps = None  # the other interval replaces the default
+        super().__init__(
+            dirpath=None if dirpath is None else expanded(dirpath),
+            filename=filename,
+            monitor=monitor,
+            save_last=save_last,
+            save_top_k=save_top_k,
+            mode=mode,
+            auto_insert_metric_name=filename != STEP_NAME,
+            every_n_train_steps=every_n_train_steps,
+            train_time_interval=to_timedelta(train_time_interval),
+            every_n_epochs=every_n_epochs,
+            save_on_train_epoch_end=True,
+            enable_version_counter=dirpath is not None,
+        )
+        check_name(self, best=False)
+        self.older_weights_only = save_weights_only
+        """Whether only the newest checkpoint has the training state."""
+        self.every_n_train_steps = every_n_train_steps
+        self._requested = False
+
+    @property
+    def state_key(self) -> str:
+        return "checkpoints"  # the section, because Lightning's key changes with the intervals
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         check_states(trainer)
-        folder = self._folder(trainer)
-        if trainer.is_global_zero:
-            # A killed process of this run may have left unfinished files, as large as checkpoints.
-            for name in ("step-", "best-step-", "interrupted-step-"):
-                remove_unfinished(folder, name)
+        super().on_train_start(trainer, pl_module)
+        resumed = Path(trainer.ckpt_path or "")
+        if resumed.parent == self._folder and resumed.name.startswith(INTERRUPTED):
+            self.last_saved = resumed
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        if ends_step(trainer, batch) and trainer.global_step % self.every_n_steps == 0:
-            self.request(trainer)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        metrics = trainer.callback_metrics
-        if "val/selection" in metrics and float(metrics["val/selection"]) > self.best_selection:
-            self.best_selection, self.best_bleu = float(metrics["val/selection"]), float(metrics["val/bleu"])
-            self._save_best(trainer)
-        if self._due:
-            self._due = False
-            self._save_requested(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer, step_path(self._folder(trainer), trainer.global_step))
-
-    def request(self, trainer: L.Trainer) -> None:
-        """Save this step. If a validation is due, save after it, because a resumed run would not repeat it."""
-        self._due = validates_now(trainer)
-        if not self._due:
-            self._save_requested(trainer)
-
-    def _save_best(self, trainer: L.Trainer) -> None:
-        folder, former = self._folder(trainer), self.best_step
-        self.best_step = trainer.global_step
-        write(trainer, best_path(folder, self.best_step))
-        if trainer.is_global_zero and former is not None and former != self.best_step:
-            best_path(folder, former).unlink(missing_ok=True)
-
-    def _save_requested(self, trainer: L.Trainer) -> None:
-        regular = trainer.global_step % self.every_n_steps == 0
-        path = step_path if regular else interrupted_path
-        self._save(trainer, path(self._folder(trainer), trainer.global_step))
-
-    def _save(self, trainer: L.Trainer, path: Path) -> None:
-        # All ranks must decide alike. So they compare paths, and ignore the file, which rank 0 may be writing.
-        if self.last_saved == path:
-            return
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # A kill must not lose curves that the resumed run does not draw again.
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 with CURVES_MAY_FAIL:
                     logger.experiment.flush()
-        write(trainer, path)
-        self.last_saved = path
-        if trainer.is_global_zero:
-            former = [old for old in interrupted_checkpoints(path.parent) if old != path]
-            for old in [*regular_checkpoints(path.parent)[: -self.keep], *former]:
-                old.unlink(missing_ok=True)
 
-    @staticmethod
-    def _folder(trainer: L.Trainer) -> Path:
-        return run_folder(trainer) / CHECKPOINTS_FOLDER
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self.save_top_k != 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined] # set, but not declared
+            self.save_now(trainer)
+            self._save_unless_saved(trainer)
+
+    def request(self) -> None:
+        """Save this step when it ends, after its validation."""
+        self._requested = True
+
+    def on_saved(self, trainer: L.Trainer, path: Path) -> None:
+        former = self.last_saved
+        super().on_saved(trainer, path)
+        if trainer.is_global_zero and former and former.name.startswith(INTERRUPTED) and former != path:
+            former.unlink(missing_ok=True)
+        if self.older_weights_only and str(path) in self.best_k_models:
+            older = [Path(other) for other in self.best_k_models if other != str(path)]
+            on_rank_zero(lambda: [*map(remove_training_state, older)], is_rank_zero=trainer.is_global_zero)
+
+    def _save_if_due(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        ended = self._step_ended
+        super()._save_if_due(trainer, pl_module)
+        if ended and self._requested:
+            self._requested = False
+            self._save_unless_saved(trainer)
+
+    def _save_unless_saved(self, trainer: L.Trainer) -> None:
+        if self.saved_step != trainer.global_step:
+            path = interrupted_path(self._folder, trainer.global_step)
+            trainer.save_checkpoint(path)
+            self.on_saved(trainer, path)
+
+    def _former_scores(self, trainer: L.Trainer) -> Mapping[str, Tensor]:
+        if self._former is not None or self.monitor != "step" or not self._folder.exists():
+            return super()._former_scores(trainer)
+        # Version 0.1 kept no list. Later files are those of steps that the run takes again.
+        steps = {path.name: step_of(path) or 0 for path in regular_checkpoints(self._folder)}
+        return {name: torch.tensor(step) for name, step in steps.items() if step <= trainer.global_step}
+
+
+def check_name(callback: ModelCheckpoint, *, best: bool) -> None:
+    """Raise UserError unless the names of checkpoints show their step and their kind.
+
+    Raises:
+        UserError: A run with such names would not be found again.
+    """
+    name = Path(callback.format_checkpoint_name({})).name
+    if step_of(Path(name)) is None or name.startswith("best") != best or name.startswith(INTERRUPTED):
+        begins = "begin with best" if best else f"not begin with best or {INTERRUPTED}"
+        raise UserError(f"filename is {callback.filename}: it must {begins}, and contain {{step}}")
+
+
+def to_timedelta(interval: str | timedelta | None) -> timedelta | None:
+    """Read a time of the form HH:MM:SS or DD:HH:MM:SS.
+
+    Raises:
+        UserError: It has another form.
+    """
+    if not isinstance(interval, str):
+        return interval
+    match = re.fullmatch(r"(?:(?:(\d+):| *(\d+) days?, *))?(\d+):(\d+):(\d+)", interval.strip())
+    if match is None:
+        raise UserError(f"train_time_interval is {interval}: it must have the form HH:MM:SS or DD:HH:MM:SS")
+    days, spelled, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(days=days + spelled, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def check_states(trainer: L.Trainer) -> None:
@@ -166,14 +246,3 @@ def check_states(trainer: L.Trainer) -> None:
         with suppress(Exception):  # it may have no state before the first step
             states[callback.state_key] = callback.state_dict()
     on_all_ranks(lambda: check_plain({"callbacks": states}))
-
-
-def write(trainer: L.Trainer, path: Path) -> None:
-    """Write a checkpoint. All ranks must call it.
-
-    Raises:
-        UserError: Rank 0 cannot write it. All ranks raise it.
-    """
-    trainer.save_checkpoint(path)
-    if isinstance(io := trainer.strategy.checkpoint_io, WholeCheckpointIO):
-        on_all_ranks(io.raise_failure)

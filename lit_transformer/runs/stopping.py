@@ -14,7 +14,7 @@ from torch import distributed
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
 from lit_transformer.data.loader import TimedLoader
-from lit_transformer.runs.parts import callback_of
+from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.private_names import cluster_of, stop_asking_for_sigterm
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.signals import Interrupted, StopSignals
@@ -50,8 +50,8 @@ class Interruption(Callback):
     ) -> None:
         if ends_step(trainer, batch):
             self._agreed = self._ask()
-            if self._agreed:
-                callback_of(trainer, Checkpoints).request(trainer)
+            for checkpoints in callbacks_of(trainer, Checkpoints) if self._agreed else ():
+                checkpoints.request()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
@@ -59,9 +59,8 @@ class Interruption(Callback):
         # Not earlier: a validation that is due after the step is part of the checkpoint.
         if self._agreed:
             self._settle()
-            raise Interrupted(
-                signal.Signals(self._agreed), trainer.global_step, callback_of(trainer, Checkpoints).last_saved
-            )
+            [saved] = [checkpoints.last_saved for checkpoints in callbacks_of(trainer, Checkpoints)] or [None]
+            raise Interrupted(signal.Signals(self._agreed), trainer.global_step, saved)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._settle()

@@ -19,7 +19,7 @@ SIZES: dict[str, Any] = {
     "model__transformer__num_heads": 2,
     "model__transformer__num_layers": 3,
     "trainer__val_check_interval": 2,
-    "checkpoints__every_n_steps": 1,
+    "checkpoints__every_n_train_steps": 1,
 }
 
 

@@ -29,7 +29,7 @@ VARIANT: dict[str, Any] = {
     "model__transformer__positions": "learned",
     "trainer__max_steps": 3,
     "trainer__val_check_interval": 3,
-    "checkpoints__every_n_steps": 1,
+    "checkpoints__every_n_train_steps": 1,
 }
 """What format 1 named and numbered otherwise is all there."""
 SIDES = {"encoder": "source", "decoder": "target"}

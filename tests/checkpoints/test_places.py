@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lit_transformer import Translator
+from lit_transformer.checkpoints.format import read_checkpoint, remove_training_state, save_checkpoint
 from lit_transformer.checkpoints.names import (
     best_path,
     interrupted_path,
@@ -20,6 +21,14 @@ from lit_transformer.checkpoints.places import (
     newest_readable_checkpoint,
 )
 from lit_transformer.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def file(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with a training state."""
+    path = tmp_path_factory.mktemp("resumable") / "file.ckpt"
+    save_checkpoint({**read_checkpoint(step_path(tiny_run / "checkpoints", 120)), "optimizer_states": []}, path)
+    return path
 
 
 def write_run(folder: Path, file: Path, *steps: int, best: int | None = None, time: int = 1_000_000) -> Path:
@@ -80,6 +89,28 @@ def test_resuming_passes_over_what_is_damaged(tmp_path: Path, file: Path) -> Non
     best.unlink()
     assert newest(tmp_path) == (paths[1], [paths[3], paths[2]])
     assert newest(tmp_path / "nowhere") == (None, [])
+
+
+def test_resuming_passes_over_weights_alone(tmp_path: Path, file: Path) -> None:
+    """A user may have removed the newest checkpoint, or saved another one with weights only."""
+    paths = regular_checkpoints(write_run(tmp_path / "run", file, 10, 20) / "checkpoints")
+    remove_training_state(paths[1])
+    assert newest(tmp_path) == (paths[0], [paths[1]])
+    assert find_checkpoint(tmp_path) == paths[1]
+    assert Translator.load(tmp_path).translate(["A cat."])
+
+
+def test_checkpoints_of_lightning_are_found(tmp_path: Path, file: Path) -> None:
+    """A plain trainer names them by epoch and step."""
+    folder = tmp_path / "lightning_logs" / "version_0" / "checkpoints"
+    folder.mkdir(parents=True)
+    names = ("epoch=0-step=9.ckpt", "epoch=0-step=111.ckpt", "epoch=0-step=111-v1.ckpt", "last.ckpt", "step.ckpt")
+    for name in names:
+        shutil.copy(file, folder / name)
+    assert find_checkpoint(tmp_path).name == "epoch=0-step=111.ckpt"
+    assert [path.name for path in regular_checkpoints(folder)] == ["epoch=0-step=9.ckpt", names[2], names[1]]
+    step_path(folder, 50).touch()
+    assert regular_checkpoints(folder) == [step_path(folder, 50)]
 
 
 def newest(root: Path) -> tuple[Path | None, list[Path]]:

@@ -36,11 +36,11 @@ RECIPE = {
     "trainer.max_steps": MAX_STEPS,
     "trainer.val_check_interval": EVERY,
     "trainer.log_every_n_steps": 10,
-    "checkpoints.every_n_steps": EVERY,
-    "checkpoints.keep": 4,
+    "checkpoints.every_n_train_steps": EVERY,
+    "checkpoints.save_top_k": 4,
     "attention.sentences": 0,  # pictures take longer than these runs' validation
 }
-SHORT = {"trainer__max_steps": 4, "trainer__val_check_interval": 4, "checkpoints__every_n_steps": 4}
+SHORT = {"trainer__max_steps": 4, "trainer__val_check_interval": 4, "checkpoints__every_n_train_steps": 4}
 """Changes that make the run four steps long, with one validation and one checkpoint at the end."""
 
 

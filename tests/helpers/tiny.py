@@ -14,7 +14,7 @@ TINY_RECIPE: dict[str, Any] = {
     "model": {"transformer": {"d_model": 16, "d_ff": 16, "num_heads": 2, "num_layers": 1}, "vocab_size": 40},
     "data": {"character_coverage": 1.0, "tokens_per_batch": 100, "max_tokens_per_device": 100},
     "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true", "max_steps": 2},
-    "checkpoints": {"every_n_steps": 1},
+    "checkpoints": {"every_n_train_steps": 1},
 }
 
 

@@ -166,7 +166,9 @@ FIT = {
     "--data.num_workers -1": r"num_workers is -1",
     "--data.character_coverage 1.5": r"character_coverage is 1\.5",
     "--data.character_coverage 0": r"character_coverage is 0\.0",
-    "--checkpoints.every_n_steps 0": r"every_n_steps .* must be at least 1",
+    "--checkpoints.every_n_train_steps -1": r"every_n_train_steps=-1",
+    "--checkpoints.keep 3": r"checkpoints\.save_top_k",
+    "--checkpoints.every_n_steps 3": r"checkpoints\.every_n_train_steps",
     "--seed_everything -5": r"--seed_everything is -5",
     "--seed_everything 4294967296": r"--seed_everything is 4294967296",
     "--trainer.max_steps 0": r"trainer\.max_steps is 0",
@@ -327,7 +329,7 @@ OTHERS = {
     "translate PLACE/good/test.en": r"test\.en \(all options: --help\)",
     "average --last 0": r"--last 0: .* has 3 regular checkpoints",
     "average --last -1": r"--last -1: .* has 3 regular checkpoints",
-    "average --last 4": r"--last 4: .* has 3 regular checkpoints; .* larger .*keep",
+    "average --last 4": r"--last 4: .* has 3 regular checkpoints; .* larger .*save_top_k",
     "average --last some": r"--last.*\bsome\b",
     "average --run PLACE/nowhere": r"there is no checkpoint .*/nowhere",
     "average --run PLACE/good": r"there is no checkpoint in .*/good or below it",
@@ -431,7 +433,7 @@ def test_a_hub_that_cannot_be_reached(
 def test_a_run_that_diverges(place: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The error names the step and its sentences, and no checkpoint has broken weights."""
     line = "--model.learning_rate_scale 1e30 --trainer.max_steps 3 --trainer.val_check_interval 3"
-    line += " --checkpoints.every_n_steps 3"
+    line += " --checkpoints.every_n_train_steps 3"
     with pytest.raises(SystemExit) as end:
         fit.main(arguments("fit", place, f"{line} --trainer.default_root_dir {tmp_path}"))
     message = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing

@@ -27,7 +27,7 @@ def test_pictures_and_entropies_are_those_of_the_checkpoints(tmp_path: Path) -> 
     # The second sentence is too long to be drawn.
     long = " ".join([texts["en"][1]] * LONGEST)
     (corpus / "valid.en").write_text("\n".join([texts["en"][0], long, *texts["en"][2:]]), encoding="utf-8")
-    settings = {"trainer__max_steps": 20, "trainer__val_check_interval": 10, "checkpoints__every_n_steps": 10}
+    settings = {"trainer__max_steps": 20, "trainer__val_check_interval": 10, "checkpoints__every_n_train_steps": 10}
     run = fit(corpus, tmp_path / "runs", **settings, attention__sentences=3)
     written = events(run.folder)
     assert written.Tags()["images"] == ["attention/cross_1", "attention/cross_2"]

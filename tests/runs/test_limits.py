@@ -15,7 +15,7 @@ from tests.helpers.runs import Run, arguments, events, fit, own_lines
 OFTEN = {
     "data__max_tokens_per_device": 230,  # two micro-batches per step
     "trainer__val_check_interval": 2,
-    "checkpoints__every_n_steps": 2,
+    "checkpoints__every_n_train_steps": 2,
     "ckpt_path": "auto",
 }
 EARLY_STOPPING = """

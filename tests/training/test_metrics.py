@@ -115,7 +115,7 @@ def test_a_run_on_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "model__transformer__d_model": 32,
         "trainer__max_steps": 60,
         "trainer__val_check_interval": 20,
-        "checkpoints__every_n_steps": 60,
+        "checkpoints__every_n_train_steps": 60,
     }
     with contextlib.redirect_stderr(io.StringIO()) as notes:
         run = fit(japanese(tmp_path / "corpus", 200), tmp_path / "runs", **settings)

@@ -70,7 +70,7 @@ def test_fifty_steps_equal_a_plain_loop(tmp_path: Path) -> None:
         trainer__precision="64-true",
         trainer__max_steps=STEPS,
         trainer__val_check_interval=STEPS,
-        checkpoints__every_n_steps=STEPS,
+        checkpoints__every_n_train_steps=STEPS,
     )
     # The same seed gives the same weights as in `main`.
     cli = parse(settings, FitCLI)

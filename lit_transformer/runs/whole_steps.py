@@ -1,0 +1,97 @@
+"""Checkpoints of whole steps: what both kinds of a run's checkpoints have in common."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from lit_transformer.batch import Batch
+from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
+from lit_transformer.data.accumulation import ends_step, validates_now
+from lit_transformer.files import UNFINISHED
+from lit_transformer.runs.checkpoint_io import WholeCheckpointIO
+from lit_transformer.runs.private_names import SavingCheckpoint
+from lit_transformer.runs.ranks import gather, on_all_ranks
+from lit_transformer.runs.run_folder import run_folder
+
+
+class RunCheckpoint(SavingCheckpoint):
+    """Lightning's `ModelCheckpoint` saves inside an optimizer step, and before the validation of the same step.
+
+    A resumed run would not repeat that validation. So this one saves whole steps, after their validation. It also keeps
+    its scores when the run's folder is moved.
+    """
+
+    last_saved: Path | None = None
+    """The last checkpoint that it has saved."""
+    saved_step = 0
+    _step_ended = False
+    _former: Mapping[str, Any] | None = None
+    """The state that was loaded."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        with warnings.catch_warnings():
+            if self.dirpath is None:
+                self.dirpath = str(run_folder(trainer) / CHECKPOINTS_FOLDER)
+                # A run that is resumed has checkpoints.
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._former = state_dict
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._take_over(trainer, self._former_scores(trainer))
+        if trainer.is_global_zero:
+            # A killed process of this run may have left unfinished files, as large as checkpoints.
+            for path in self._folder.glob(f"*.ckpt.*{UNFINISHED}"):
+                path.unlink(missing_ok=True)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._step_ended = ends_step(trainer, batch)
+        if not validates_now(trainer):
+            self._save_if_due(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save_if_due(trainer, pl_module)
+        super().on_validation_end(trainer, pl_module)
+
+    def on_saved(self, trainer: L.Trainer, path: Path) -> None:
+        if isinstance(io := trainer.strategy.checkpoint_io, WholeCheckpointIO):
+            on_all_ranks(io.raise_failure)
+        self.last_saved, self.saved_step = path, trainer.global_step
+
+    def _save_if_due(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._step_ended:
+            self._step_ended = False
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)
+
+    def _former_scores(self, trainer: L.Trainer) -> Mapping[str, Tensor]:
+        """The scores of the checkpoints that the loaded state knows, by file name."""
+        if self._former is None or self._former["monitor"] != self.monitor:
+            return {}
+        return {Path(path).name: score for path, score in self._former["best_k_models"].items()}
+
+    def _take_over(self, trainer: L.Trainer, scores: Mapping[str, Tensor]) -> None:
+        """Go on with the checkpoints that are in the folder. Lightning forgets all of them if the folder was moved."""
+        names = gather([name for name in scores if (self._folder / name).is_file()])[0]
+        names.sort(key=lambda name: float(scores[name]), reverse=self.mode == "max")
+        kept = names if self.save_top_k < 0 else names[: self.save_top_k]
+        self.best_k_models = {str(self._folder / name): scores[name] for name in kept}
+        for name in names[len(kept) :]:  # save_top_k is lower than it was
+            trainer.strategy.remove_checkpoint(self._folder / name)
+        if kept:
+            paths = list(self.best_k_models)
+            self.best_model_path, self.best_model_score = paths[0], scores[kept[0]]
+            self.kth_best_model_path, self.kth_value = paths[-1], scores[kept[-1]]
+
+    @property
+    def _folder(self) -> Path:
+        assert self.dirpath is not None
+        return Path(self.dirpath)
