@@ -48,7 +48,7 @@ def test_where_no_checkpoint_can_be_read_nothing_starts_afresh(
     path = step_path(tmp_path / "checkpoints", 7)
     path.parent.mkdir()
     torch.save({MODEL_ENTRY: {}, "callbacks": {"Mine": Path("x")}}, path)
-    with pytest.raises(UserError, match=rf"ckpt_path is {searched}: .*{tmp_path}.*\b1 that cannot be read"):
+    with pytest.raises(UserError, match=rf"ckpt_path is {searched}: .*{tmp_path}.*\b1 that cannot be resumed from"):
         find_start(searched, tmp_path)
     [note] = capsys.readouterr().err.splitlines()
     assert str(path) in note
