@@ -55,8 +55,14 @@ class RunCheckpoint(SavingCheckpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self._step_ended = ends_step(trainer, batch)
-        if not validates_now(trainer):
+        # The last step of a run is validated, too. If the run goes on all the same, the next step begins first.
+        if not (validates_now(trainer) or trainer.should_stop):
             self._save_if_due(trainer, pl_module)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._save_if_due(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save_if_due(trainer, pl_module)

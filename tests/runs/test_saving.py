@@ -174,11 +174,8 @@ def test_steps_are_saved_whole_and_after_their_validation(
 ) -> None:
     """Lightning's own would save after each micro-batch, and before a validation."""
     events: list[tuple[str, int]] = []
-    saved, ended, step_end = (
-        L.Trainer.save_checkpoint,
-        LitTransformer.on_validation_epoch_end,
-        LitTransformer.training_step,
-    )
+    saved, trained = L.Trainer.save_checkpoint, LitTransformer.training_step
+    validated = LitTransformer.on_validation_epoch_end
 
     def save(trainer: L.Trainer, path: Path, *args: Any) -> None:
         if "best" not in str(path):
@@ -187,11 +184,11 @@ def test_steps_are_saved_whole_and_after_their_validation(
 
     def validate(model: LitTransformer) -> None:
         events.append(("validated", model.trainer.global_step))
-        ended(model)
+        validated(model)
 
     def step(model: LitTransformer, *args: Any) -> Any:
         events.append(("micro-batch", model.trainer.global_step))
-        return step_end(model, *args)
+        return trained(model, *args)
 
     monkeypatch.setattr(L.Trainer, "save_checkpoint", save)
     monkeypatch.setattr(LitTransformer, "on_validation_epoch_end", validate)
