@@ -30,6 +30,7 @@ from lit_transformer.runs.compatibility import (
 from lit_transformer.runs.parts import callbacks_of, data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
 from lit_transformer.runs.run_folder import SEARCHED
+from lit_transformer.runs.saving import Checkpoints
 
 
 class Resuming(Callback):
@@ -57,7 +58,10 @@ class Resuming(Callback):
             UserError: There is none, it is damaged or too old for the strategy, or a rank cannot read it. All ranks
                 raise it.
         """
-        found = _find_on_all_ranks(trainer, ckpt_path, Path(trainer.default_root_dir, name or ""))
+        root = Path(trainer.default_root_dir, name or "")
+        for checkpoints in callbacks_of(trainer, Checkpoints):
+            root = Path(checkpoints.dirpath or root)
+        found = _find_on_all_ranks(trainer, ckpt_path, root)
         if found:
             self._path, self._content = found
         if found and reads_itself(trainer) and (written := on_all_ranks(lambda: written_format(found.path))) != FORMAT:

@@ -42,6 +42,8 @@ class RunCheckpoint(SavingCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._former = state_dict
+        if state_dict.get("last_model_path"):
+            self.last_model_path = str(self._folder / Path(state_dict["last_model_path"]).name)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
