@@ -115,7 +115,7 @@ def describe_best(trainer: L.Trainer, saved: BestCheckpoint, model: LitTransform
     """The step and the score of the best checkpoint."""
     if saved.best_step is None or saved.best_model_score is None:
         setting = "val_check_interval" if trainer.enable_validation else "limit_val_batches"
-        return f"There was no {saved.monitor} (trainer.{setting}), so the best checkpoint is unknown."
+        return f"It was never validated (trainer.{setting}), so its quality is unknown."
     score = float(saved.best_model_score)
     if saved.monitor not in ("val/selection", "val/bleu"):
         return f"Best at step {saved.best_step:,}: {saved.monitor} {score:.4g}."
