@@ -20,7 +20,7 @@ STEPS = {
     "trainer__max_steps": 6,
     "trainer__val_check_interval": 3,
     "trainer__log_every_n_steps": 2,
-    "checkpoints__every_n_steps": 6,
+    "checkpoints__every_n_train_steps": 6,
 }
 
 
