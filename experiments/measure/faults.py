@@ -47,6 +47,7 @@ RECIPE = {
     "trainer.max_steps": STEPS,
     "checkpoints.every_n_train_steps": EVERY,
     "checkpoints.save_top_k": 4,
+    "checkpoints.save_weights_only": False,  # a damaged one is passed over for an older one
 }
 
 

@@ -30,7 +30,6 @@ VARIANT: dict[str, Any] = {
     "trainer__max_steps": 3,
     "trainer__val_check_interval": 3,
     "checkpoints__every_n_train_steps": 1,
-    "checkpoints__save_weights_only": False,
 }
 """What format 1 named and numbered otherwise is all there."""
 SIDES = {"encoder": "source", "decoder": "target"}

@@ -23,7 +23,7 @@ from lit_transformer.cli.frame import user_errors_to_exit
 from lit_transformer.cli.input_lines import arriving_lines
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
-from lit_transformer.runs import dispensable, whole_steps
+from lit_transformer.runs import dispensable, saving
 from lit_transformer.runs.dispensable import Dispensable
 from lit_transformer.runs.run_folder import run_folder
 from tests.helpers.runs import arguments
@@ -169,12 +169,12 @@ def test_a_run_folder_that_is_removed(corpus: Path, tmp_path: Path, monkeypatch:
     """Somebody tidies up while the run goes on: its last step is saved all the same."""
     removed = []
 
-    def remove(_: whole_steps.RunCheckpoint, trainer: Any, *__: object) -> None:
+    def remove(_: saving.Checkpoints, trainer: Any, *__: object) -> None:
         run = run_folder(trainer)
         run.rename(tmp_path / "elsewhere")
         removed.append(run)
 
-    monkeypatch.setattr(whole_steps.RunCheckpoint, "on_validation_start", remove)
+    monkeypatch.setattr(saving.Checkpoints, "on_validation_start", remove)
     fit.main(arguments(corpus, tmp_path, **SHORT))
     assert removed
     assert last_step_is_saved(removed[0])

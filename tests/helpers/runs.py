@@ -38,6 +38,7 @@ RECIPE = {
     "trainer.log_every_n_steps": 10,
     "checkpoints.every_n_train_steps": EVERY,
     "checkpoints.save_top_k": 4,
+    "checkpoints.save_weights_only": False,  # tests resume from older ones
     "attention.sentences": 0,  # pictures take longer than these runs' validation
 }
 SHORT = {"trainer__max_steps": 4, "trainer__val_check_interval": 4, "checkpoints__every_n_train_steps": 4}

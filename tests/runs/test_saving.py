@@ -150,6 +150,7 @@ def test_fewer_are_kept_if_the_number_is_lowered(tmp_path: Path) -> None:
 def test_a_moved_run_goes_on_with_its_files(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The newest checkpoint alone has the training state."""
     short = {"checkpoints__save_top_k": 2, "checkpoints__every_n_train_steps": 2, "trainer__val_check_interval": 3}
+    short["checkpoints__save_weights_only"] = True
     fit(corpus, tmp_path / "runs", **short, trainer__max_steps=5)
     shutil.move(tmp_path / "runs", tmp_path / "moved")
     capfd.readouterr()
