@@ -180,8 +180,8 @@ def print_costs(costs: CostForecast, *, steps: int | None) -> None:
     program = f", {format_bytes(costs.program_bytes)} for the program and its kernels" if costs.program_bytes else ""
     print_row(
         "memory",
-        f"about {whole} per device: {weights} for weights, gradients and Adam, {activations} for the largest "
-        f"micro-batch{program}",
+        f"about {whole} per device: {weights} for weights, gradients and the optimizer, {activations} for the "
+        f"largest micro-batch{program}",
     )
     print_row("disk", f"{format_bytes(costs.checkpoint_bytes)} of checkpoints, {format_bytes(costs.free_bytes)} free")
     if costs.checkpoint_bytes > costs.free_bytes:

@@ -17,6 +17,7 @@ from lit_transformer.decoding.devices import is_out_of_memory
 from lit_transformer.errors import UserError
 from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks
+from lit_transformer.training.optimizer import state_bytes
 from lit_transformer.training.translation import LitTransformer
 
 if sys.platform != "win32":
@@ -24,8 +25,6 @@ if sys.platform != "win32":
 
 MARGIN = 1.1
 """Safety factor for `auto`: micro-batches this much larger must fit, because memory fragments over a long run."""
-ADAM_BYTES = 8
-"""Adam's two moments per parameter. Adam allocates them at the first step."""
 BUCKET_BYTES = 4
 """DDP's copy of the gradient per parameter, in which it is summed over devices."""
 
@@ -107,7 +106,9 @@ class Trial:
     def _run(self, micro_batches: int, margin: float) -> None:
         module = self._precision.convert_module(self._module.to(self._device))
         parameters = sum(weight.numel() for weight in module.parameters())
-        later = parameters * (ADAM_BYTES + BUCKET_BYTES * (self._world_size > 1))
+        # The optimizer allocates its state at the first step.
+        state = state_bytes(module.optimizer, module, peak=module.rates.peak)
+        later = round(parameters * (state + BUCKET_BYTES * (self._world_size > 1)))
         reserved = torch.empty(later, dtype=torch.uint8, device=self._device)
         if micro_batches > 1:  # all but the first micro-batch of a step add to gradients that exist
             for weight in module.parameters():

@@ -29,20 +29,16 @@ from lit_transformer.runs.kernels import CACHED_KERNELS
 from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.runs.whole_steps import RunCheckpoint
+from lit_transformer.training.optimizer import state_bytes
 from lit_transformer.training.translation import LitTransformer
 
 PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
 """Table 2: training time times the sustained rate of the paper's GPUs. Ours counts operations instead."""
-BYTES_PER_PARAMETER = 16
-"""Weights, gradients and Adam's two moments, in float32."""
 ALLOCATED_ON_CPU = 2.2
 """Memory that the C library takes from the system, per byte of activations: freed blocks are not all used again."""
 KERNEL_BYTES = 500e6
 """Memory of `CACHED_KERNELS` of oneDNN's kernels in bfloat16 and of what lies between them. Every size of micro-batch
 needs kernels of its own. In float32, other kernels are used."""
-SAVED_BYTES_PER_WEIGHT = 4
-SAVED_BYTES_PER_PARAMETER = 12
-"""Weights and moments in a checkpoint."""
 MEASURED_TOKENS = 2048
 """Padded tokens per side of the measured batch, few enough for a laptop."""
 NUM_SAMPLED_STEPS = 200
@@ -156,7 +152,7 @@ class CostForecast:
     """The origin of `tokens_per_second`."""
     hours: float
     weight_bytes: float
-    """Of weights, gradients and Adam's moments, on each device."""
+    """Of weights, gradients and the optimizer's state, on each device."""
     activation_bytes: float
     """Of the largest micro-batch."""
     program_bytes: float
@@ -192,31 +188,34 @@ def forecast_costs(
     rate, measured, activations = _measure(trainer, module, data, batches, devices=devices)
     if tokens_per_second is not None:
         rate, measured = tokens_per_second, "as given"
+    weights = sum(weight.nbytes for weight in module.parameters())
     parameters = sum(weight.numel() for weight in module.parameters())
+    state = parameters * state_bytes(module.optimizer, module, peak=module.rates.peak)
     return CostForecast(
         flops=flops,
         tokens_per_second=rate,
         measured=measured,
         hours=steps * batches.target_tokens / (rate * devices) / 3600,
-        weight_bytes=parameters * BYTES_PER_PARAMETER,
+        weight_bytes=2 * weights + state,
         activation_bytes=activations * (ALLOCATED_ON_CPU if on_cpu else 1),
         program_bytes=program,
         checkpoint_bytes=sum(
-            checkpoint_bytes(callback, parameters, steps) for callback in callbacks_of(trainer, RunCheckpoint)
+            checkpoint_bytes(callback, weights, weights + state, steps)
+            for callback in callbacks_of(trainer, RunCheckpoint)
         ),
         free_bytes=shutil.disk_usage(existing_folder(trainer.default_root_dir)).free,
     )
 
 
-def checkpoint_bytes(callback: RunCheckpoint, parameters: int, steps: int) -> int:
+def checkpoint_bytes(callback: RunCheckpoint, weights: int, whole: float, steps: int) -> float:
     """Return the disk space that a callback's checkpoints take at most.
 
     Args:
         callback: Either of the two.
-        parameters: Weights of the model.
+        weights: Bytes of the weights.
+        whole: Bytes of the weights and the optimizer's state.
         steps: Of the run.
     """
-    whole, weights = SAVED_BYTES_PER_PARAMETER * parameters, SAVED_BYTES_PER_WEIGHT * parameters
     number = callback.save_top_k
     if not isinstance(callback, Checkpoints):
         return max(number, 1) * (weights if callback.save_weights_only else whole)
@@ -232,7 +231,7 @@ def _measure(
 ) -> tuple[float, str, float]:
     """Return target tokens per second, how they were measured, and the activation bytes of the largest micro-batch."""
     device, plan = trainer.strategy.root_device, data.plan
-    module.to(device).train()
+    trainer.precision_plugin.convert_module(module.to(device)).train()
     largest = plan.largest_micro_batches(accumulation=batches.accumulation, world_size=devices)
     rows = max(largest, key=lambda rows: padded_positions(plan, rows))
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())

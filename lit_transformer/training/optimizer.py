@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import lightning as L
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_transformer.errors import UserError
 
+MEASURED_SIZE = 128
+"""Rows and columns of the matrix on which `state_bytes` is measured. Adafactor keeps one number per row and column."""
 Made = TypeVar("Made")
 
 
@@ -41,6 +44,26 @@ def make_optimizer(choice: OptimizerCallable | None, model: nn.Module, *, peak: 
     if clips and any(group.get("fused") for group in optimizer.param_groups):
         raise UserError("optimizer has fused true, which cannot clip gradients: leave out fused or gradient_clip_val")
     return optimizer
+
+
+def state_bytes(choice: OptimizerCallable | None, model: nn.Module, *, peak: float) -> float:
+    """Return the bytes that an optimizer keeps per weight, by a step on a small matrix.
+
+    Args:
+        choice: As in `make_optimizer`.
+        model: The matrix has the type and the device of its weights.
+        peak: As in `make_optimizer`.
+
+    Raises:
+        UserError: The choice cannot be used.
+    """
+    small = nn.ParameterList([next(model.parameters()).new_zeros(MEASURED_SIZE, MEASURED_SIZE)])
+    optimizer = make_optimizer(choice, small, peak=peak, clips=False)
+    small[0].grad = torch.zeros_like(small[0])
+    _made("optimizer", optimizer.step, lambda: torch.zeros(()))
+    # A count of steps, which is one number, does not grow with the model.
+    states = [value for value in optimizer.state[small[0]].values() if isinstance(value, Tensor) and value.ndim]
+    return sum(state.nbytes for state in states) / small[0].numel()
 
 
 def make_schedule(choice: LRSchedulerCallable, optimizer: Optimizer, metric_names: Collection[str]) -> LRScheduler:
@@ -90,7 +113,7 @@ def last_step(trainer: L.Trainer, schedule: str) -> float:
 def _made(name: str, choice: Callable[[Any], Made], argument: Any) -> Made:
     try:
         return choice(argument)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{name} cannot be used: {error}") from error
 
 

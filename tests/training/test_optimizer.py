@@ -1,10 +1,16 @@
 """Runs with another optimizer or schedule than the paper's: exact when resumed, and clear when they cannot be."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adafactor, AdamW, SparseAdam
 
+from lit_transformer.errors import UserError
+from lit_transformer.training.optimizer import state_bytes
 from tests.helpers.runs import SHORT, fit, load, own_lines, same
 
 ADAMW = {"model__optimizer": "AdamW", "model__optimizer__weight_decay": 0.1}
@@ -80,3 +86,18 @@ def test_weight_decay_may_change(corpus: Path, tmp_path: Path) -> None:
         "optimizer_states"
     ]
     assert [group["weight_decay"] for group in optimizer["param_groups"]] == [0.3, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "numbers"), [(None, 2.0), (AdamW, 2.0), (SGD, 0.0), (partial(SGD, momentum=0.9), 1.0), (Adafactor, 0.0)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_memory_of_the_state(choice: Any, numbers: float, dtype: torch.dtype) -> None:
+    """Numbers per weight, by hand."""
+    model = nn.Linear(5, 3, dtype=dtype)
+    assert state_bytes(choice, model, peak=0.001) == pytest.approx(numbers * dtype.itemsize, abs=0.1)
+
+
+def test_an_optimizer_that_cannot_take_a_step_is_refused_before_the_first_one() -> None:
+    with pytest.raises(UserError, match="optimizer"):
+        state_bytes(SparseAdam, nn.Linear(5, 3), peak=0.001)
