@@ -93,8 +93,8 @@ def monitor_of(schedule: ReduceLROnPlateau) -> str:
 def last_step(trainer: L.Trainer, schedule: str) -> float:
     """Return the last optimizer step of a run.
 
-    Before training begins it is infinite if epochs limit the run. Then the step is the first one, and the last one does
-    not matter. Lightning's `estimated_stepping_batches` would make the loader anew, and lose where it is.
+    Before the loader is there, it is infinite if epochs limit the run. Then the step is the first one, and the last one
+    does not matter. Lightning's `estimated_stepping_batches` would make the loader anew, and lose where it is.
 
     Raises:
         UserError: The run has no end, but this schedule needs it.
@@ -103,7 +103,7 @@ def last_step(trainer: L.Trainer, schedule: str) -> float:
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
         steps = trainer.num_training_batches / trainer.accumulate_grad_batches
         ends.append(trainer.max_epochs * (math.ceil(steps) if math.isfinite(steps) else steps))
-    if not ends or (trainer.training and math.isinf(min(ends))):
+    if not ends or (trainer.train_dataloader is not None and math.isinf(min(ends))):
         raise UserError(
             f"schedule is {schedule}, and its rate is 0 at the end of the run: give max_steps or max_epochs"
         )

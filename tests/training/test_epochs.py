@@ -1,5 +1,6 @@
 """Epochs with a plain trainer: they end, and a run that is cut at any step goes on as if it had not been cut."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -294,3 +295,31 @@ def test_from_the_command_line(tmp_path: Path, devices: int) -> None:
         assert same(load(mine)[part], load(theirs)[part]), part
     steps = [[event.step for event in events(path.parents[1]).Scalars("val/loss")] for path in (mine, theirs)]
     assert steps == [[2, 4, 6, 8], [2, 4, 6, 8]]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    ("limits", "last_step"),
+    [
+        ({"max_epochs": 2}, 2 * STEPS),
+        ({"max_epochs": 3, "limit_train_batches": 3}, 9),
+        ({"max_epochs": 2, "limit_train_batches": 0.6}, 6),
+        ({"max_epochs": 9, "max_steps": 7}, 7),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_a_schedule_that_ends_ends_with_the_run(
+    schedule: Any, limits: dict[str, Any], last_step: int, micro_batches: int, corpus: Path
+) -> None:
+    """At the last step its rate is that of the last of equal parts, and it would be 0 at the next one."""
+    L.seed_everything(3)
+    model = LitTransformer(CONFIG, 40, warmup_steps=4, learning_rate=0.1, schedule=schedule)
+    trainer = new_trainer(limit_val_batches=0, **limits)
+    trainer.fit(model, new_data(corpus, **({"max_tokens_per_device": 40} if micro_batches > 1 else {})))
+    assert (trainer.global_step, trainer.accumulate_grad_batches) == (last_step, micro_batches)
+    share = 1 / (last_step - 3)
+    last = share if schedule == "linear" else (1 - math.cos(math.pi * share)) / 2
+    assert float(trainer.callback_metrics["train/learning_rate"]) == pytest.approx(0.1 * last, rel=1e-5)
+    [rate] = trainer.lr_scheduler_configs[0].scheduler.get_last_lr()
+    assert rate == pytest.approx(0.0, abs=1e-9)
