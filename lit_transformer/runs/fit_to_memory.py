@@ -107,7 +107,7 @@ class Trial:
         module = self._precision.convert_module(self._module.to(self._device))
         parameters = sum(weight.numel() for weight in module.parameters())
         # The optimizer allocates its state at the first step.
-        state = state_bytes(module.optimizer, module, peak=module.rates.peak)
+        state = state_bytes(self._module.optimizer, module, peak=self._module.rates.peak)
         later = round(parameters * (state + BUCKET_BYTES * (self._world_size > 1)))
         reserved = torch.empty(later, dtype=torch.uint8, device=self._device)
         if micro_batches > 1:  # all but the first micro-batch of a step add to gradients that exist
