@@ -79,14 +79,14 @@ def ids_of(batch: object) -> Batch:
     """The ids of a batch with or without text.
 
     Raises:
-        UserError: It is no batch.
+        UserError: If it is not a batch.
     """
     if isinstance(batch, TextBatch):
         return batch.batch
     if not isinstance(batch, Batch):
         raise UserError(
-            f"the loader gives {type(batch).__name__}: it must give `Batch`, which make_batch makes of padded ids, and "
-            "vocabularies.batch of sentence pairs (for predict also lists of texts)"
+            f"the loader gives {type(batch).__name__}: it must give `Batch` (make_batch makes one from padded ids, and "
+            "vocabularies.batch from sentence pairs) or, for predict, lists of texts"
         )
     return batch
 

@@ -33,7 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     tokenize = "sacreBLEU's tokenizer, `none` for tokenized text; default: the one for the target language"
     parser.add_argument("--tokenize", help=tokenize)
     parser.add_argument("--lowercase", action="store_true", help="ignore case in the scores")
-    output = "file for the translations; default: in the run's folder `translations`; an interrupted test goes on there"
+    output = (
+        "file for the translations; default: in the run's folder `translations`; an interrupted test continues there"
+    )
     parser.add_argument("--output", help=output)
     parser.add_argument("--cache_dir", default=CACHE_DIR, help="folder for prepared corpora; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")

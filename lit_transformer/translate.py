@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     n_best = "print this many different candidates per line, best first, as LINE, SCORE and TEXT with tabs between"
     parser.add_argument("--n_best", type=int, help=f"{n_best}; 1 shows the scores")
     parser.add_argument("--input", metavar="FILE", help="file to translate, plain or compressed; default: stdin")
-    output = "file for the translations of --input; the same command goes on after an interruption; default: stdout"
+    output = "file for the translations of --input; the same command continues after an interruption; default: stdout"
     parser.add_argument("--output", metavar="FILE", help=output)
     parser.add_argument("--overwrite", action="store_true", help="replace an --output that exists")
 

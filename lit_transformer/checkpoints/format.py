@@ -206,8 +206,8 @@ def to_trained_model(checkpoint: Mapping[str, Any], path: Path) -> TrainedModel:
     entry = checkpoint[MODEL_ENTRY]
     if (vocabularies := vocabularies_in(entry)) is None:
         raise UserError(
-            f"{path} has no vocabulary, because its model was trained on batches of ids: read it by "
-            "LitTransformer.load_from_checkpoint, and make a Translator with its vocabularies"
+            f"{path} has no vocabulary, because its model was trained on batches of ids: read it with "
+            "LitTransformer.load_from_checkpoint, and give a Translator its model and your vocabularies"
         )
     saved = checkpoint[WEIGHTS_ENTRY]
     transformer = empty_transformer(entry["transformer"], vocabularies=vocabularies, num_weights=len(saved), path=path)

@@ -1,4 +1,4 @@
-"""The lines that `translate` reads: of a file, pipe or text stream as they arrive."""
+"""The lines that `translate` reads from a file, a pipe or a text stream, as they arrive."""
 
 import os
 import select
@@ -31,7 +31,7 @@ MOMENT = 0.01
 def chunk_sizes(done: int = 0) -> tuple[int, Iterator[int]]:
     """The numbers of lines of chunks, which grow, so that the first results come soon and long work is fast.
 
-    The same input always has the same chunks, so that a translation that goes on has the same batches.
+    The same input always has the same chunks, so that a continued translation has the same batches.
 
     Args:
         done: Lines that are translated.

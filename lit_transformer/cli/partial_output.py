@@ -94,7 +94,7 @@ def partial_output(path: Path, *, inputs: Iterable[Path], origin: Origin) -> Ite
                 except (KeyboardInterrupt, UserError):
                     if output.num_rows:
                         rows = counted(output.num_rows, "row is", "rows are")
-                        print_note(f"{rows} in {partial}: the same command goes on from there")
+                        print_note(f"{rows} in {partial}: the same command continues from there")
                     else:
                         partial.unlink()
                         record.unlink()
@@ -128,8 +128,8 @@ def _check_origin(record: Path, origin: Origin, partial: Path) -> None:
     if differing:
         names = ", ".join(_difference(name, former.get(name), origin.get(name)) for name in differing)
         raise UserError(
-            f"{partial} was begun with another {names}: go on with the former one, choose another output, or remove "
-            "that file to start afresh"
+            f"{partial} was begun with another {names}: use the same again, choose another output, or remove that file "
+            "to start again"
         )
 
 

@@ -59,8 +59,8 @@ def print_run(run: Path, settings: Namespace) -> None:
     if former and settings.name is None and settings.ckpt_path is None:
         name = former.relative_to(run.parent)
         print_note(
-            f"{former} holds a run already. This is a new run, {run.name}. To continue the former: "
-            f"--name {shlex.quote(str(name))} --ckpt_path auto"
+            f"{former} is an earlier run, and this start begins a new one, {run.name}. To continue the earlier run, "
+            f"add --name {shlex.quote(str(name))} --ckpt_path auto"
         )
 
 

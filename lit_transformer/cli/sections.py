@@ -48,25 +48,44 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 VAL_CHECK_INTERVAL = 2000
 """Optimizer steps between validations, unless they are counted in epochs."""
 TRAINER_SUMMARY = "Lightning's Trainer. Here, all intervals and limits of training count optimizer steps."
+NO_EFFECT = {
+    "limit_test_batches": "fit does not test",
+    "limit_predict_batches": "fit does not predict",
+    "inference_mode": "fit only trains and validates",
+    "sync_batchnorm": "the model has no batch normalization",
+    "use_distributed_sampler": "the batch plan splits the data over ranks",
+}
+"""Settings of the trainer that change nothing here, with the reasons."""
 TRAINER_DESCRIPTIONS = {
     "strategy": "`ddp` copies the model to each device, `fsdp` shards it. `auto` is `ddp` for several devices.",
     "precision": "Such as `32-true`, `bf16-mixed`, `16-mixed`. By default, `bf16-mixed` if the device multiplies in "
     "bfloat16, else `32-true`.",
-    "max_epochs": "Passes over the training text. The run ends there or at max_steps. -1 is no limit.",
-    "check_val_every_n_epoch": "Epochs between those with validations. val_check_interval then counts from the start "
-    "of an epoch, and is its end by default. null counts from the start of the run.",
+    "logger": "Loggers of Lightning, by class, such as `CSVLogger`. `--trainer.logger+=NAME` adds another one. By "
+    "default, `TensorBoardLogger`. `false` logs nothing.",
+    "callbacks": "Callbacks of Lightning or your own, by class, such as `EarlyStopping`. `--trainer.callbacks+=NAME` "
+    "adds another one.",
+    "max_epochs": "Passes over the training text. The run ends at max_epochs or max_steps. -1 is no limit.",
+    "check_val_every_n_epoch": "Epochs from one validation to the next, which is at the end of an epoch. If "
+    "val_check_interval is given, too, it counts from the start of such an epoch. By default, there is no such rule.",
     "max_steps": "Optimizer steps of the run. -1 is no limit.",
     "max_time": "Training time of the run over all its starts, as DD:HH:MM:SS. By default, there is no limit.",
-    "limit_train_batches": "Optimizer steps of an epoch if it is an integer, otherwise their share. By default, all.",
-    "overfit_batches": "Optimizer steps that every epoch repeats if it is an integer, otherwise their share. "
-    "Validation takes as many batches of its own. 0 takes all data.",
-    "val_check_interval": "Optimizer steps between validations if it is an integer, otherwise their share of an epoch. "
-    f"By default, {VAL_CHECK_INTERVAL}, or the end of an epoch if check_val_every_n_epoch is given.",
-    "limit_val_batches": "Validation batches of a device if it is an integer, otherwise their share. They are evenly "
-    "spaced over all lengths of sentences. By default, all.",
-    "enable_progress_bar": "Whether a live bar shows the progress, in place of lines. By default, on a terminal.",
+    "limit_train_batches": "An integer is the number of optimizer steps of an epoch. A number with a decimal point is "
+    "a share of them. By default, all.",
+    "overfit_batches": "Every epoch repeats the same optimizer steps. An integer is their number. A number with a "
+    "decimal point is a share of an epoch. Validation takes as many batches of its own. 0 takes all data.",
+    "val_check_interval": "An integer is the number of optimizer steps between validations. A number with a decimal "
+    f"point is a share of an epoch. By default, {VAL_CHECK_INTERVAL}, or the end of an epoch if "
+    "check_val_every_n_epoch is given.",
+    "limit_val_batches": "An integer is the number of validation batches of a device. A number with a decimal point is "
+    "a share of them. The batches have sentences of all lengths. By default, all.",
+    "num_sanity_val_steps": "Validation batches before the first step. -1 takes all.",
+    "enable_checkpointing": "Whether checkpoints are saved. By default, they are.",
+    "enable_progress_bar": "`true` shows a live bar, `false` prints lines. By default, a terminal has the bar.",
+    "enable_model_summary": "Whether a table of the model's parts is printed.",
+    "profiler": "`simple`, `advanced` or `pytorch`. The report is printed at the end.",
     "log_every_n_steps": "Optimizer steps between the points of the training curves.",
     "accumulate_grad_batches": "Follows from data.max_tokens_per_device: leave it out.",
+    **{name: f"Has no effect, because {reason}." for name, reason in NO_EFFECT.items()},
     "default_root_dir": "Folder for runs, on this machine.",
 }
 """What Lightning's own descriptions would say wrong."""
@@ -115,11 +134,12 @@ def _general_options() -> dict[str, str]:
         "At the beginning, the name or file alone is enough. "
         f"Recipes: {', '.join(recipes())}.",
         "--seed_everything SEED": "Seed of the weights, of dropout and of the order of the data (default: 1). `true` "
-        "chooses a random one.",
+        "chooses a random seed.",
         "--name NAME": "Name of the run: its folder below trainer.default_root_dir (default: version_N, with the next "
         "free number).",
         "--ckpt_path FILE": "Checkpoint to resume from. `last` means the newest readable one below "
-        "trainer.default_root_dir, or of the run --name. `auto` means the same, or a new run if there is none.",
+        "trainer.default_root_dir, or of the run that --name names. `auto` means the same, or a new run if there is "
+        "none.",
         "--init_from PLACE": "Trained model to fine-tune: a checkpoint, a run folder, a model folder, or hf:NAME. Its "
         "weights, architecture and vocabulary are taken. The run begins at step 0.",
         "--devices N": "Short for --trainer.devices.",
@@ -165,7 +185,14 @@ def _print_section(section: str) -> None:
                 text.replace("None", "null") for text in (argument.type, changed.get(argument.name, argument.default))
             )
             text = TRAINER_DESCRIPTIONS.get(argument.name) if section == "trainer" else None
-            _print_option(f"--{section}.{argument.name} ({type}, default: {default})", text or argument.description)
+            description = text or _without_markup(argument.description)
+            _print_option(f"--{section}.{argument.name} ({type}, default: {default})", description)
+
+
+def _without_markup(description: str) -> str:
+    """Lightning's description without Sphinx's roles, and without its default, which may be another one here."""
+    description = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`|``(.*?)``", r"`\1\2`", description)
+    return re.sub(r" Default: `[^`]*`\.?$", "", description)
 
 
 def _print_option(option: str, description: str) -> None:

@@ -29,7 +29,7 @@ from torch.optim import lr_scheduler
 
 from lit_transformer.cli.parser_errors import CLASS, condensed
 from lit_transformer.cli.recipes import recipe_path
-from lit_transformer.cli.sections import TRAINER_DEFAULTS, VAL_CHECK_INTERVAL
+from lit_transformer.cli.sections import NO_EFFECT, TRAINER_DEFAULTS, VAL_CHECK_INTERVAL
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
 from lit_transformer.data.accumulation import check_accumulation
 from lit_transformer.errors import UserError
@@ -50,14 +50,6 @@ UNUSABLE: dict[type[Callback], str] = {
     BasePredictionWriter: "fit does not predict; python -m lit_transformer.translate writes translations",
 }
 """Callbacks of Lightning that cannot do their work here, with the reasons."""
-NO_EFFECT = {
-    "limit_test_batches": "fit does not test",
-    "limit_predict_batches": "fit does not predict",
-    "inference_mode": "fit only trains and validates",
-    "sync_batchnorm": "the model has no batch normalization",
-    "use_distributed_sampler": "the batch plan splits the data over ranks",
-}
-"""Settings of the trainer that change nothing here, with the reasons."""
 
 
 CLASSES = {

@@ -110,7 +110,10 @@ def take_vocabularies(settings: Namespace) -> dict[str, Any]:
             continue
         vocabularies = load_checkpoint(place).vocabularies
         if settings.model.source_vocab_size is None and not vocabularies.are_shared:
-            raise UserError(f"{name} {place} has one vocabulary per language: give source_vocab_size and both of them")
+            raise UserError(
+                f"{name} {place} has one vocabulary per language: give source_vocab_size, tokenizer and "
+                "source_tokenizer"
+            )
         tokenizer: Tokenizer = getattr(vocabularies, side)
         taken[name] = vocabulary_file(tokenizer, expanded(settings.data.cache_dir))
         print_note(f"{name} is the {side}'s vocabulary of {place}, {counted(tokenizer.vocab_size, 'token')}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def translate_file(
     translator: "Translator", settings: SearchSettings, n_best: int | None, *, source: Path, output: Path
 ) -> None:
-    """Translate the lines of a file, plain or compressed, to another one, or go on with that.
+    """Translate the lines of a file, plain or compressed, to another one, or continue that one.
 
     Args:
         translator: The model.

@@ -49,8 +49,9 @@ class TranslationData(DescribedData):
             paper's 37,000.
         source_vocab_size: Tokens of the source's own vocabulary, if it has one. By default the model's.
         tokenizer: A SentencePiece model file for the shared vocabulary, or for the target's. Special tokens that it
-            lacks are added, and vocab_size counts them. By default, a vocabulary is learned from the training split.
-        source_tokenizer: A SentencePiece model file for the source's own vocabulary. It needs source_vocab_size.
+            lacks are added, and vocab_size counts them. The commands also take a trained model, and use its vocabulary.
+            By default, a vocabulary is learned from the training split.
+        source_tokenizer: The same for the source's own vocabulary. It needs source_vocab_size.
         character_coverage: Share of the training text's characters that get a token of their own.
         normalization: Rule by which the learned vocabulary rewrites text. Only `identity` can write every reference.
             `nmt_nfkc` unites variants of characters, also in translations.
@@ -262,7 +263,7 @@ class TranslationData(DescribedData):
 
     @property
     def _fitting_trainer(self) -> L.Trainer | None:
-        """The trainer if it trains on the plan, and does not only test, for example."""
+        """The trainer if it trains on the plan, or None if it only tests, for example."""
         is_fitting = self.trainer is not None and step_counts(self.trainer).plan is self.plan
         return self.trainer if is_fitting else None
 

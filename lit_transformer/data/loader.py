@@ -89,7 +89,7 @@ class Running:
 class TimedLoader:
     """Loads the epochs of a training stream and measures how long the training loop waits for it.
 
-    Each iterator ends with an epoch. The next one goes on with the same workers, which prepare its first batches.
+    Each iterator ends with an epoch. The next one keeps the same workers, which prepare its first batches.
 
     Args:
         stream: Makes the batches.
@@ -114,7 +114,7 @@ class TimedLoader:
         self._pin_memory = pin_memory
         self._check = check
         self._next_epoch: tuple[int, Running] | None = None
-        """The first step of an epoch, and what goes on with it."""
+        """The first step of the next epoch, and the iterator that continues there."""
         self.wait_seconds = 0.0
         self.while_waiting: list[Callable[[], None]] = []
         """Called from time to time when a wait has become long. They raise an error to end it."""

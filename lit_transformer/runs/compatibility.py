@@ -122,8 +122,8 @@ def check_moments(checkpoint: Mapping[str, Any], optimizer: Optimizer, own: Coll
         )
         if had != has:
             raise UserError(
-                f"the checkpoint of ckpt_path has the state of {had}, and this run has {has}: resume with its "
-                "optimizer, whose weight decay may change but not begin or end, or take its weights alone (init_from)"
+                f"the checkpoint of ckpt_path has the state of {had}, and this run has {has}: resume with the same "
+                "optimizer (its weight decay cannot change from or to 0), or take its weights alone (init_from)"
             )
         raise UserError(
             "the checkpoint of ckpt_path has the optimizer state of other weights or of another optimizer: resume "

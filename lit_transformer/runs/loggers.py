@@ -100,7 +100,7 @@ def former_versions(folder: Path) -> list[tuple[str, object]]:
 
 
 def begin_csv(logger: CSVLogger, first_step: int) -> None:
-    """Keep the rows of the earlier starts of a run, up to the step at which it goes on.
+    """Keep the rows of the earlier starts of a run, up to the step at which it continues.
 
     `CSVLogger` deletes them, and warns of a folder that is not empty.
     """

@@ -89,7 +89,10 @@ class Resuming(Callback):
         new: Any = model.configure_optimizers()
         check_moments(self._content, new["optimizer"], own_parameters(model))
         if replay_other_schedule(self._content, new["lr_scheduler"]["scheduler"]) and reads_itself(trainer):
-            raise UserError(f"{self._path} has another schedule, and this strategy reads the file by itself: keep it")
+            raise UserError(
+                f"{self._path} has another schedule, and this strategy reads the file by itself: keep the schedule, or "
+                "resume without strategy"
+            )
         self._content = None  # as large as the run's whole state
 
 

@@ -62,7 +62,7 @@ def check_name(root: Path, settings: Namespace) -> None:
         raise UserError(f"name is {settings.name!r:.99}: {innermost_reason(error)}; give another name") from error
     if holds_run and settings.ckpt_path not in SEARCHED:
         raise UserError(
-            f"name is {name}, and {root / name} holds a run already: give another name, or ckpt_path auto to go on"
+            f"name is {name}, and {root / name} holds a run already: give another name, or ckpt_path auto to resume it"
         )
 
 

@@ -218,8 +218,8 @@ class LitTransformer(LitModel):
             self.vocabularies, self.source, self.target = vocabularies, data.source, data.target
         elif stage == "fit" and self.vocabularies is None and self.trainer.checkpoint_callback is not None:
             print_note(
-                "the checkpoints will have no vocabulary, because the batches come from elsewhere: set the model's "
-                "attribute vocabularies, and they translate"
+                "the checkpoints will have no vocabulary, because the batches do not come from TranslationData: set "
+                "model.vocabularies, so that the checkpoints can translate"
             )
         tokenize = self.bleu_tokenize or tokenization_of(self.target)
         try:
@@ -313,7 +313,7 @@ class LitTransformer(LitModel):
         if self.vocabularies is None:
             raise UserError(
                 "the model has no vocabularies: give the trainer a TranslationData, load the model from a checkpoint, "
-                "or set its attribute vocabularies"
+                "or set model.vocabularies"
             )
         return self.vocabularies
 
