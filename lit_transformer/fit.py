@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER, best_checkpoints
+from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.sections import print_requested_help, spell_settings
 from lit_transformer.errors import UserError
@@ -68,6 +68,7 @@ def crashes_shown() -> Iterator[None]:
 
 def fit(cli: "FitCLI") -> FitResult:
     """Start all processes alike, train, report."""
+    from lit_transformer.checkpoints.places import best_checkpoint
     from lit_transformer.cli.loggers import loggers_attached
     from lit_transformer.cli.reports import print_result, print_run, print_start
     from lit_transformer.decoding.devices import enough_memory
@@ -110,9 +111,9 @@ def fit(cli: "FitCLI") -> FitResult:
         check_steps(trainer, run)
         print_result(trainer, model, data, run, seconds=time.perf_counter() - begin)
     folder = run / CHECKPOINTS_FOLDER
-    best = best_checkpoints(folder) if folder.exists() else []
+    best = best_checkpoint(folder) if folder.exists() else None
     scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return FitResult(run, best[-1] if best else None, scores)
+    return FitResult(run, best, scores)
 
 
 def check_steps(trainer: "L.Trainer", run: Path) -> None:

@@ -54,7 +54,24 @@ def find_checkpoint(place: str | Path) -> Path:
     if not path.is_dir() or is_model_folder(path):
         return path
     folder = newest_checkpoints_folder(path)
-    return (best_checkpoints(folder) or all_checkpoints(folder))[-1]
+    return best_checkpoint(folder) or all_checkpoints(folder)[-1]
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The best checkpoint in a run's folder of checkpoints, if there is one.
+
+    If several of the best are kept, the latest of them has their scores. It has none if it was saved weights-only, and
+    then it stands for all of them.
+
+    Raises:
+        UserError: If several are kept, and the latest cannot be read.
+    """
+    kept = best_checkpoints(folder)
+    if len(kept) < 2:
+        return kept[0] if kept else None
+    state = read_checkpoint(kept[-1]).get("callbacks", {}).get("best_checkpoint", {})
+    name = Path(state.get("best_model_path", "")).name
+    return next((path for path in kept if path.name == name), kept[-1])
 
 
 def newest_checkpoints_folder(root: str | Path) -> Path:

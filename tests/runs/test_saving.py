@@ -263,3 +263,21 @@ def test_a_state_that_cannot_be_read_back_is_refused(
     assert max(saved, default=0) == last_saved
     if last_saved:
         read_checkpoint(find_checkpoint(tmp_path / "runs"))
+
+
+def test_a_run_stands_for_the_best_of_several_best(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for the latest, which is the worst one here."""
+    scores = iter([30.0, 20.0, 10.0])
+
+    def names(model: LitTransformer) -> list[str]:
+        return [name for name in model.metric_names if name.startswith("val/")]
+
+    monkeypatch.setattr(LitTransformer, "validation_values", lambda model: dict.fromkeys(names(model), next(scores)))
+    settings = {"best_checkpoint__save_top_k": 3, "trainer__max_steps": 3, "trainer__val_check_interval": 1}
+    run = fit(corpus, tmp_path, **settings)
+    assert len([name for name in run.names() if name.startswith("best")]) == 3
+    assert find_checkpoint(run.folder).name == "best-step-00000001.ckpt"
+    shutil.move(run.folder, tmp_path / "moved")
+    assert find_checkpoint(tmp_path / "moved").name == "best-step-00000001.ckpt"
