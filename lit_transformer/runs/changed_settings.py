@@ -54,7 +54,11 @@ class ChangedSettings(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._former is None:
             return
-        changes = [*_changes(self._former.get("settings", self._settings), self._settings)]
+        settings, mine = self._former.get("settings", self._settings), self._settings
+        if KINDS not in self._former:  # version 0.1 had other settings
+            common = settings.keys() & mine.keys()
+            settings, mine = ({name: each[name] for name in mine if name in common} for each in (settings, mine))
+        changes = [*_changes(settings, mine)]
         effects: list[str] = []
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         for number, optimizer in enumerate(trainer.optimizers):
@@ -104,7 +108,8 @@ def _changes(former: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     """Name the settings that differ, with both values. One that is not there has no value."""
     for name in {**new, **former}:
         values = former.get(name), new.get(name)
-        if values[0] != values[1] and name not in FACTS:
+        before, now = (list(value) if isinstance(value, tuple) else value for value in values)
+        if before != now and name not in FACTS:
             before, now = ("null" if value is None else _shortened(str(value)) for value in values)
             yield f"{prefix}{name} {before} -> {now}"
 

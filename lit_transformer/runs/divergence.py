@@ -97,5 +97,6 @@ class Divergence(Callback):
         if self._reports_above == DIVERGED_REPORTS:
             raise UserError(
                 f"training has diverged: at step {step} the loss has been more than {DIVERGED_BY:g} above its lowest, "
-                f"{self._lowest_loss:.3f}, for {DIVERGED_REPORTS} reports. Take a checkpoint from before: {REMEDY}"
+                f"{self._lowest_loss:.3f}, for {DIVERGED_REPORTS} reports. Take a checkpoint from before that has the "
+                f"training state, such as the best one: {REMEDY}"
             )

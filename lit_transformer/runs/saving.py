@@ -27,6 +27,7 @@ from lit_transformer.checkpoints.names import (
 from lit_transformer.checkpoints.plain_data import check_plain
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
+from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
 from lit_transformer.runs.whole_steps import RunCheckpoint
@@ -206,7 +207,13 @@ class Checkpoints(RunCheckpoint):
             return super()._former_scores(trainer)
         # Version 0.1 kept no list. Later files are those of steps that the run takes again.
         steps = {path.name: step_of(path) or 0 for path in regular_checkpoints(self._folder)}
-        return {name: torch.tensor(step) for name, step in steps.items() if step <= trainer.global_step}
+        scores = {name: torch.tensor(step) for name, step in steps.items() if step <= trainer.global_step}
+        if len(scores) > 1 and self.older_weights_only and trainer.is_global_zero:
+            print_note(
+                f"checkpoints.save_weights_only removes the training state of {counted(len(scores), 'checkpoint')} of "
+                "version 0.1 when the next one is saved; false keeps it"
+            )
+        return scores
 
 
 def check_name(callback: ModelCheckpoint, *, best: bool) -> None:

@@ -164,3 +164,14 @@ def test_other_settings_of_the_optimizer_and_the_schedule_are_listed(capsys: pyt
     for change in ("betas (0.9, 0.999) -> (0.8, 0.9)", "weight_decay 0.01 -> 0.5", "gamma 0.5 -> 0.25"):
         assert change in note
     assert note.count(" -> ") == 3
+
+
+def test_settings_that_version_0_1_did_not_have_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer: Any = SimpleNamespace(optimizers=[], lr_scheduler_configs=[], is_global_zero=True)
+    former = {"settings": {"data.symbols": (), "checkpoints.keep": 5, "trainer.max_steps": 3}}
+    callback = ChangedSettings()
+    callback.record({"data.symbols": [], "checkpoints.save_top_k": 5, "trainer.max_steps": 4})
+    callback.on_load_checkpoint(trainer, trainer, {"callbacks": {callback.state_key: former}})
+    callback.on_train_start(trainer, trainer)
+    [note] = own_lines(capsys.readouterr().err)
+    assert note.endswith(": trainer.max_steps 3 -> 4")
