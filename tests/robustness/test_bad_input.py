@@ -138,11 +138,11 @@ FIT = {
     "--config PLACE/type.yaml": r"\bmodel\.transformer\.d_model\b.*\bwide\b",
     # Values of another type.
     "--model.transformer.d_model wide": r"\bmodel\.transformer\.d_model\b.*\bwide\b",
-    "--model.transformer.norm batch": r"\bmodel\.transformer\.norm\b.*'post', 'pre'",
-    "--model.transformer.positions cosine": r"\bmodel\.transformer\.positions\b.*'rotary'",
+    "--model.transformer.norm batch": r"\bmodel\.transformer\.norm\b.*post, pre",
+    "--model.transformer.positions cosine": r"\bmodel\.transformer\.positions\b.*rotary",
     "--model.learning_rate_scale nan": r"\bmodel\.learning_rate_scale\b.*\bnan\b",
-    "--model.bleu_tokenize moses": r"\bmodel\.bleu_tokenize\b.*'13a'",
-    "--data.normalization nfd": r"\bdata\.normalization\b.*'identity'",
+    "--model.bleu_tokenize moses": r"\bmodel\.bleu_tokenize\b.*13a",
+    "--data.normalization nfd": r"\bdata\.normalization\b.*identity",
     "--data.tokens_per_batch many": r"\bdata\.tokens_per_batch\b.*\bmany\b",
     "--seed_everything x": r"\bseed_everything\b",
     "--trainer.precision 17": r"\btrainer\.precision\b",
@@ -250,7 +250,7 @@ def test_settings_that_are_refused_where_training_starts(
     with pytest.raises(SystemExit, match="2"):
         fit.main(arguments("fit", place, f"{setting} --trainer.default_root_dir {tmp_path}"))
     last = capfd.readouterr().err.splitlines()[-1]  # after the progress of tokenizing
-    assert re.match(r"error: the settings cannot be used: .* \(all settings: --print_config\)", last)
+    assert last.startswith("error: the settings cannot be used: ")
 
 
 def test_a_launcher_that_is_missing(
