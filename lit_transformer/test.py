@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.options import add_search_options, load_translator, search_settings, translations_file
@@ -17,9 +18,9 @@ from lit_transformer.files import expanded
 from lit_transformer.notes import print_warning
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Parse, translate, score, print."""
-    run_command("test", args, add_options, run)
+def main(args: Sequence[str] | None = None) -> dict[str, Any]:
+    """Parse, translate, score, print. Return what `--json` prints."""
+    return run_command("test", args, add_options, run)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Translate, score and print."""
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Translate, score and print. Return the results."""
     from lit_transformer.data.corpus import corpus_places, has_splits, load_pairs
     from lit_transformer.data.quality import looks_tokenized, subword_warnings
     from lit_transformer.data.text import SIDES, count_pairs
@@ -85,16 +86,18 @@ def run(options: argparse.Namespace) -> None:
         if name not in scores._fields:  # BLEU is in both, and takes a while
             metric.update(translations, references)
             others[name] = metric.compute().item()
+    about = {"sentences": counts.num_pairs, "empty": counts.num_empty, "seconds": seconds}
+    places = {"checkpoint": str(trained.path), "translations": str(output)}
+    results = {**scores._asdict(), **others, **about, **places}
     if options.json:
-        about = {"sentences": counts.num_pairs, "empty": counts.num_empty, "seconds": seconds}
-        places = {"checkpoint": str(trained.path), "translations": str(output)}
-        print(json.dumps({**scores._asdict(), **others, **about, **places}))
-        return
+        print(json.dumps(results))
+        return results
     print(f"BLEU {scores.bleu:.2f}  {scores.signature}")
     print(f"chrF {scores.chrf:.2f}  {scores.chrf_signature}")
     for name, score in others.items():
         print(f"{name} {score:.2f}")
     print(f"{counts}; translated in {seconds:.1f} seconds: {output}")
+    return results
 
 
 if __name__ == "__main__":

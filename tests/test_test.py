@@ -33,7 +33,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_test(args: Sequence[object], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    test.main([str(arg) for arg in args])
+    results = test.main([str(arg) for arg in args])
+    assert Path(results["translations"]).exists()
     captured = capsys.readouterr()
     return captured.out, captured.err
 

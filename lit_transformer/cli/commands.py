@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from lit_transformer.cli.frame import user_errors_to_exit
 from lit_transformer.cli.suggestions import suggest_option
@@ -21,6 +21,8 @@ COMMANDS = {
     "align": "Link the words of sentence pairs by cross-attention, one line per pair.",
 }
 """What each command does. The module of the same name runs it."""
+
+Result = TypeVar("Result")
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,9 +54,9 @@ def run_command(
     command: str,
     args: Sequence[str] | None,
     add_options: Callable[[argparse.ArgumentParser], None],
-    run: Callable[[argparse.Namespace], None],
-) -> None:
-    """Parse and run, and turn mistakes into exit statuses.
+    run: Callable[[argparse.Namespace], Result],
+) -> Result:
+    """Parse and run, and turn mistakes into exit statuses. Return what `run` returns.
 
     Args:
         command: Its name.
@@ -65,7 +67,7 @@ def run_command(
     with user_errors_to_exit(), _precision_kept():
         parser = Parser(command)
         add_options(parser)
-        run(parser.parse_args(args))
+        return run(parser.parse_args(args))
 
 
 @contextmanager
