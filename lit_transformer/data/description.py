@@ -2,45 +2,28 @@
 
 import hashlib
 
-import lightning as L
-
 from lit_transformer.batch import Batch, IntArray, make_batch
-from lit_transformer.data.batching import PLAN_VERSION, BatchPlan
+from lit_transformer.data.batching import PLAN_VERSION
 from lit_transformer.data.coverage import Coverage
-from lit_transformer.data.epochs import Epochs
-from lit_transformer.data.following import Followed
+from lit_transformer.data.loaders import LoadedData
 from lit_transformer.data.prepare import TokenizedPairs
 from lit_transformer.data.quality import looks_tokenized
-from lit_transformer.data.splits import Splits
-from lit_transformer.data.store import TokenStore
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.notes import counted
 
 
-class DescribedData(L.LightningDataModule):
+class DescribedData(LoadedData):
     """Describes the data that a subclass prepares."""
 
     tokens_per_batch: int
     valid_pairs: int
-    followed: Followed
-    """What the data take from the model if it is not given."""
     # By `prepare_data`:
-    splits: Splits
-    vocabularies: Vocabularies
     tokens: TokenizedPairs
     coverage: list[Coverage]
     text_warnings: list[str]
     # By `setup`:
-    store: TokenStore
-    plan: BatchPlan
     num_cut: int
     """Validation sentences that are cut."""
-
-    @property
-    def epochs(self) -> Epochs:
-        """The epochs of a run. After `setup`."""
-        raise NotImplementedError
 
     @property
     def tokenizer(self) -> Tokenizer:

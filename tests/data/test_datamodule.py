@@ -40,6 +40,16 @@ def test_without_a_trainer_it_gives_the_batches_of_one_device(tmp_path: Path) ->
     assert sorted(indices) == list(range(NUM_SENTENCES))
 
 
+def test_what_is_not_there_yet(tmp_path: Path) -> None:
+    data = TranslationData(str(tmp_path))
+    for name in ("vocabularies", "summary", "counts", "epochs"):
+        with pytest.raises(AttributeError, match=r"prepare_data\(\).*setup"):
+            getattr(data, name)
+    for name in ("train", "val", "test", "predict"):
+        with pytest.raises(AttributeError, match=r"prepare_data\(\).*setup"):
+            getattr(data, f"{name}_dataloader")()
+
+
 def test_every_trainer_accumulates_what_a_device_cannot_take_at_once(tmp_path: Path) -> None:
     data = set_up(make_corpus(tmp_path / "corpus"), tokens_per_batch=450, max_tokens_per_device=150)
     expected = data.plan.accumulation(max_tokens_per_device=150, world_size=1)
