@@ -110,10 +110,9 @@ def fit(cli: "FitCLI") -> FitResult:
     if trainer.is_global_zero:
         check_steps(trainer, run)
         print_result(trainer, model, data, run, seconds=time.perf_counter() - begin)
-    folder = run / CHECKPOINTS_FOLDER
-    best = best_checkpoint(folder) if folder.exists() else None
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return FitResult(run, best, scores)
+    return FitResult(run, Path(best) if best else None, scores)
 
 
 def check_steps(trainer: "L.Trainer", run: Path) -> None:

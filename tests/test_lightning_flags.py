@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from lit_transformer.fit import main
-from tests.helpers.runs import events
+from tests.helpers.callbacks import Weights, flat
+from tests.helpers.runs import events, load
 
 SETTINGS = {
     "config": "copy",
@@ -31,6 +33,8 @@ SETTINGS = {
     "trainer.log_every_n_steps": 2,
 }
 CALLBACKS = "--trainer.callbacks"
+EVENTS = "events.out.tfevents"
+"""How TensorBoard's files begin."""
 STOPPING = f"{CALLBACKS}=EarlyStopping {CALLBACKS}.monitor=val/loss"
 PRUNING = f"{CALLBACKS}=ModelPruning {CALLBACKS}.pruning_fn=l1_unstructured {CALLBACKS}.amount=0.5"
 
@@ -155,6 +159,44 @@ def test_what_is_written(start: Start, flags: str, pattern: str) -> None:
     result = start(flags)
     assert result.status == 0, result.errors
     assert any(re.fullmatch(pattern, name) for name in result.files), result.files
+
+
+@pytest.mark.parametrize(
+    ("flag", "files"),
+    [
+        (
+            "--trainer.enable_checkpointing=false",
+            {"config.yaml", "hparams.yaml", "starts.jsonl", EVENTS},
+        ),
+        ("--trainer.barebones=true", {"config.yaml", "starts.jsonl"}),
+        ("--trainer.fast_dev_run=true", set()),
+    ],
+)
+def test_what_is_left_out(start: Start, flag: str, files: set[str]) -> None:
+    """The folder of a run that writes nothing is deleted."""
+    result = start(flag)
+    assert result.status == 0, result.errors
+    assert {re.sub(rf"{EVENTS}.*", EVENTS, name) for name in result.files} == files
+    assert result.run.exists() == bool(files)
+    assert "never validated" not in result.output
+
+
+def test_averaged_weights_are_validated_and_saved(start: Start) -> None:
+    """And those that are trained are saved beside them, also if the last step is saved only because training ends."""
+    result = start(
+        f"--trainer.max_steps=5 --checkpoints.save_weights_only=false --checkpoints.every_n_train_steps=2 "
+        f"{CALLBACKS}=EMAWeightAveraging {CALLBACKS}.decay=0.75 {CALLBACKS}+=tests.helpers.callbacks.Weights"
+    )
+    assert result.status == 0, result.errors
+    average = Weights.trained[1]
+    for step in range(2, 6):
+        average = torch.lerp(average, Weights.trained[step], 0.25)
+        if step in (2, 4):
+            assert torch.allclose(Weights.validated[step], average)
+        if step in (2, 4, 5):
+            saved = load(result.run / "checkpoints" / f"step-{step:08}.ckpt")
+            assert torch.allclose(flat(saved["state_dict"]), average)
+            assert torch.equal(flat(saved["current_model_state"]), Weights.trained[step])
 
 
 @pytest.mark.parametrize(

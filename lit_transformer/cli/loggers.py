@@ -52,7 +52,7 @@ def loggers_attached(
     """Give the trainer the loggers that the settings name, and end those that outlive a run.
 
     Args:
-        trainer: Keeps its own in `fast_dev_run`, in which nothing is logged.
+        trainer: Keeps its own in `fast_dev_run` and `barebones`, in which nothing is logged.
         settings: Those of the start.
         folder: The run's.
         continued: As in `claimed_folder`.
@@ -60,7 +60,7 @@ def loggers_attached(
     Raises:
         UserError: A logger cannot be made, or its server cannot be reached. All ranks raise it.
     """
-    if not trainer.fast_dev_run:  # type: ignore[attr-defined] # set, but not declared
+    if not (trainer.fast_dev_run or trainer.barebones):  # type: ignore[attr-defined] # set, but not declared
         trainer.loggers = on_all_ranks(lambda: _made(settings, folder, continued))
     with finish_wandb(trainer.loggers):
         on_all_ranks(lambda: _begun(trainer, continued))

@@ -19,6 +19,7 @@ from lit_transformer.runs.loggers import curves_of
 from lit_transformer.runs.parts import callback_of, callbacks_of
 from lit_transformer.runs.run_folder import former_run
 from lit_transformer.runs.saving import BestCheckpoint, Checkpoints
+from lit_transformer.training.metrics import PREFIX
 from lit_transformer.training.translation import LitTransformer
 
 BLEU_IN_WORDS = (
@@ -54,6 +55,8 @@ def print_start(trainer: L.Trainer, model: LitTransformer, data: TranslationData
 
 def print_run(run: Path, settings: Namespace) -> None:
     """Print the folder of the run, and a note if it is a new run beside one that could be continued."""
+    if settings.trainer.fast_dev_run:  # leaves nothing
+        return
     print(f"Run folder: {run}", flush=True)
     former = former_run(run)
     if former and settings.name is None and settings.ckpt_path is None:
@@ -71,8 +74,12 @@ def print_result(
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
     if trainer.global_step != callback_of(trainer, Limits).first_step:
         print(f"Ended: {spell_settings(reached_limit(trainer))}.")
-    for saved in callbacks_of(trainer, BestCheckpoint):
-        print(describe_best(trainer, saved, model))
+    best = [saved for saved in callbacks_of(trainer, BestCheckpoint) if saved.best_model_score is not None]
+    for saved in best:
+        print(describe_best(saved, model))
+    if not (best or trainer.barebones or f"{PREFIX}loss" in trainer.callback_metrics):
+        setting = "val_check_interval" if trainer.enable_validation else "limit_val_batches"
+        print(f"It was never validated (trainer.{setting}), so its quality is unknown.")
     checkpoint = result_checkpoint(trainer)
     print(f"Checkpoint: {checkpoint or 'none was saved'}")
     print_next(trainer, model, data, run if checkpoint else None)
@@ -111,11 +118,10 @@ def _test_set(data: TranslationData) -> str | None:
     return f"{shlex.quote(corpus)}{split}"
 
 
-def describe_best(trainer: L.Trainer, saved: BestCheckpoint, model: LitTransformer) -> str:
-    """The step and the score of the best checkpoint."""
-    if saved.best_step is None or saved.best_model_score is None:
-        setting = "val_check_interval" if trainer.enable_validation else "limit_val_batches"
-        return f"It was never validated (trainer.{setting}), so its quality is unknown."
+def describe_best(saved: BestCheckpoint, model: LitTransformer) -> str:
+    """The step and the score of the best checkpoint, which exists."""
+    assert saved.best_step is not None
+    assert saved.best_model_score is not None
     score = float(saved.best_model_score)
     if saved.monitor not in ("val/selection", "val/bleu"):
         return f"Best at step {saved.best_step:,}: {saved.monitor} {score:.4g}."

@@ -49,7 +49,7 @@ from lit_transformer.runs.progress import Progress
 from lit_transformer.runs.provenance import RunRecord
 from lit_transformer.runs.resuming import Resuming
 from lit_transformer.runs.run_folder import RunFolder, run_folder
-from lit_transformer.runs.saving import BestCheckpoint, Checkpoints
+from lit_transformer.runs.saving import BestCheckpoint, Checkpoints, LastStep
 from lit_transformer.runs.stopping import Interruption
 from lit_transformer.training.translation import LitTransformer
 
@@ -167,6 +167,7 @@ class FitCLI(LightningCLI):
             trainer = super().instantiate_trainer(**settings)
         if not brings_bar and wants_bar(given):
             trainer.callbacks.append(LiveBar())  # type: ignore[attr-defined] # set, but not declared
+        trainer.callbacks.insert(0, LastStep())  # type: ignore[attr-defined] # set, but not declared
         # `trainer.checkpoint_callback` is the first one. The user's callbacks come before those of the sections.
         trainer.callbacks.sort(  # type: ignore[attr-defined] # set, but not declared
             key=lambda callback: (isinstance(callback, Checkpoint), not isinstance(callback, BestCheckpoint))
@@ -216,7 +217,8 @@ def draw_seed(settings: Namespace) -> None:
         # A process that Lightning has started inherits the seed of the first one.
         inherited = os.environ.get("PL_GLOBAL_SEED") if "LOCAL_RANK" in os.environ else None
         seed = int(inherited or secrets.randbelow(2**32))
-        print_note(f"the random seed of this run is {seed} (--seed_everything {seed} repeats it)")
+        if not inherited:
+            print_note(f"the random seed of this run is {seed} (--seed_everything {seed} repeats it)")
         settings.seed_everything = settings.model.seed = settings.data.seed = seed
 
 

@@ -61,7 +61,7 @@ class RunRecord(Callback):
             if former != facts[name] and trainer.is_global_zero:
                 print_note(f"the checkpoint was made with {name} {former}, this run has {facts[name]}: {consequence}")
         folder = run_folder(trainer)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined] # set, but not declared
             line = {
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
                 "first_step": trainer.global_step,

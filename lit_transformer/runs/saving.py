@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
+from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
 from lit_transformer.runs.whole_steps import RunCheckpoint
 
@@ -172,6 +173,10 @@ class Checkpoints(RunCheckpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
+        self.save_last_step(trainer)
+
+    def save_last_step(self, trainer: L.Trainer) -> None:
+        """Save the step that training has ended with. Does nothing if it was saved."""
         if self.save_top_k != 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined] # set, but not declared
             self.save_now(trainer)
             self._save_unless_saved(trainer)
@@ -214,6 +219,14 @@ class Checkpoints(RunCheckpoint):
                 "version 0.1 when the next one is saved; false keeps it"
             )
         return scores
+
+
+class LastStep(Callback):
+    """`WeightAveraging` replaces the trained weights when training ends: this callback, the first, saves before."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for checkpoints in callbacks_of(trainer, Checkpoints):
+            checkpoints.save_last_step(trainer)
 
 
 def check_name(callback: ModelCheckpoint, *, best: bool) -> None:

@@ -1,12 +1,13 @@
 """Callbacks of users, which `trainer.callbacks` names."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import nn
+from torch import Tensor, nn
 
 
 class Probe(Callback):
@@ -52,3 +53,25 @@ class Fail(Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         assert 1 / (2 - trainer.global_step)
+
+
+class Weights(Callback):
+    """Keeps the weights of the last run by step: those that are trained, and those that are validated."""
+
+    trained: ClassVar[dict[int, Tensor]] = {}
+    validated: ClassVar[dict[int, Tensor]] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.trained.clear()
+        self.validated.clear()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        self.trained[trainer.global_step] = flat(dict(pl_module.named_parameters()))
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        self.validated[trainer.global_step] = flat(dict(pl_module.named_parameters()))
+
+
+def flat(weights: Mapping[str, Tensor]) -> Tensor:
+    """A copy of weights as one vector."""
+    return torch.cat([weight.detach().flatten() for weight in weights.values()])
