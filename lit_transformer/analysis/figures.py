@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lit_transformer.analysis.entropy import normalized_head_entropy
-from lit_transformer.analysis.grids import LARGEST_INCHES, Map, Panel, Picture, Size, draw, draw_panels, mosaic
+from lit_transformer.analysis.grids import LARGEST_INCHES, Map, Panel, Picture, Size, draw, draw_panels
 from lit_transformer.analysis.maps import KINDS, Kind, head_of, maps_of, sentence_text
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.decoding.attention import Attention
@@ -26,24 +26,26 @@ Kinds = Kind | Literal["all"]
 
 CELL_INCHES = 0.28
 """Side of a cell in a map that is drawn large."""
+SMALL: Size = (4.8, 3.6)
+"""TensorBoard shows pictures in 330 x 235 pixels."""
 SIDES = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
 """The side of the queries and of the keys."""
 
 
-class LiveHeadGrid:
-    """The figure of `head_grid` for the same sentence again and again, while a model learns.
+class LiveMeanMap:
+    """The figure of `mean_map` for the same sentence again and again, while a model learns.
 
     Only the weights are drawn again, because layout and labels take matplotlib far longer than the maps. The color
     scale is from 0 to 1, so that figures of different steps can be compared.
 
     Args:
-        attention: Has the tokens and layers of everything that is drawn later.
+        attention: Has the tokens of everything that is drawn later.
         kind: The kind of maps.
     """
 
     def __init__(self, attention: Attention, kind: Kind) -> None:
         self._kind = kind
-        figure = head_grid(attention, kind, highest=1.0)
+        figure = mean_map(attention, kind)
         self._canvas = FigureCanvasAgg(figure)
         self._axes = figure.axes[0]
         self._image = self._axes.images[0]
@@ -54,7 +56,7 @@ class LiveHeadGrid:
     def pixels(self, attention: Attention) -> NDArray[np.uint8]:
         """The figure as height x width x RGB, which TensorBoard's `add_image(..., dataformats="HWC")` takes."""
         self._canvas.restore_region(self._rest)
-        self._image.set_data(mosaic(_heads_panel(attention, self._kind).maps))
+        self._image.set_data(_mean_of_heads(attention, self._kind))
         self._axes.draw_artist(self._image)
         return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
 
@@ -81,16 +83,23 @@ def head_map(attention: Attention, kind: Kinds, *, layer: int, head: int, size: 
     return _figure(attention, kind, panel, cell_inches=CELL_INCHES, size=size)
 
 
-def head_grid(attention: Attention, kind: Kinds, *, size: Size | None = None, highest: float | None = None) -> Figure:
-    """All heads of a kind, with a row per layer and a column per head.
+def mean_map(attention: Attention, kind: Kind) -> Figure:
+    """The mean of all heads of all layers, in a size that TensorBoard shows whole. Colors are those of 0 to 1."""
+    panel = _panel(attention, kind, [[_mean_of_heads(attention, kind)]], f"{kind}, mean of all heads")
+    return draw_panels([panel], caption=_caption(attention), size=SMALL, highest=1.0)
 
-    Args:
-        attention: The weights.
-        kind: What to draw.
-        size: As in `draw_panels`.
-        highest: The same.
-    """
-    return _figure(attention, kind, lambda each: _heads_panel(attention, each), size=size, highest=highest)
+
+def head_grid(attention: Attention, kind: Kinds, *, size: Size | None = None) -> Figure:
+    """All heads of a kind, with a row per layer and a column per head."""
+
+    def panel(kind: Kind) -> Panel:
+        layers = maps_of(attention, kind).layers
+        maps = [[_allowed(weights_LM, kind) for weights_LM in weights_HLM] for weights_HLM in layers.values()]
+        rows = [f"layer {layer + 1}" for layer in layers]
+        columns = [f"head {head + 1}" for head in range(len(maps[0]))]
+        return _panel(attention, kind, maps, kind, rows=rows, columns=columns)
+
+    return _figure(attention, kind, panel, size=size)
 
 
 def layer_means(attention: Attention, kind: Kinds, *, size: Size | None = None) -> Figure:
@@ -153,10 +162,9 @@ def _figure(
     *,
     size: Size | None,
     cell_inches: float = 0.0,
-    highest: float | None = None,
 ) -> Figure:
     panels = [panel(each) for each in KINDS if kind in (each, "all")]
-    return draw_panels(panels, caption=_caption(attention), cell_inches=cell_inches, size=size, highest=highest)
+    return draw_panels(panels, caption=_caption(attention), cell_inches=cell_inches, size=size)
 
 
 def _panel(
@@ -183,12 +191,9 @@ def _panel(
     )
 
 
-def _heads_panel(attention: Attention, kind: Kind) -> Panel:
-    """The maps of all heads, one row per layer."""
-    layers = maps_of(attention, kind).layers
-    maps = [[_allowed(weights_LM, kind) for weights_LM in weights_HLM] for weights_HLM in layers.values()]
-    rows = [f"layer {layer + 1}" for layer in layers]
-    return _panel(attention, kind, maps, kind, rows=rows, columns=[f"head {head + 1}" for head in range(len(maps[0]))])
+def _mean_of_heads(attention: Attention, kind: Kind) -> Map:
+    """The mean of all heads of all layers."""
+    return _allowed(np.mean([*maps_of(attention, kind).layers.values()], axis=(0, 1)), kind)
 
 
 def _caption(attention: Attention) -> str:

@@ -19,7 +19,7 @@ from lit_transformer.runs.loggers import holds_pictures, write_histogram, write_
 from lit_transformer.runs.parts import data_of, model_of
 
 if TYPE_CHECKING:
-    from lit_transformer.analysis.figures import LiveHeadGrid
+    from lit_transformer.analysis.figures import LiveMeanMap
 
 LONGEST = 40
 """Tokens of the longest sentence that is drawn. More are not readable in TensorBoard."""
@@ -28,18 +28,18 @@ LONGEST = 40
 class AttentionCurves(Callback):
     """The attention of the first validation sentences, in TensorBoard.
 
-    At each validation this callback draws the cross-attention of every head and the entropy of all heads. The target is
-    the reference, so that pictures of different steps show the same words.
+    At each validation this callback draws the cross-attention, as the mean of all heads, and the entropy of every head.
+    The target is the reference, so that pictures of different steps show the same words.
 
     Args:
-        sentences: Number of sentences. Each takes up to 25 MB of memory. 0 draws nothing.
+        sentences: Number of sentences. 0 draws nothing.
     """
 
     def __init__(self, sentences: int = 2) -> None:
         if sentences < 0:
             raise UserError(f"sentences is {sentences}: it must be at least 0")
         self.sentences = sentences
-        self._pictures: list[LiveHeadGrid] = []
+        self._pictures: list[LiveMeanMap] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._pictures.clear()  # the data may have changed
@@ -53,12 +53,12 @@ class AttentionCurves(Callback):
             return
         # Imported here, because matplotlib takes a second.
         from lit_transformer.analysis.entropy import head_entropy
-        from lit_transformer.analysis.figures import LiveHeadGrid
+        from lit_transformer.analysis.figures import LiveMeanMap
         from lit_transformer.analysis.maps import KINDS, maps_of
 
         attentions = self._attentions(trainer)
         if not self._pictures:
-            self._pictures = [LiveHeadGrid(attention, "cross") for attention in attentions]
+            self._pictures = [LiveMeanMap(attention, "cross") for attention in attentions]
         for number, (picture, attention) in enumerate(zip(self._pictures, attentions, strict=True), start=1):
             pixels = picture.pixels(attention)
             for logger in holders:

@@ -197,12 +197,12 @@ def test_a_picture_shows_its_weights() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_that_is_drawn_again_is_the_one_drawn_afresh(attention: Attention, kind: Kind) -> None:
     reversed_maps: dict[str, Any] = {
-        name: {layer: maps[::-1] for layer, maps in getattr(attention, name).items()} for name in KINDS
+        name: {layer: maps[:, ::-1] for layer, maps in getattr(attention, name).items()} for name in KINDS
     }
     other = replace(attention, **reversed_maps)
-    live = figures.LiveHeadGrid(attention, kind)
+    live = figures.LiveMeanMap(attention, kind)
     for one in (attention, other, attention):
-        assert same_picture(live.pixels(one), pixels(figures.head_grid(one, kind, highest=1.0)))
+        assert same_picture(live.pixels(one), pixels(figures.mean_map(one, kind)))
     assert not same_picture(live.pixels(other), live.pixels(attention))
 
 

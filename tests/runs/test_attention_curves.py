@@ -9,7 +9,7 @@ from PIL import Image
 
 from lit_transformer import Translator
 from lit_transformer.analysis.entropy import head_entropy
-from lit_transformer.analysis.figures import head_grid
+from lit_transformer.analysis.figures import mean_map
 from lit_transformer.errors import UserError
 from lit_transformer.runs.attention_curves import LONGEST, AttentionCurves
 from tests.helpers.attentions import pixels, same_picture
@@ -41,7 +41,7 @@ def test_pictures_and_entropies_are_those_of_the_checkpoints(tmp_path: Path) -> 
             image = written.Images(f"attention/cross_{number}")[place]
             assert image.step == step
             shown = np.asarray(Image.open(BytesIO(image.encoded_image_string)))
-            assert same_picture(shown, pixels(head_grid(attention, "cross", highest=1.0)))
+            assert same_picture(shown, pixels(mean_map(attention, "cross")))
     entropies = np.concatenate([head_entropy(layer) for one in attentions for layer in one.encoder.values()])
     histogram = written.Histograms("attention_entropy/encoder")[-1]
     assert (histogram.step, histogram.histogram_value.num) == (STEPS[-1], len(entropies))
