@@ -71,11 +71,11 @@ def test_validation_loss_is_the_mean_over_target_tokens(corpus: Path, run: Run) 
 
 
 def test_a_pair_of_files_with_held_out_pairs(corpus: Path, tmp_path: Path) -> None:
-    """The corpus has no test set, so the command to type next asks for one."""
+    """No split is left to test on, so no command to type next tests."""
     run = fit(corpus / "train", tmp_path, data__valid_pairs=9, **SHORT)
     assert "9 training pairs" in run.output
-    [command] = [line for line in run.output.splitlines() if "lit_transformer.test" in line]
-    assert str(corpus) not in command
+    assert "lit_transformer.translate" in run.output
+    assert "lit_transformer.test" not in run.output
     assert 4 in run.curve("val/loss")
 
 
@@ -130,7 +130,7 @@ def test_curves(run: Run) -> None:
     for tag in ("train/padding_share", "train/data_wait_share"):
         assert all(0 <= value < 1 for value in run.curve(tag).values())
     assert run.curve("train/perplexity")[MAX_STEPS] < math.exp(run.curve("train/loss")[MAX_STEPS])  # unsmoothed
-    assert written.Tags()["tensors"] == ["val/translations/text_summary"]
+    assert "val/translations/text_summary" in written.Tags()["tensors"]
     samples = [text.tensor_proto.string_val[0].decode() for text in written.Tensors("val/translations/text_summary")]
     assert len(samples) == MAX_STEPS // EVERY
     first = demo_pairs("train", num_pairs=1)[0]
