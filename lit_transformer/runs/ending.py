@@ -88,8 +88,9 @@ def explain(trainer: L.Trainer, error: Exception) -> str | None:
     """What a library's error means for the user, or None if that is not known."""
     if underlying(error, UserError) is not None:
         return None
-    in_training = trainer.global_step > callback_of(trainer, Limits).first_step
-    return _lost_process(trainer, error) or lightning_error(error, in_training=in_training)
+    if lost := _lost_process(trainer, error):
+        return lost
+    return lightning_error(error, in_training=trainer.global_step > callback_of(trainer, Limits).first_step)
 
 
 def _lost_process(trainer: L.Trainer, error: Exception) -> str | None:
