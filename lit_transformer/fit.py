@@ -68,7 +68,6 @@ def crashes_shown() -> Iterator[None]:
 
 def fit(cli: "FitCLI") -> FitResult:
     """Start all processes alike, train, report."""
-    from lit_transformer.checkpoints.places import best_checkpoint
     from lit_transformer.cli.loggers import loggers_attached
     from lit_transformer.cli.reports import print_result, print_run, print_start
     from lit_transformer.decoding.devices import enough_memory
