@@ -92,7 +92,9 @@ class Parser(LightningArgumentParser):
             raise UserError(not_whole(number[1], float(number[2])))
         # On the command line the name is whole. In a YAML file the section and the name are apart.
         if any(re.search(r"\b" + name.replace(".", r"\b.*\b") + r"\b", message) for name in RENAMED):
-            raise UserError(f"settings have new names: {', '.join(f'{old} is {new}' for old, new in RENAMED.items())}")
+            raise UserError(
+                f"settings have new names: {', '.join(f'{old} is now {new}' for old, new in RENAMED.items())}"
+            )
         options, reason = self._option_string_actions, condensed(message)
         if unknown := re.match(rf"([\w.]+) is ([\w.]+): .*{CLASS}", reason):
             choices = re.findall(r"[\w-]+", reason.partition("one of ")[2])
