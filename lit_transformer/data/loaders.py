@@ -46,7 +46,7 @@ class LoadedData(L.LightningDataModule):
     if not TYPE_CHECKING:  # type checkers report names that are never there
 
         def __getattr__(self, name: str) -> Any:
-            raise AttributeError(f"the data have no {name}, or not yet: call prepare_data() and setup('fit') first")
+            raise AttributeError(f"the data have no {name}: call prepare_data() and setup('fit') first")
 
     @property
     def epochs(self) -> Epochs:

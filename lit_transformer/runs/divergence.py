@@ -18,7 +18,7 @@ DIVERGED_BY = 1.0
 DIVERGED_REPORTS = 20
 """A run has diverged if this many reports in a row have a loss per token this far above the lowest one. A warm-up that
 fails jumps by several nats and does not come back. Noise between reports is hundredths."""
-REMEDY = "resume from one (ckpt_path) with a lower learning_rate or a higher warmup_steps"
+REMEDY = "with a lower learning_rate or a higher warmup_steps"
 
 
 class Divergence(Callback):
@@ -82,8 +82,9 @@ class Divergence(Callback):
         step = int(trainer.strategy.reduce(self._broken_step, reduce_op="max"))
         if step >= 0:
             raise UserError(
-                f"training has diverged: the gradients of step {step + 1} are not finite. The run was stopped, and "
-                f"checkpoints from before are whole: {REMEDY}. The step had {data_of(trainer).describe_step(step)}"
+                f"training has diverged: the gradients of step {step + 1} are not finite. The run was stopped. "
+                f"Resume from an earlier checkpoint (ckpt_path) {REMEDY}. The step had "
+                f"{data_of(trainer).describe_step(step)}"
             )
 
     def check_loss(self, loss: float, step: int) -> None:
@@ -97,6 +98,6 @@ class Divergence(Callback):
         if self._reports_above == DIVERGED_REPORTS:
             raise UserError(
                 f"training has diverged: at step {step} the loss has been more than {DIVERGED_BY:g} above its lowest, "
-                f"{self._lowest_loss:.3f}, for {DIVERGED_REPORTS} reports. Take a checkpoint from before that has the "
-                f"training state, such as the best one: {REMEDY}"
+                f"{self._lowest_loss:.3f}, for {DIVERGED_REPORTS} reports. Resume from an earlier checkpoint that "
+                f"has the training state, such as the best one (ckpt_path), {REMEDY}"
             )

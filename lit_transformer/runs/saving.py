@@ -215,8 +215,8 @@ class Checkpoints(RunCheckpoint):
         scores = {name: torch.tensor(step) for name, step in steps.items() if step <= trainer.global_step}
         if len(scores) > 1 and self.older_weights_only and trainer.is_global_zero:
             print_note(
-                f"checkpoints.save_weights_only removes the training state of {counted(len(scores), 'checkpoint')} of "
-                "version 0.1 when the next one is saved; false keeps it"
+                f"when the next checkpoint is saved, {counted(len(scores), 'checkpoint')} of version 0.1 will keep "
+                "only the weights (checkpoints.save_weights_only false keeps the training state)"
             )
         return scores
 
