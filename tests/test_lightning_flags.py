@@ -270,6 +270,15 @@ def test_what_is_refused(start: Start, flags: str, words: list[str]) -> None:
     assert not result.run.exists()
 
 
+def test_a_run_with_a_random_seed_keeps_it_when_it_is_resumed(start: Start) -> None:
+    first = start("--seed_everything=true --trainer.max_steps=2 --trainer.limit_val_batches=0")
+    again = start("--seed_everything=true --trainer.max_steps=3 --trainer.limit_val_batches=0 --ckpt_path=auto")
+    assert again.status == 0, again.errors
+    seeds = [re.findall(r"random seed of this run is (\d+)", result.errors) for result in (first, again)]
+    assert seeds[0] == seeds[1] != []
+    assert "seed_everything" not in again.errors.partition("settings that differ")[2]
+
+
 def test_a_callback_that_stops_is_named(start: Start) -> None:
     result = start(f"{CALLBACKS}=tests.helpers.callbacks.Stop")
     assert re.search("Ended: Stop has ended the run", result.output)

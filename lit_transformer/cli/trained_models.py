@@ -71,7 +71,7 @@ def take_model(settings: Namespace) -> TakenModel | None:
     """
     if settings.init_from is None:
         return None
-    resumed = _resumed(settings)
+    resumed = resumed_checkpoint(settings)
     try:
         trained = load_checkpoint(resumed or settings.init_from)
     except UserError as error:
@@ -125,7 +125,8 @@ def as_arguments(settings: dict[str, Any]) -> list[str]:
     return [f"--{name}={'null' if value is None else value}" for name, value in settings.items()]
 
 
-def _resumed(settings: Namespace) -> Path | None:
+def resumed_checkpoint(settings: Namespace) -> Path | None:
+    """Return the checkpoint that the settings resume from, or None if they begin a new run."""
     if settings.ckpt_path is None:
         return None
     if settings.ckpt_path not in SEARCHED:

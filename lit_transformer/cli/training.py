@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import Precision
 
+from lit_transformer.checkpoints.format import read_checkpoint
 from lit_transformer.cli.frame import in_one_line
 from lit_transformer.cli.loggers import check_packages
 from lit_transformer.cli.sections import NO_SETTINGS, TRAINER_DEFAULTS
@@ -28,7 +29,7 @@ from lit_transformer.cli.settings import (
     note_settings_without_effect,
     spelled_out,
 )
-from lit_transformer.cli.trained_models import as_arguments, take_model, take_vocabularies
+from lit_transformer.cli.trained_models import as_arguments, resumed_checkpoint, take_model, take_vocabularies
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
@@ -211,12 +212,16 @@ class CheckCLI(FitCLI):
 def draw_seed(settings: Namespace) -> None:
     """Choose a random seed if `seed_everything` is `true` or `false`, and print and record it.
 
-    Lightning would take 0 for `true`, and seed nothing for `false`. But a run is a function of its seed.
+    A run that is resumed keeps its own. Lightning would take 0 for `true`, and seed nothing for `false`. But a run is a
+    function of its seed.
     """
     if isinstance(settings.seed_everything, bool):
         # A process that Lightning has started inherits the seed of the first one.
         inherited = os.environ.get("PL_GLOBAL_SEED") if "LOCAL_RANK" in os.environ else None
         seed = int(inherited or secrets.randbelow(2**32))
+        if not inherited and (resumed := resumed_checkpoint(settings)):
+            callbacks = read_checkpoint(resumed)["callbacks"]
+            seed = callbacks.get(ChangedSettings.__name__, {}).get("settings", {}).get("seed_everything", seed)
         if not inherited:
             print_note(f"the random seed of this run is {seed} (--seed_everything {seed} repeats it)")
         settings.seed_everything = settings.model.seed = settings.data.seed = seed
