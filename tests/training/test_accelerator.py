@@ -42,8 +42,8 @@ def module_of(tokenizer: Tokenizer, **changes: Any) -> LitTransformer:
         accumulate_grad_batches=1,
         precision_plugin=SimpleNamespace(scaler=None),
         strategy=SimpleNamespace(reduce=lambda value, reduce_op: value, root_device=DEVICE),
-        datamodule=SimpleNamespace(vocabularies=Vocabularies.shared(tokenizer)),
     )
+    module.vocabularies = Vocabularies.shared(tokenizer)
     module.trainer = trainer  # type: ignore[assignment]
     return module.to(DEVICE)
 
