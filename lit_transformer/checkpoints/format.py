@@ -174,6 +174,12 @@ def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {unwrapped_name(name): value for name, value in weights.items()}
 
 
+def wrapped(weights: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Weights with those of these names that a model with wrappers has for them."""
+    own = {unwrapped_name(name): name for name in names}
+    return {own.get(name, name): value for name, value in weights.items()}
+
+
 def unwrapped_name(name: str) -> str:
     """The name that a weight of the model has without wrappers. Other names stay."""
     bare = _WRAPPERS.sub("", name)

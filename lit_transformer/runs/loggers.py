@@ -19,7 +19,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from lit_transformer.runs.private_names import draw_settings
 from lit_transformer.runs.run_folder import STARTS
-from lit_transformer.training.translation import Sample
+from lit_transformer.training.samples import Sample
 
 FILES = (TensorBoardLogger, CSVLogger)
 """Loggers that only write files. Training goes on without them."""

@@ -18,7 +18,7 @@ from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import gather
 from lit_transformer.runs.time_left import TimeLeft, format_duration
 from lit_transformer.training.metrics import PREFIX
-from lit_transformer.training.translation import first_samples
+from lit_transformer.training.samples import first_samples
 
 
 class Progress(Callback):

@@ -10,6 +10,8 @@ from lit_transformer.training.loss import LossSums
 
 PREFIX = "val/"
 """Begins the names of all curves of validation."""
+SELECTION = f"{PREFIX}selection"
+"""The curve that selects the best checkpoint."""
 TEST_PREFIX = "test/"
 """Begins the names of all scores of a test."""
 

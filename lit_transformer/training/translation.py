@@ -3,9 +3,8 @@
 Legend: B batch, S source length, T target length, D d_model.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -18,18 +17,16 @@ from lit_transformer.checkpoints.format import (
     model_entry,
     read_checkpoint,
     unwrapped,
-    unwrapped_name,
     upgrade_checkpoint,
     vocabularies_in,
     vocabulary_entries,
+    wrapped,
 )
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
-from lit_transformer.decoding.transformer_search import search_batch
-from lit_transformer.decoding.translations import copied
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
@@ -39,23 +36,10 @@ from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
 from lit_transformer.training.loading import saved_arguments
 from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
-from lit_transformer.training.metrics import PREFIX, TEST_PREFIX, loss_metrics, selection_score
+from lit_transformer.training.metrics import PREFIX, SELECTION, TEST_PREFIX, loss_metrics, selection_score
 from lit_transformer.training.module import LitModel
+from lit_transformer.training.samples import Sample, first_samples, translate_batch, with_sources
 from lit_transformer.training.schedule import ScheduleName
-
-NUM_SAMPLES = 4
-SELECTION = f"{PREFIX}selection"
-"""The curve that selects the best checkpoint."""
-
-
-class Sample(NamedTuple):
-    """A validation sentence and its translation. Samples sort in the order of the validation set."""
-
-    row: int
-    """Position of the sentence in the validation set."""
-    source: str
-    translation: str
-    reference: str
 
 
 class LitTransformer(LitModel):
@@ -125,8 +109,7 @@ class LitTransformer(LitModel):
                 "d_model or d_ff"
             ) from error
         # Plain data: an optimizer or a schedule that is a function is left out.
-        functions = {"optimizer": optimizer, "schedule": schedule}
-        functions = {name: value for name, value in functions.items() if callable(value)}
+        functions = [name for name, value in (("optimizer", optimizer), ("schedule", schedule)) if callable(value)]
         self.save_hyperparameters(ignore=["transformer", *functions])
         self.save_hyperparameters({"transformer": asdict(transformer)})
         self.vocab_size = vocab_size
@@ -280,12 +263,10 @@ class LitTransformer(LitModel):
     def predict_step(self, batch: Any, batch_idx: int) -> list[str]:
         """Return the translations of a `Batch`, a `TextBatch` or a list of texts, in the same order."""
         if isinstance(batch, list | tuple) and all(isinstance(text, str) for text in batch):
-            translator = Translator(self.transformer, self._known_vocabularies(), device=str(self.device))
-            return translator.translate(batch, self.search)
+            vocabularies = self._known_vocabularies()
+            return Translator(self.transformer, vocabularies, device=str(self.device)).translate(batch, self.search)
         if not isinstance(batch, TextBatch):
-            ids = ids_of(batch)
-            sources = self._known_vocabularies().source.decode(ids.source_BS.tolist())
-            batch = TextBatch(ids, tuple(range(len(sources))), tuple(sources), ())
+            batch = with_sources(ids_of(batch), self._known_vocabularies())
         with enough_memory("lower validation_batch_tokens"):
             return self._translate(batch, self.search)
 
@@ -304,10 +285,7 @@ class LitTransformer(LitModel):
             entry = checkpoint[MODEL_ENTRY]
             self.vocabularies, self.source, self.target = vocabularies_in(entry), entry["source"], entry["target"]
         if WEIGHTS_ENTRY in checkpoint:  # some strategies load the weights by themselves
-            names = {unwrapped_name(name): name for name in self.state_dict()}
-            checkpoint[WEIGHTS_ENTRY] = {
-                names.get(name, name): value for name, value in checkpoint[WEIGHTS_ENTRY].items()
-            }
+            checkpoint[WEIGHTS_ENTRY] = wrapped(checkpoint[WEIGHTS_ENTRY], self.state_dict())
 
     def _known_vocabularies(self) -> Vocabularies:
         if self.vocabularies is None:
@@ -318,16 +296,4 @@ class LitTransformer(LitModel):
         return self.vocabularies
 
     def _translate(self, batch: TextBatch, settings: SearchSettings) -> list[str]:
-        source_BS = batch.batch.source_BS[: len(batch.sources)]
-        hypotheses = search_batch(self.transformer, source_BS, settings) if batch.sources else []
-        vocabularies = self._known_vocabularies()
-        translations = vocabularies.target.decode([best[0].tokens if best else [] for best in hypotheses])
-        return [
-            translation if vocabularies.source.has_known(ids) else copied(source)
-            for translation, ids, source in zip(translations, source_BS.tolist(), batch.sources, strict=True)
-        ]
-
-
-def first_samples(samples: Iterable[Sample]) -> list[Sample]:
-    """The samples to show: the first of the validation set, whichever batches and ranks they were in."""
-    return sorted(samples)[:NUM_SAMPLES]
+        return translate_batch(self.transformer, self._known_vocabularies(), batch, settings)

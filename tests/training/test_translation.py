@@ -12,7 +12,8 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.validation import ValidationBatches, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.training.translation import NUM_SAMPLES, LitTransformer, first_samples
+from lit_transformer.training.samples import NUM_SAMPLES, first_samples
+from lit_transformer.training.translation import LitTransformer
 
 SMALL = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1)
 VOCAB_SIZE = 17
