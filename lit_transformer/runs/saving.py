@@ -208,12 +208,13 @@ class Checkpoints(RunCheckpoint):
             self.on_saved(trainer, path)
 
     def _former_scores(self, trainer: L.Trainer) -> Mapping[str, Tensor]:
-        if self._former is not None or self.monitor != "step" or not self._folder.exists():
+        if not self.owns_folder or self.monitor != "step" or not self._folder.exists():
             return super()._former_scores(trainer)
-        # Version 0.1 kept no list. Later files are those of steps that the run takes again.
+        # Version 0.1 kept no list, and a process that was killed may have left one file too many. Later files are those
+        # of steps that the run takes again.
         steps = {path.name: step_of(path) or 0 for path in regular_checkpoints(self._folder)}
         scores = {name: torch.tensor(step) for name, step in steps.items() if step <= trainer.global_step}
-        if len(scores) > 1 and self.older_weights_only and trainer.is_global_zero:
+        if self._former is None and len(scores) > 1 and self.older_weights_only and trainer.is_global_zero:
             print_note(
                 f"when the next checkpoint is saved, {counted(len(scores), 'checkpoint')} of version 0.1 will keep "
                 "only the weights (checkpoints.save_weights_only false keeps the training state)"

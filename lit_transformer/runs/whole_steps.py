@@ -28,6 +28,8 @@ class RunCheckpoint(SavingCheckpoint):
     last_saved: Path | None = None
     """The last checkpoint that it has saved."""
     saved_step = 0
+    owns_folder = False
+    """Whether the folder is that of the run, so that no other run saves there."""
     _step_ended = False
     _former: Mapping[str, Any] | None = None
     """The state that was loaded."""
@@ -35,6 +37,7 @@ class RunCheckpoint(SavingCheckpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         with warnings.catch_warnings():
             if self.dirpath is None:
+                self.owns_folder = True
                 self.dirpath = str(run_folder(trainer) / CHECKPOINTS_FOLDER)
                 # A run that is resumed has checkpoints.
                 warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
@@ -90,7 +93,7 @@ class RunCheckpoint(SavingCheckpoint):
         """Go on with the checkpoints that are in the folder. Lightning forgets all of them if the folder was moved."""
         names = gather([name for name in scores if (self._folder / name).is_file()])[0]
         names.sort(key=lambda name: float(scores[name]), reverse=self.mode == "max")
-        kept = names if self.save_top_k < 0 else names[: self.save_top_k]
+        kept = names if self.save_top_k < 1 else names[: self.save_top_k]
         self.best_k_models = {str(self._folder / name): scores[name] for name in kept}
         for name in names[len(kept) :]:  # save_top_k is lower than it was
             trainer.strategy.remove_checkpoint(self._folder / name)

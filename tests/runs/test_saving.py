@@ -38,6 +38,18 @@ def test_what_a_killed_process_left_is_removed_at_the_next_start(corpus: Path, t
     assert again.names() == {"step-00000002.ckpt", "step-00000003.ckpt", "mine.tmp"}
 
 
+@pytest.mark.parametrize(("save_top_k", "steps"), [(2, [4, 5]), (-1, [1, 3, 4, 5]), (0, [1, 3, 4])])
+def test_one_file_too_many_is_removed_at_the_next_start(
+    save_top_k: int, steps: list[int], corpus: Path, tmp_path: Path
+) -> None:
+    """A kill between a save and the removal of a former one leaves it."""
+    settings = {"checkpoints__every_n_train_steps": 1, "trainer__val_check_interval": 9}
+    run = fit(corpus, tmp_path / "runs", **settings, checkpoints__save_top_k=2, trainer__max_steps=4)
+    shutil.copy(run.checkpoint(3), run.checkpoint(4).with_name("step-00000001.ckpt"))
+    last = {"checkpoints__save_top_k": save_top_k, "trainer__max_steps": 5, "ckpt_path": "auto"}
+    assert sorted(map(step_of, map(Path, fit(corpus, tmp_path / "runs", **settings, **last).names()))) == steps
+
+
 def test_a_disk_that_is_full_for_rank_0_ends_the_others(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
