@@ -80,6 +80,7 @@ def _made(settings: Namespace, folder: Path, continued: tuple[Path, int] | None)
             arguments["purge_step"] = continued[1]
         with in_one_line(f"trainer.logger {kind.__name__}"):
             loggers.append(kind(**arguments))
+    # Lightning calls these methods, too.
     for logger in loggers:
         for method in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"):
             setattr(logger, method, CURVES_MAY_FAIL(getattr(logger, method)))
