@@ -27,14 +27,15 @@ def run(options: argparse.Namespace) -> None:
     from lit_transformer.checkpoints.names import regular_checkpoints
     from lit_transformer.checkpoints.places import newest_checkpoints_folder
     from lit_transformer.files import expanded, new_folder
+    from lit_transformer.notes import counted
 
     output = options.output and expanded(options.output)
     folder = newest_checkpoints_folder(options.run)
     steps = regular_checkpoints(folder)
     if not 1 <= options.last <= len(steps):
         raise UserError(
-            f"--last {options.last}: {folder} has {len(steps)} regular checkpoints; give a number from 1 to that, "
-            "or train with a larger --checkpoints.save_top_k"
+            f"--last {options.last}: {folder} has {counted(len(steps), 'regular checkpoint')}; give a number from 1 "
+            "to that, or train with a larger --checkpoints.save_top_k"
         )
     chosen = steps[-options.last :]
     # Only the default folder is replaced. A run that was resumed is averaged there again.
