@@ -42,3 +42,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def printable(message: str) -> str:
     """A message on one line, without the control characters that a quoted file name may hold and terminals obey."""
     return " ".join("".join(character if character.isprintable() else " " for character in message).split())
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in two digits or three, such as `45 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

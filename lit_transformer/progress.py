@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from lit_transformer.notes import bars_hidden, counted
+from lit_transformer.notes import bars_hidden, counted, format_duration
 
 FIRST_BAR_SECONDS = 1.0
 """What takes less time has no bar."""
@@ -95,11 +95,3 @@ class _Lines:
             left = (self.last - self.begin) * (self.total - self.done) / (self.done - self.first)
             text = f"{int(self.done):,} of {counted(self.total, self.unit)}, {format_duration(left)} left"
         print(f"{self.doing}: {text}", file=sys.stderr, flush=True)
-
-
-def format_duration(seconds: float) -> str:
-    """A duration as text: `40 s`, `3 min`, `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -7,7 +7,7 @@ import pytest
 
 from lit_transformer import progress as progress_module
 from lit_transformer.notes import print_note
-from lit_transformer.progress import format_duration, progress
+from lit_transformer.progress import progress
 
 
 class Terminal(io.StringIO):
@@ -69,10 +69,3 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     [note] = [line for line in shown.replace("\n", "\r").split("\r") if "note" in line]
     assert note == "note: a character is unknown"
     assert shown.split("\r")[-2].strip() == "" == shown.split("\r")[-1].strip()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text

@@ -62,7 +62,7 @@ class AttentionCurves(Callback):
         for number, (picture, attention) in enumerate(zip(self._pictures, attentions, strict=True), start=1):
             pixels = picture.pixels(attention)
             for logger in holders:
-                write_picture(logger, f"attention/cross_{number}", pixels, trainer.global_step)
+                write_picture(logger, f"val_attention/cross_{number}", pixels, trainer.global_step)
         for kind in KINDS if attentions else ():
             entropies = [
                 head_entropy(weights_HLM)
@@ -70,7 +70,7 @@ class AttentionCurves(Callback):
                 for weights_HLM in maps_of(attention, kind).layers.values()
             ]
             for logger in holders:
-                write_histogram(logger, f"attention_entropy/{kind}", np.concatenate(entropies), trainer.global_step)
+                write_histogram(logger, f"val_attention_entropy/{kind}", np.concatenate(entropies), trainer.global_step)
 
     def _attentions(self, trainer: L.Trainer) -> list[Attention]:
         data, transformer = data_of(trainer), model_of(trainer).transformer

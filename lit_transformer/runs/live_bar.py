@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
+from lit_transformer.notes import format_duration
 from lit_transformer.runs.parts import callback_of
 from lit_transformer.runs.progress import Progress
-from lit_transformer.runs.time_left import format_duration
 
 REFRESH_SECONDS = 0.2
 """Time between two drawings. One takes about 0.2 ms, too long for every step of a small model."""

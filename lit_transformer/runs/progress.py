@@ -9,14 +9,14 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from lit_transformer.batch import Batch
 from lit_transformer.data.accumulation import ends_step
-from lit_transformer.notes import counted
+from lit_transformer.notes import counted, format_duration
 from lit_transformer.runs.advice import find_warnings
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.forecast import forecast_batches
 from lit_transformer.runs.loggers import write_translations
 from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import gather
-from lit_transformer.runs.time_left import TimeLeft, format_duration
+from lit_transformer.runs.time_left import TimeLeft
 from lit_transformer.training.metrics import PREFIX
 from lit_transformer.training.samples import first_samples
 

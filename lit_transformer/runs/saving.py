@@ -33,6 +33,9 @@ from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.ranks import on_all_ranks, on_rank_zero
 from lit_transformer.runs.whole_steps import RunCheckpoint
 
+STEPS_BETWEEN = 1500
+"""Optimizer steps between regular checkpoints. The paper's base model took 10 minutes for them."""
+
 
 class BestCheckpoint(RunCheckpoint):
     """The best checkpoint, by default the one with the highest validation BLEU. It has the training state.
@@ -127,11 +130,11 @@ class Checkpoints(RunCheckpoint):
         dirpath: str | None = None,
         filename: str = STEP_NAME,
         save_last: bool | Literal["link"] | None = None,
-        every_n_train_steps: int | None = 1500,
+        every_n_train_steps: int | None = STEPS_BETWEEN,
         every_n_epochs: int | None = None,
         train_time_interval: str | timedelta | None = None,
     ) -> None:
-        if every_n_train_steps == 1500 and (every_n_epochs or train_time_interval):
+        if every_n_train_steps == STEPS_BETWEEN and (every_n_epochs or train_time_interval):
             every_n_train_steps = None  # the other interval replaces the default
         super().__init__(
             dirpath=None if dirpath is None else expanded(dirpath),

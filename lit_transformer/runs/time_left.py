@@ -58,11 +58,3 @@ class TimeLeft:
             return 0
         micro_batches = step * trainer.accumulate_grad_batches
         return int(micro_batches // (every * (trainer.check_val_every_n_epoch or 1)))
-
-
-def format_duration(seconds: float) -> str:
-    """A duration in two digits or three, such as `45 s`, `12 min` or `3 h 20 min`."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

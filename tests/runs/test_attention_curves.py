@@ -30,20 +30,20 @@ def test_pictures_and_entropies_are_those_of_the_checkpoints(tmp_path: Path) -> 
     settings = {"trainer__max_steps": 20, "trainer__val_check_interval": 10, "checkpoints__every_n_train_steps": 10}
     run = fit(corpus, tmp_path / "runs", **settings, attention__sentences=3)
     written = events(run.folder)
-    assert written.Tags()["images"] == ["attention/cross_1", "attention/cross_2"]
+    assert written.Tags()["images"] == ["val_attention/cross_1", "val_attention/cross_2"]
     assert sorted(written.Tags()["histograms"]) == [
-        f"attention_entropy/{kind}" for kind in ("cross", "decoder", "encoder")
+        f"val_attention_entropy/{kind}" for kind in ("cross", "decoder", "encoder")
     ]
     for place, step in enumerate(STEPS):
         translator = Translator.load(run.checkpoint(step), device="cpu")
         attentions = translator.attentions([texts["en"][0], texts["en"][2]], [texts["de"][0], texts["de"][2]])
         for number, attention in enumerate(attentions, start=1):
-            image = written.Images(f"attention/cross_{number}")[place]
+            image = written.Images(f"val_attention/cross_{number}")[place]
             assert image.step == step
             shown = np.asarray(Image.open(BytesIO(image.encoded_image_string)))
             assert same_picture(shown, pixels(mean_map(attention, "cross")))
     entropies = np.concatenate([head_entropy(layer) for one in attentions for layer in one.encoder.values()])
-    histogram = written.Histograms("attention_entropy/encoder")[-1]
+    histogram = written.Histograms("val_attention_entropy/encoder")[-1]
     assert (histogram.step, histogram.histogram_value.num) == (STEPS[-1], len(entropies))
     assert histogram.histogram_value.sum == pytest.approx(entropies.sum(), rel=1e-4)
     assert histogram.histogram_value.max == pytest.approx(entropies.max(), rel=1e-4)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from lit_transformer.notes import format_duration
 from lit_transformer.runs import time_left
-from lit_transformer.runs.time_left import TimeLeft, format_duration
+from lit_transformer.runs.time_left import TimeLeft
 
 
 class Clock:
