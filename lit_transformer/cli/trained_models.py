@@ -137,4 +137,6 @@ def resumed_checkpoint(settings: Namespace) -> Path | None:
 
 def _is_trained_model(place: str) -> bool:
     """Whether a place is a trained model and not a SentencePiece file."""
-    return place.startswith(HUB_PREFIX) or expanded(place).is_dir() or zipfile.is_zipfile(expanded(place))
+    path = expanded(place)
+    # Opening a pipe would wait for a writer.
+    return place.startswith(HUB_PREFIX) or path.is_dir() or (path.is_file() and zipfile.is_zipfile(path))

@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.text import CHRFScore
 
 from lit_transformer import test as test_command
+from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation import metrics
 from lit_transformer.model.config import TransformerConfig
@@ -133,14 +134,16 @@ def test_a_run_on_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(("chosen", "used"), [(None, "zh"), ("intl", "intl"), ("none", "none")])
 def test_validation_is_scored_for_the_target_language(chosen: Any, used: str) -> None:
     module = LitTransformer(TransformerConfig(d_model=8, num_heads=2), vocab_size=11, bleu_tokenize=chosen)
-    data = SimpleNamespace(target="zh_Hans", vocabularies=vocabularies_of(11, None))
-    module.trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    data = SimpleNamespace(source="en", target="zh_Hans", vocabularies=vocabularies_of(11, None))
+    module.trainer = SimpleNamespace(datamodule=data, checkpoint_callback=None)  # type: ignore[assignment]
     module.setup("fit")
     assert module.val_scores["bleu"].tokenize == used
 
 
-def vocabularies_of(vocab_size: int, source_vocab_size: int | None) -> SimpleNamespace:
-    return SimpleNamespace(target=SimpleNamespace(vocab_size=vocab_size), source_vocab_size=source_vocab_size)
+def vocabularies_of(vocab_size: int, source_vocab_size: int | None) -> Vocabularies:
+    target: Any = SimpleNamespace(vocab_size=vocab_size)
+    source: Any = target if source_vocab_size is None else SimpleNamespace(vocab_size=source_vocab_size)
+    return Vocabularies(source, target)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_model_and_data_have_the_same_vocabularies(
     """Otherwise nothing could read the checkpoints of the run."""
     config = TransformerConfig(d_model=8, num_heads=2, num_layers=1)
     module = LitTransformer(config, vocab_size=of_model[0], source_vocab_size=of_model[1], bleu_tokenize="none")
-    data = SimpleNamespace(target="de", vocabularies=vocabularies_of(*of_data))
-    module.trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    data = SimpleNamespace(source="en", target="de", vocabularies=vocabularies_of(*of_data))
+    module.trainer = SimpleNamespace(datamodule=data, checkpoint_callback=None)  # type: ignore[assignment]
     with pytest.raises(UserError, match=rf"vocab_size {of_data[0]}\b.*model has {of_model[0]}\b"):
         module.setup("fit")

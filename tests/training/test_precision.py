@@ -41,8 +41,8 @@ def make_module(config: TransformerConfig) -> LitTransformer:
         world_size=1,
         accumulate_grad_batches=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        datamodule=SimpleNamespace(vocabularies=Vocabularies.shared(tokenizer)),
     )
+    module.vocabularies = Vocabularies.shared(tokenizer)
     return module
 
 
