@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lit_transformer import check
-from lit_transformer.training import translation
+from lit_transformer.training import samples
 from tests.helpers.corpora import make_corpus, write_folder
 from tests.helpers.runs import SHORT, arguments, fit
 
@@ -82,7 +82,7 @@ def test_fit_and_check_print_the_same_warnings(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_equal_translations_of_a_validation_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translation, "search_batch", lambda _, source_BS, __: [[] for _ in source_BS])
+    monkeypatch.setattr(samples, "search_batch", lambda _, source_BS, __: [[] for _ in source_BS])
     output = fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", **SHORT, data__max_tokens_per_device=2000).output
     assert ", 1 micro-batch per step" in output
     assert output.count("all translations of this validation are the same") == 1

@@ -20,7 +20,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs import ranks
 from lit_transformer.runs.fit_to_memory import FitToMemory, Trial, fewest
-from lit_transformer.training import translation
+from lit_transformer.training import samples
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import fit
@@ -183,7 +183,7 @@ def test_what_does_not_fit_on_one_rank_ends_the_others(
     ("owner", "name", "remedy"),
     [
         (LitTransformer, "loss_sums", "max_tokens_per_device"),
-        (translation, "search_batch", "validation_batch_tokens"),
+        (samples, "search_batch", "validation_batch_tokens"),
     ],
 )
 def test_later_it_is_said_too(
