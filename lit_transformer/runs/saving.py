@@ -1,7 +1,6 @@
 """Saving: when a checkpoint is written, where, and which are kept."""
 
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -25,8 +24,6 @@ from lit_transformer.checkpoints.names import (
     step_of,
 )
 from lit_transformer.checkpoints.plain_data import check_plain
-from lit_transformer.errors import UserError
-from lit_transformer.files import expanded
 from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.parts import callbacks_of
@@ -53,6 +50,8 @@ class BestCheckpoint(RunCheckpoint):
         train_time_interval: Time between comparisons, as HH:MM:SS or DD:HH:MM:SS.
     """
 
+    default_name = BEST_NAME
+
     def __init__(
         self,
         monitor: str = "val/selection",
@@ -67,21 +66,17 @@ class BestCheckpoint(RunCheckpoint):
         train_time_interval: str | timedelta | None = None,
     ) -> None:
         super().__init__(
-            dirpath=None if dirpath is None else expanded(dirpath),
+            dirpath=dirpath,
             filename=filename,
             monitor=monitor,
-            save_last=save_last,
-            save_top_k=save_top_k,
-            save_weights_only=save_weights_only,
             mode=mode,
-            auto_insert_metric_name=filename != BEST_NAME,
+            save_top_k=save_top_k,
+            save_last=save_last,
+            save_weights_only=save_weights_only,
             every_n_train_steps=every_n_train_steps,
-            train_time_interval=to_timedelta(train_time_interval),
             every_n_epochs=every_n_epochs,
-            save_on_train_epoch_end=False,  # the score is that of a validation
-            enable_version_counter=dirpath is not None,
+            train_time_interval=train_time_interval,
         )
-        check_name(self, best=True)
 
     @property
     def state_key(self) -> str:
@@ -121,6 +116,8 @@ class Checkpoints(RunCheckpoint):
         train_time_interval: Time between checkpoints, as HH:MM:SS or DD:HH:MM:SS, in place of steps.
     """
 
+    default_name = STEP_NAME
+
     def __init__(
         self,
         monitor: str = "step",
@@ -137,20 +134,17 @@ class Checkpoints(RunCheckpoint):
         if every_n_train_steps == STEPS_BETWEEN and (every_n_epochs or train_time_interval):
             every_n_train_steps = None  # the other interval replaces the default
         super().__init__(
-            dirpath=None if dirpath is None else expanded(dirpath),
+            dirpath=dirpath,
             filename=filename,
             monitor=monitor,
-            save_last=save_last,
-            save_top_k=save_top_k,
             mode=mode,
-            auto_insert_metric_name=filename != STEP_NAME,
+            save_top_k=save_top_k,
+            save_last=save_last,
+            save_weights_only=False,
             every_n_train_steps=every_n_train_steps,
-            train_time_interval=to_timedelta(train_time_interval),
             every_n_epochs=every_n_epochs,
-            save_on_train_epoch_end=True,
-            enable_version_counter=dirpath is not None,
+            train_time_interval=train_time_interval,
         )
-        check_name(self, best=False)
         self.older_weights_only = save_weights_only
         """Whether only the newest checkpoint has the training state."""
         self.every_n_train_steps = every_n_train_steps
@@ -231,33 +225,6 @@ class LastStep(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for checkpoints in callbacks_of(trainer, Checkpoints):
             checkpoints.save_last_step(trainer)
-
-
-def check_name(callback: ModelCheckpoint, *, best: bool) -> None:
-    """Raise UserError unless the names of checkpoints show their step and their kind.
-
-    Raises:
-        UserError: A run with such names would not be found again.
-    """
-    name = Path(callback.format_checkpoint_name({})).name
-    if step_of(Path(name)) is None or name.startswith("best") != best or name.startswith(INTERRUPTED):
-        begins = "begin with best" if best else f"not begin with best or {INTERRUPTED}"
-        raise UserError(f"filename is {callback.filename}: it must {begins}, and contain {{step}}")
-
-
-def to_timedelta(interval: str | timedelta | None) -> timedelta | None:
-    """Read a time of the form HH:MM:SS or DD:HH:MM:SS.
-
-    Raises:
-        UserError: It has another form.
-    """
-    if not isinstance(interval, str):
-        return interval
-    match = re.fullmatch(r"(?:(?:(\d+):| *(\d+) days?, *))?(\d+):(\d+):(\d+)", interval.strip())
-    if match is None:
-        raise UserError(f"train_time_interval is {interval}: it must have the form HH:MM:SS or DD:HH:MM:SS")
-    days, spelled, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return timedelta(days=days + spelled, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def check_states(trainer: L.Trainer) -> None:

@@ -1,17 +1,21 @@
 """Checkpoints of whole steps: what both kinds of a run's checkpoints have in common."""
 
+import re
 import warnings
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lit_transformer.batch import Batch
-from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
+from lit_transformer.checkpoints.names import BEST_NAME, CHECKPOINTS_FOLDER, INTERRUPTED, step_of
 from lit_transformer.data.accumulation import ends_step, validates_now
-from lit_transformer.files import UNFINISHED
+from lit_transformer.errors import UserError
+from lit_transformer.files import UNFINISHED, expanded
 from lit_transformer.runs.checkpoint_io import WholeCheckpointIO
 from lit_transformer.runs.private_names import SavingCheckpoint
 from lit_transformer.runs.ranks import gather, on_all_ranks
@@ -25,6 +29,8 @@ class RunCheckpoint(SavingCheckpoint):
     its scores when the run's folder is moved.
     """
 
+    default_name: str
+    """The name of its files without `.ckpt`, unless the user gives another one."""
     last_saved: Path | None = None
     """The last checkpoint that it has saved."""
     saved_step = 0
@@ -33,6 +39,38 @@ class RunCheckpoint(SavingCheckpoint):
     _step_ended = False
     _former: Mapping[str, Any] | None = None
     """The state that was loaded."""
+
+    def __init__(
+        self,
+        *,
+        dirpath: str | None,
+        filename: str,
+        monitor: str,
+        mode: Literal["min", "max"],
+        save_top_k: int,
+        save_last: bool | Literal["link"] | None,
+        save_weights_only: bool,
+        every_n_train_steps: int | None,
+        every_n_epochs: int | None,
+        train_time_interval: str | timedelta | None,
+    ) -> None:
+        is_best = self.default_name == BEST_NAME
+        super().__init__(
+            dirpath=None if dirpath is None else expanded(dirpath),
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=save_top_k,
+            save_last=save_last,
+            save_weights_only=save_weights_only,
+            auto_insert_metric_name=filename != self.default_name,
+            every_n_train_steps=every_n_train_steps,
+            every_n_epochs=every_n_epochs,
+            train_time_interval=to_timedelta(train_time_interval),
+            save_on_train_epoch_end=not is_best,  # the score of the best one is that of a validation
+            enable_version_counter=dirpath is not None,
+        )
+        check_file_name(self, best=is_best)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         with warnings.catch_warnings():
@@ -106,3 +144,30 @@ class RunCheckpoint(SavingCheckpoint):
     def _folder(self) -> Path:
         assert self.dirpath is not None
         return Path(self.dirpath)
+
+
+def check_file_name(callback: ModelCheckpoint, *, best: bool) -> None:
+    """Raise UserError unless the names of checkpoints show their step and their kind.
+
+    Raises:
+        UserError: A run with such names would not be found again.
+    """
+    name = Path(callback.format_checkpoint_name({})).name
+    if step_of(Path(name)) is None or name.startswith("best") != best or name.startswith(INTERRUPTED):
+        begins = "begin with best" if best else f"not begin with best or {INTERRUPTED}"
+        raise UserError(f"filename is {callback.filename}: it must {begins}, and contain {{step}}")
+
+
+def to_timedelta(interval: str | timedelta | None) -> timedelta | None:
+    """Read a time of the form HH:MM:SS or DD:HH:MM:SS.
+
+    Raises:
+        UserError: It has another form.
+    """
+    if not isinstance(interval, str):
+        return interval
+    match = re.fullmatch(r"(?:(?:(\d+):| *(\d+) days?, *))?(\d+):(\d+):(\d+)", interval.strip())
+    if match is None:
+        raise UserError(f"train_time_interval is {interval}: it must have the form HH:MM:SS or DD:HH:MM:SS")
+    days, spelled, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(days=days + spelled, hours=hours, minutes=minutes, seconds=seconds)

@@ -20,7 +20,8 @@ from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs import checkpoint_io, ranks
-from lit_transformer.runs.saving import BestCheckpoint, Checkpoints, to_timedelta
+from lit_transformer.runs.saving import BestCheckpoint, Checkpoints
+from lit_transformer.runs.whole_steps import to_timedelta
 from lit_transformer.training.metrics import selection_score
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.runs import SHORT, arguments, fit, own_lines
