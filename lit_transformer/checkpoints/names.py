@@ -62,10 +62,5 @@ def best_checkpoints(folder: Path) -> list[Path]:
     return [file for file in all_checkpoints(folder) if file.name.startswith("best")]
 
 
-def interrupted_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of interruptions in a folder, oldest step first."""
-    return [file for file in all_checkpoints(folder) if file.name.startswith(INTERRUPTED)]
-
-
 def _by_step(path: Path) -> tuple[int, str]:
     return step_of(path) or 0, path.name

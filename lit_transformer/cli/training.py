@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import Precision
 
@@ -166,13 +166,12 @@ class FitCLI(LightningCLI):
             if given.enable_checkpointing is False or given.barebones:
                 self.parser.callback_keys = [key for key in self.parser.callback_keys if "checkpoint" not in key]
             trainer = super().instantiate_trainer(**settings)
+        parts: list[Callback] = trainer.callbacks  # type: ignore[attr-defined] # set, but not declared
         if not brings_bar and wants_bar(given):
-            trainer.callbacks.append(LiveBar())  # type: ignore[attr-defined] # set, but not declared
-        trainer.callbacks.insert(0, LastStep())  # type: ignore[attr-defined] # set, but not declared
+            parts.append(LiveBar())
+        parts.insert(0, LastStep())
         # `trainer.checkpoint_callback` is the first one. The user's callbacks come before those of the sections.
-        trainer.callbacks.sort(  # type: ignore[attr-defined] # set, but not declared
-            key=lambda callback: (isinstance(callback, Checkpoint), not isinstance(callback, BestCheckpoint))
-        )
+        parts.sort(key=lambda part: (isinstance(part, Checkpoint), not isinstance(part, BestCheckpoint)))
         own = flat(self.config.as_dict())
         callback_of(trainer, ChangedSettings).record({name: own[name] for name in own if name not in NO_SETTINGS})
         check_trainer(trainer, given.strategy)

@@ -1,6 +1,7 @@
 """Strings in, strings out: a trained model as a translator. It does not know Lightning."""
 
 from collections.abc import Collection, Generator, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Self, overload
@@ -291,12 +292,6 @@ class Translator:
 
     def with_heads(self, mask: HeadMask) -> Self:
         """The same translator with only the heads of `mask`, to see what the others contribute."""
-        return type(self)(
-            with_heads(self.transformer, mask),
-            self.vocabularies,
-            device=str(self.device),
-            batch_tokens=self.batch_tokens,
-            source=self.source,
-            target=self.target,
-            step=self.step,
-        )
+        same = copy(self)
+        same.transformer = with_heads(self.transformer, mask)
+        return same

@@ -49,7 +49,6 @@ HISTOGRAM_BINS = (0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 class BatchForecast:
     """The global batches of a plan and their micro-batches on the devices."""
 
-    steps_per_epoch: int
     accumulation: int
     source_tokens: float
     """Mean per step. So are `target_tokens`, `pairs` and `padding_share`."""
@@ -81,7 +80,6 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
         all_sizes.update(sizes)
         slowest += int(np.max(np.reshape(sizes, (accumulation, world_size)), axis=1).sum())
     return BatchForecast(
-        steps_per_epoch=plan.num_batches,
         accumulation=accumulation,
         source_tokens=float(plan.source_lengths.sum() / plan.num_batches),
         target_tokens=float(plan.target_lengths.sum() / plan.num_batches),

@@ -15,11 +15,13 @@ def learning_rate(step: int, *, d_model: int, warmup_steps: int, scale: float = 
     return scale * d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
 
 
-def share_of_peak(schedule: ScheduleName, step: int, *, warmup_steps: int, last_step: float) -> float:
+def share_of_peak(
+    schedule: Literal["linear", "cosine", "constant"], step: int, *, warmup_steps: int, last_step: float
+) -> float:
     """The rate at a step, divided by the highest one, which is that of step `warmup_steps`.
 
     Args:
-        schedule: What follows the warm-up. The warm-up is linear.
+        schedule: What follows the warm-up. The warm-up is linear. Equation (3) has its own function.
         step: An optimizer step.
         warmup_steps: Steps of the warm-up.
         last_step: The run's last step, for the schedules of `ENDING`.
@@ -28,8 +30,6 @@ def share_of_peak(schedule: ScheduleName, step: int, *, warmup_steps: int, last_
         return step / warmup_steps
     if schedule == "constant":
         return 1.0
-    if schedule == "inverse_square_root":
-        return math.sqrt(warmup_steps / step)
     progress = (step - warmup_steps) / (last_step + 1 - warmup_steps) if step <= last_step else 1.0
     return 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
 
@@ -68,7 +68,7 @@ class Rates:
         """The highest rate."""
 
     def at(self, step: int, schedule: ScheduleName, *, last_step: float) -> float:
-        """Return the rate at a step. The arguments are those of `share_of_peak`."""
+        """Return the rate at a step. The last two arguments are those of `share_of_peak`."""
         if schedule == "inverse_square_root":
             return learning_rate(step, d_model=self.d_model, warmup_steps=self.warmup_steps, scale=self.scale)
         return self.peak * share_of_peak(schedule, step, warmup_steps=self.warmup_steps, last_step=last_step)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from lit_transformer.checkpoints.names import (
+    all_checkpoints,
     best_path,
-    interrupted_checkpoints,
     interrupted_path,
     regular_checkpoints,
     step_of,
@@ -24,5 +24,5 @@ def test_checkpoints_of_interruptions_are_no_regular_ones(tmp_path: Path) -> Non
     for path in (regular, interrupted):
         path.touch()
     assert regular_checkpoints(tmp_path) == [regular]
-    assert interrupted_checkpoints(tmp_path) == [interrupted]
+    assert all_checkpoints(tmp_path) == [regular, interrupted]
     assert step_of(interrupted) == 15

@@ -1,10 +1,12 @@
+from typing import Literal
+
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from lit_transformer.errors import UserError
-from lit_transformer.training.schedule import Rates, ScheduleName, learning_rate, share_of_peak
+from lit_transformer.training.schedule import Rates, learning_rate, share_of_peak
 
 
 def test_it_rises_linearly_to_the_warm_up_and_falls_with_the_root_after_it() -> None:
@@ -22,7 +24,7 @@ def test_the_base_model_peaks_at_seven_ten_thousandths() -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_the_schedules_that_end_are_those_of_torch_and_transformers(name: ScheduleName) -> None:
+def test_the_schedules_that_end_are_those_of_torch_and_transformers(name: Literal["linear", "cosine"]) -> None:
     warmup_steps, last_step = 5, 23
     mine = [share_of_peak(name, s, warmup_steps=warmup_steps, last_step=last_step) for s in range(1, last_step + 2)]
     optimizers = [torch.optim.SGD([torch.zeros(1)], lr=1.0) for _ in range(2)]
