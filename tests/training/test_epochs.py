@@ -16,6 +16,7 @@ from torch import Tensor
 from lit_transformer import LitTransformer, TransformerConfig, TranslationData
 from lit_transformer.fit import main
 from tests.helpers.corpora import make_corpus
+from tests.helpers.plain import quiet_trainer, tiny_data
 from tests.helpers.runs import arguments, events, load, same
 from tests.helpers.tiny import write_tiny_corpus
 
@@ -75,13 +76,7 @@ class Events(Callback):
 
 
 def new_data(corpus: Path, **settings: Any) -> TranslationData:
-    small: dict[str, Any] = {
-        "character_coverage": 1.0,
-        "tokens_per_batch": 64,
-        "vocab_size": 40,
-        "cache_dir": str(corpus.parent / "cache"),
-    }
-    return TranslationData(str(corpus), **(small | settings))
+    return tiny_data(corpus, **({"tokens_per_batch": 64, "vocab_size": 40} | settings))
 
 
 def new_model() -> LitTransformer:
@@ -91,14 +86,7 @@ def new_model() -> LitTransformer:
 
 def new_trainer(**settings: Any) -> L.Trainer:
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "log_every_n_steps": 1}
-    return L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **(quiet | settings),
-    )
+    return quiet_trainer(num_sanity_val_steps=0, **(quiet | settings))
 
 
 def weights(model: LitTransformer) -> list[Tensor]:

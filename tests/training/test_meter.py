@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pytest
@@ -10,6 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lit_transformer import LitTransformer, TransformerConfig, TranslationData
+from tests.helpers.plain import quiet_trainer, tiny_data
 from tests.helpers.runs import events
 from tests.helpers.tiny import write_tiny_corpus
 
@@ -21,20 +21,7 @@ CONFIG = TransformerConfig(d_model=16, d_ff=16, num_heads=2, num_layers=1)
 def data(tmp_path_factory: pytest.TempPathFactory) -> TranslationData:
     folder = tmp_path_factory.mktemp("meter") / "corpus"
     write_tiny_corpus(folder)
-    return TranslationData(
-        str(folder), character_coverage=1.0, tokens_per_batch=100, cache_dir=str(folder.parent / "cache")
-    )
-
-
-def tiny_trainer(folder: Path, **settings: Any) -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
+    return tiny_data(folder)
 
 
 CURVES = {
@@ -59,8 +46,8 @@ def test_every_logger_the_bar_and_callbacks_have_the_curves(data: TranslationDat
     """Under the optimizer step, also of validation, and the same values everywhere."""
     loggers = [CSVLogger(tmp_path, name="csv"), TensorBoardLogger(tmp_path, name="tensorboard")]
     best = ModelCheckpoint(tmp_path / "best", monitor="val/loss")
-    trainer = tiny_trainer(
-        tmp_path,
+    trainer = quiet_trainer(
+        default_root_dir=tmp_path,
         max_steps=7,
         log_every_n_steps=3,
         val_check_interval=2,
@@ -100,7 +87,9 @@ def test_short_epochs_have_a_loss_to_decide_by(data: TranslationData, tmp_path: 
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             seen.append(float(trainer.callback_metrics["train/loss"]))
 
-    trainer = tiny_trainer(tmp_path, max_steps=4, limit_val_batches=0, logger=False, callbacks=[Watch("train/loss")])
+    trainer = quiet_trainer(
+        default_root_dir=tmp_path, max_steps=4, limit_val_batches=0, logger=False, callbacks=[Watch("train/loss")]
+    )
     model = LitTransformer(CONFIG, VOCAB_SIZE)
     trainer.fit(model, data)
     assert len(seen) >= 1

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
-import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
@@ -17,6 +16,7 @@ from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
 from lit_transformer.training.module import LitModel
 from lit_transformer.training.schedule import learning_rate
 from lit_transformer.training.translation import LitTransformer
+from tests.helpers.plain import quiet_trainer
 
 SMALL = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=1, dropout=0.3)
 VOCAB_SIZE = 17
@@ -93,16 +93,7 @@ def test_any_model_with_loss_sums_trains_and_validates() -> None:
         for batch in micro_batches(step):
             (oracle.loss_sums(batch).smoothed / batch.step_target_tokens).backward()
         adam.step()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=steps,
-        accumulate_grad_batches=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(max_steps=steps, accumulate_grad_batches=2, logger=False, enable_checkpointing=False)
     trainer.fit(model, DataLoader(batches, batch_size=None), DataLoader(micro_batches(0), batch_size=None))  # type: ignore[arg-type]
     for mine, expected in zip(model.parameters(), oracle.parameters(), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
@@ -175,16 +166,8 @@ def test_float16_reports_and_clips_the_gradients_and_not_their_multiple(clip: fl
     for plugins in ([], scaled):
         torch.manual_seed(0)
         module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE, bleu_tokenize="none")
-        trainer = L.Trainer(
-            accelerator="cpu",
-            devices=1,
-            max_steps=1,
-            gradient_clip_val=clip,
-            plugins=plugins,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+        trainer = quiet_trainer(
+            max_steps=1, gradient_clip_val=clip, plugins=plugins, logger=False, enable_checkpointing=False
         )
         trainer.fit(module, DataLoader(cast(Any, [batch()]), batch_size=None))
         [adam] = trainer.optimizers

@@ -17,6 +17,7 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import score_translations
 from tests.helpers.corpora import make_corpus, write_folder
+from tests.helpers.plain import quiet_trainer, tiny_data
 from tests.helpers.tiny import write_tiny_corpus
 
 VOCAB_SIZE = 40
@@ -31,26 +32,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tiny_data(corpus: Path, **settings: Any) -> TranslationData:
-    defaults: dict[str, Any] = {
-        "character_coverage": 1.0,
-        "tokens_per_batch": 100,
-        "validation_batch_tokens": 60,
-        "cache_dir": str(corpus.parent / "cache"),
-    }
-    return TranslationData(str(corpus), **(defaults | settings))
+def plain_data(corpus: Path, **settings: Any) -> TranslationData:
+    return tiny_data(corpus, **({"validation_batch_tokens": 60} | settings))
 
 
 def tiny_trainer(folder: Path, **settings: Any) -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        **settings,
-    )
+    return quiet_trainer(default_root_dir=folder, log_every_n_steps=1, **settings)
 
 
 def loader_of(batches: list[Any]) -> "DataLoader[Any]":
@@ -73,7 +60,7 @@ class Trained(NamedTuple):
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A model after an epoch."""
     L.seed_everything(1)
-    model, data = LitTransformer(CONFIG, VOCAB_SIZE, warmup_steps=10), tiny_data(corpus)
+    model, data = LitTransformer(CONFIG, VOCAB_SIZE, warmup_steps=10), plain_data(corpus)
     trainer = tiny_trainer(tmp_path_factory.mktemp("run"), max_epochs=1)
     trainer.fit(model, data)
     return Trained(model, data, trainer)
@@ -113,7 +100,7 @@ def test_predict_translates_the_test_set_in_its_order(trained: Trained, tmp_path
 
 
 def test_a_corpus_without_a_test_set(tmp_path: Path) -> None:
-    data = tiny_data(make_corpus(tmp_path / "corpus"))
+    data = plain_data(make_corpus(tmp_path / "corpus"))
     for command in ("test", "predict"):
         with pytest.raises(UserError, match=r"corpus .* test"):
             getattr(tiny_trainer(tmp_path), command)(LitTransformer(CONFIG, 100), data)
@@ -227,13 +214,13 @@ def test_a_loaded_model_keeps_its_vocabulary(trained: Trained, tmp_path: Path) -
     """Also on another corpus, for which another one would be learned."""
     names = [f"{split}.{language}" for split in ("train", "valid", "test") for language in ("en", "de")]
     corpus = write_folder(tmp_path / "other", dict.fromkeys(names, "a cat eats\n" * 9))
-    model, data = LitTransformer.load_from_checkpoint(checkpoint_of(trained)), tiny_data(corpus)
+    model, data = LitTransformer.load_from_checkpoint(checkpoint_of(trained)), plain_data(corpus)
     tiny_trainer(tmp_path, max_steps=1).fit(model, data)
     assert data.vocabularies == model.vocabularies
     assert vocabulary_entries(data.vocabularies) == vocabulary_entries(trained.data.vocabularies)
     (tmp_path / "own.model").write_bytes(other_vocabulary())
     with pytest.raises(UserError, match="another vocabulary"):
-        tiny_trainer(tmp_path, max_steps=1).fit(model, tiny_data(corpus, tokenizer=str(tmp_path / "own.model")))
+        tiny_trainer(tmp_path, max_steps=1).fit(model, plain_data(corpus, tokenizer=str(tmp_path / "own.model")))
 
 
 def test_a_batch_can_be_read(trained: Trained) -> None:
@@ -246,14 +233,14 @@ def test_a_batch_can_be_read(trained: Trained) -> None:
 
 def test_the_data_follow_the_model(corpus: Path, tmp_path: Path) -> None:
     """Each trainer's, unless a value is given."""
-    data = tiny_data(corpus)
+    data = plain_data(corpus)
     for vocab_size, source_vocab_size in ((VOCAB_SIZE, None), (37, 31)):
         model = LitTransformer(CONFIG, vocab_size, source_vocab_size, seed=5)
         tiny_trainer(tmp_path, max_steps=1).fit(model, data)
         assert data.followed == Followed(vocab_size, source_vocab_size, max_positions=30, seed=5)
         assert data.vocabularies.target.vocab_size == vocab_size
         assert data.vocabularies.source_vocab_size == source_vocab_size
-    given = tiny_data(corpus, vocab_size=38, seed=7)
+    given = plain_data(corpus, vocab_size=38, seed=7)
     with pytest.raises(UserError, match=r"\b38\b.*\b40\b"):
         tiny_trainer(tmp_path, max_steps=1).fit(LitTransformer(CONFIG, VOCAB_SIZE), given)
     assert given.followed.seed == 7
