@@ -87,9 +87,9 @@ class BestCheckpoint(RunCheckpoint):
         """The optimizer step of the best checkpoint."""
         return step_of(Path(self.best_model_path))
 
-    def _former_scores(self, trainer: L.Trainer) -> Mapping[str, Tensor]:
+    def _known_scores(self) -> Mapping[str, Tensor]:
         if self._former is None or "best_step" not in self._former:
-            return super()._former_scores(trainer)
+            return super()._known_scores()
         # The state of version 0.1. There, `best_selection` may be missing, because BLEU alone chose the best. Below 1
         # that choice meant nothing.
         bleu, step = self._former["best_bleu"], self._former["best_step"]

@@ -85,6 +85,10 @@ class RunCheckpoint(SavingCheckpoint):
         self._former = state_dict
         if state_dict.get("last_model_path"):
             self.last_model_path = str(self._folder / Path(state_dict["last_model_path"]).name)
+        # A start that has no step left to take must know the best one, too.
+        scores = self._known_scores()
+        for best in self._existing(scores)[:1]:
+            self.best_model_path, self.best_model_score = str(self._folder / best), scores[best]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -122,6 +126,10 @@ class RunCheckpoint(SavingCheckpoint):
             super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def _former_scores(self, trainer: L.Trainer) -> Mapping[str, Tensor]:
+        """The scores of the checkpoints of the run that is continued, by file name."""
+        return self._known_scores()
+
+    def _known_scores(self) -> Mapping[str, Tensor]:
         """The scores of the checkpoints that the loaded state knows, by file name."""
         if self._former is None or self._former["monitor"] != self.monitor:
             return {}
@@ -129,8 +137,7 @@ class RunCheckpoint(SavingCheckpoint):
 
     def _take_over(self, trainer: L.Trainer, scores: Mapping[str, Tensor]) -> None:
         """Go on with the checkpoints that are in the folder. Lightning forgets all of them if the folder was moved."""
-        names = gather([name for name in scores if (self._folder / name).is_file()])[0]
-        names.sort(key=lambda name: float(scores[name]), reverse=self.mode == "max")
+        names = self._existing(scores)
         kept = names if self.save_top_k < 1 else names[: self.save_top_k]
         self.best_k_models = {str(self._folder / name): scores[name] for name in kept}
         for name in names[len(kept) :]:  # save_top_k is lower than it was
@@ -139,6 +146,11 @@ class RunCheckpoint(SavingCheckpoint):
             paths = list(self.best_k_models)
             self.best_model_path, self.best_model_score = paths[0], scores[kept[0]]
             self.kth_best_model_path, self.kth_value = paths[-1], scores[kept[-1]]
+
+    def _existing(self, scores: Mapping[str, Tensor]) -> list[str]:
+        """The names of the files that rank 0 finds, the best first."""
+        names = gather([name for name in scores if (self._folder / name).is_file()])[0]
+        return sorted(names, key=lambda name: float(scores[name]), reverse=self.mode == "max")
 
     @property
     def _folder(self) -> Path:

@@ -100,9 +100,16 @@ def test_a_start_after_the_last_step_says_so(
     """It succeeds if the run has a checkpoint, and is an error if it would leave a run without one."""
     run = fit(corpus, tmp_path, **OFTEN, **limit)
     assert own_lines(capfd.readouterr().err) == []
-    fit(corpus, tmp_path, **OFTEN, **limit)
+    again = fit(corpus, tmp_path, **OFTEN, **limit)
     [note] = own_lines(capfd.readouterr().err)
     assert re.match(rf"note: .*step 2: {said}: raise", note)
+    # It tells the best checkpoint of the earlier start.
+    [best] = re.findall(r"^Checkpoint: (.*)$", run.output, re.MULTILINE)
+    assert Path(best).exists()
+    assert re.findall(r"^Checkpoint: (.*)$", again.output, re.MULTILINE) == [best]
+    assert re.findall(r"^Best at step .*$", again.output, re.MULTILINE) == re.findall(
+        r"^Best at step .*$", run.output, re.MULTILINE
+    )
     with pytest.raises(SystemExit) as exit_status:
         fit(corpus, tmp_path / "other", **{**OFTEN, "ckpt_path": run.checkpoint(2)}, **limit)
     assert exit_status.value.code == 2
