@@ -20,7 +20,7 @@ from lit_transformer.decoding.devices import enough_memory, inference, memory_re
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.remarks import Remarks
 from lit_transformer.decoding.settings import SearchSettings
-from lit_transformer.decoding.transformer_search import search_all
+from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -134,7 +134,7 @@ def _own_translations(
     """The tokens of the model's own best translations, with EOS unless they were cut."""
     has_known = vocabularies.source.has_known
     known = [ids for ids in sources if has_known(ids)]
-    found = iter(search_all(transformer, known, settings, batch_tokens=batch_tokens))
+    found = iter(TransformerSearch(transformer, batch_tokens).search(known, settings))
     best = [next(found)[0] if has_known(ids) else Hypothesis([], 0.0, [0.0]) for ids in sources]
     translations = vocabularies.target.decode([each.tokens for each in best])
     remarks = Remarks(transformer.config, settings)

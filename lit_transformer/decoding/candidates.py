@@ -1,15 +1,14 @@
 """From texts to their candidates: tokenized, split if they are long, searched for, decoded and joined again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.decoding.engine import Engine, OnBatch
 from lit_transformer.decoding.remarks import Remarks
 from lit_transformer.decoding.settings import SearchSettings
-from lit_transformer.decoding.transformer_search import search_all
 from lit_transformer.decoding.translations import Translation, copied, decode, join_parts, split_ids
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
 from lit_transformer.progress import Advance
 
@@ -23,12 +22,12 @@ def most_source_tokens(config: TransformerConfig) -> int:
 
 
 def find_candidates(
-    transformer: Transformer,
+    engine: Engine,
     vocabularies: Vocabularies,
     texts: Sequence[str],
     settings: SearchSettings,
     *,
-    batch_tokens: int,
+    longest: int,
     first_line: int,
     remarks: Remarks,
     advance: Advance,
@@ -36,11 +35,11 @@ def find_candidates(
     """Translate texts (`Translator.candidates`).
 
     Args:
-        transformer: The model.
-        vocabularies: Its vocabularies.
+        engine: Searches with the model.
+        vocabularies: The model's vocabularies.
         texts: The texts.
         settings: How to search.
-        batch_tokens: Padded source tokens per batch.
+        longest: The tokens of the longest source that is translated at once (`most_source_tokens`).
         first_line: The line number of the first text.
         remarks: Gathers what a person should know about the lines.
         advance: Called with the number of texts that have just been translated. Parts of a text are fractions.
@@ -51,7 +50,6 @@ def find_candidates(
     source = vocabularies.source
     encoded = source.encode(texts)
     remarks.add_sources(texts, encoded, source, first_line=first_line)
-    longest = most_source_tokens(transformer.config)
     parts = [[part for part in split_ids(ids, longest) if source.has_known(part)] for ids in encoded]
     for number, text_parts in enumerate(parts, start=first_line):
         if len(text_parts) > 1:
@@ -63,11 +61,10 @@ def find_candidates(
     advance(parts.count([]))
     found = iter(
         _different(
-            transformer,
+            engine,
             vocabularies,
             all_parts,
             settings,
-            batch_tokens=batch_tokens,
             on_batch=lambda batch: advance(sum(shares[index] for index in batch)),
         )
     )
@@ -83,23 +80,22 @@ def find_candidates(
 
 
 def _different(
-    transformer: Transformer,
+    engine: Engine,
     vocabularies: Vocabularies,
     sources: list[list[int]],
     settings: SearchSettings,
     *,
-    batch_tokens: int,
-    on_batch: Callable[[list[int]], object],
+    on_batch: OnBatch,
 ) -> list[list[Translation]]:
     """The best translations of every source, with different texts."""
     target = vocabularies.target
-    all_hypotheses = search_all(transformer, sources, settings, batch_tokens=batch_tokens, on_batch=on_batch)
+    all_hypotheses = engine.search(sources, settings, on_batch=on_batch)
     found = [decode(hypotheses, target) for hypotheses in all_hypotheses]
     few = [index for index, best in enumerate(found) if len(best) < settings.num_returned < settings.beam_size]
     # Tokens can be split in several ways, and their text is the same. Here, the search goes on until all places of the
     # beam are certain. The best hypotheses stay the same.
     everything = replace(settings, n_best=settings.beam_size)
-    searched = search_all(transformer, [sources[index] for index in few], everything, batch_tokens=batch_tokens)
+    searched = engine.search([sources[index] for index in few], everything)
     for index, hypotheses in zip(few, searched, strict=True):
         found[index] = decode(hypotheses, target)[: settings.num_returned]
     return found

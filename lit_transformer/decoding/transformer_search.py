@@ -4,7 +4,8 @@ Legend: B batch, S source length.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
+from lit_transformer.decoding.engine import OnBatch
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
@@ -53,39 +55,39 @@ def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSe
     )
 
 
-def search_all(
-    transformer: Transformer,
-    sources: Sequence[list[int]],
-    settings: SearchSettings,
-    *,
-    batch_tokens: int,
-    on_batch: Callable[[list[int]], object] = lambda _: None,
-) -> list[list[Hypothesis]]:
-    """Search for the translations of any number of sentences, in batches of similar length.
+@dataclass(frozen=True)
+class TransformerSearch:
+    """The plain engine: this process searches with the model, in batches of similar length.
 
     Args:
         transformer: The model. Dropout is off during the search.
-        sources: Source ids with EOS.
-        settings: How to search.
-        batch_tokens: Padded source tokens per batch.
-        on_batch: Called after each batch with the numbers of its sentences in `sources`.
-
-    Returns:
-        The best hypotheses of each sentence, best first, in the order of `sources`.
-
-    Raises:
-        UserError: If the memory does not suffice, or the model's scores are not finite.
+        batch_tokens: Padded source tokens per batch. It changes speed and memory, not the hypotheses.
     """
-    device = transformer.embedding.weight.device
-    found: list[list[Hypothesis]] = [[] for _ in sources]
-    for batch in batches_by_length([len(ids) for ids in sources], batch_tokens):
-        source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
-        remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
-        with inference(transformer), enough_memory(remedy):
-            hypotheses = search_batch(transformer, source_BS, settings)
-        for index, candidates in zip(batch, hypotheses, strict=True):
-            if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
-                raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")
-            found[index] = candidates
-        on_batch(batch)
-    return found
+
+    transformer: Transformer
+    batch_tokens: int
+
+    def search(
+        self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
+    ) -> list[list[Hypothesis]]:
+        """See `Engine.search`."""
+        transformer = self.transformer
+        device = transformer.embedding.weight.device
+        found: list[list[Hypothesis]] = [[] for _ in sources]
+        for batch in batches_by_length([len(ids) for ids in sources], self.batch_tokens):
+            source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
+            remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
+            with inference(transformer), enough_memory(remedy):
+                hypotheses = search_batch(transformer, source_BS, settings)
+            for index, candidates in zip(batch, hypotheses, strict=True):
+                found[index] = candidates
+            check_scores(hypotheses)
+            on_batch(batch)
+        return found
+
+
+def check_scores(hypotheses: Iterable[list[Hypothesis]]) -> None:
+    """Raise UserError if a sentence has no hypothesis, or one whose score is not a number."""
+    for candidates in hypotheses:
+        if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
+            raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")

@@ -12,8 +12,9 @@ from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, record_attention
-from lit_transformer.decoding.candidates import find_candidates
+from lit_transformer.decoding.candidates import find_candidates, most_source_tokens
 from lit_transformer.decoding.devices import default_device, moved, usable_device
+from lit_transformer.decoding.engines import EngineName, make_engine
 from lit_transformer.decoding.given_texts import check_text, checked_texts
 from lit_transformer.decoding.remarks import Remarks
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
@@ -34,12 +35,13 @@ class Translator:
         tokenizer: The vocabulary that both sides share, or the `Vocabularies` of both sides.
         device: Where to compute, as in `torch.device`.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
+        engine: What searches.
         source: The language to translate from. Only `save_pretrained` needs it.
         target: The language to translate into.
         step: How many optimizer steps the model was trained for.
 
     Raises:
-        UserError: If the device cannot be used, or `batch_tokens` or the vocabularies do not fit.
+        UserError: If the device or the engine cannot be used, or `batch_tokens` or the vocabularies do not fit.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Translator:
         *,
         device: str = "cpu",
         batch_tokens: int = BATCH_TOKENS,
+        engine: EngineName = "torch",
         source: str = "",
         target: str = "",
         step: int = 0,
@@ -61,10 +64,18 @@ class Translator:
         self.transformer = moved(transformer, self.device)
         self.vocabularies = vocabularies
         self.batch_tokens = batch_tokens
+        self.engine = make_engine(engine, self.transformer, batch_tokens=batch_tokens)
         self.source, self.target, self.step = source, target, step
 
     @classmethod
-    def load(cls, place: str | Path, *, device: str | None = None, batch_tokens: int = BATCH_TOKENS) -> Self:
+    def load(
+        cls,
+        place: str | Path,
+        *,
+        device: str | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        engine: EngineName = "torch",
+    ) -> Self:
         """Read a trained model.
 
         Args:
@@ -72,6 +83,7 @@ class Translator:
                 Hub.
             device: Where to compute. By default the first GPU if there is one, else the CPU.
             batch_tokens: As for `Translator`.
+            engine: As for `Translator`.
 
         Raises:
             UserError: If there is no model that can be read.
@@ -82,6 +94,7 @@ class Translator:
             trained.vocabularies,
             device=default_device() if device is None else device,
             batch_tokens=batch_tokens,
+            engine=engine,
             source=trained.source,
             target=trained.target,
             step=trained.step,
@@ -211,11 +224,11 @@ class Translator:
         try:
             for texts in chunks:
                 yield find_candidates(
-                    self.transformer,
+                    self.engine,
                     self.vocabularies,
                     texts,
                     settings,
-                    batch_tokens=self.batch_tokens,
+                    longest=most_source_tokens(self.transformer.config),
                     first_line=first_line,
                     remarks=remarks,
                     advance=advance,
@@ -294,4 +307,5 @@ class Translator:
         """The same translator with only the heads of `mask`, to see what the others contribute."""
         same = copy(self)
         same.transformer = with_heads(self.transformer, mask)
+        same.engine = make_engine("torch", same.transformer, batch_tokens=same.batch_tokens)
         return same

@@ -5,7 +5,7 @@ from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, pad
 from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import SearchSettings
-from lit_transformer.decoding.transformer_search import SPECIAL_IDS, search_all, search_batch
+from lit_transformer.decoding.transformer_search import SPECIAL_IDS, TransformerSearch, search_batch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
@@ -66,7 +66,7 @@ def test_outputs_have_a_greatest_length(extra: int, transformer: Transformer, mo
 @pytest.mark.parametrize("batch_tokens", [1, 8, 999])
 def test_batches_do_not_change_what_is_found(transformer: Transformer, batch_tokens: int) -> None:
     settings = SearchSettings(beam_size=2)
-    found = search_all(transformer, SOURCES, settings, batch_tokens=batch_tokens)
+    found = TransformerSearch(transformer, batch_tokens).search(SOURCES, settings)
     alone = [search_batch(transformer, torch.tensor([source]), settings)[0] for source in SOURCES]
     assert [[best.tokens for best in each] for each in found] == [[best.tokens for best in each] for each in alone]
 
