@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.sections import print_requested_help, spell_settings
+from lit_transformer.machine import describe, prepare_process
 
 if TYPE_CHECKING:
     from lit_transformer.cli.training import CheckCLI
@@ -22,6 +23,7 @@ def main(args: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:] if args is None else args
         if print_requested_help("check", arguments, OWN_OPTIONS):
             return
+        prepare_process()
         from lit_transformer.cli.process_state import process_state_kept
         from lit_transformer.cli.training import CheckCLI, parse
 
@@ -35,10 +37,12 @@ def check(cli: "CheckCLI") -> None:
     from lit_transformer.data.accumulation import planned_steps
     from lit_transformer.runs.advice import find_warnings
     from lit_transformer.runs.forecast import forecast_batches, forecast_costs, planned_accumulation
+    from lit_transformer.runs.kernels import prepare_float32
     from lit_transformer.runs.resuming import find_start
 
     settings, trainer, model, data = cli.config, cli.trainer, cli.model, cli.datamodule
     find_start(settings.ckpt_path, Path(trainer.default_root_dir, settings.name or ""))
+    prepare_float32(trainer)
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
@@ -54,6 +58,7 @@ def check(cli: "CheckCLI") -> None:
     steps = planned_steps(trainer, data.epochs)
     print_batches(batches, data.plan, devices=cli.devices, epochs=data.epochs, steps=steps)
     rate = settings.tokens_per_second
+    print_row("machine", *describe())
     print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate), steps=steps)
     for warning in find_warnings(trainer, model, data, batches, devices=cli.devices):
         print_row("warning", warning)

@@ -12,6 +12,7 @@ from lit_transformer.checkpoints.names import CHECKPOINTS_FOLDER
 from lit_transformer.cli.frame import in_one_line, user_errors_to_exit
 from lit_transformer.cli.sections import print_requested_help, spell_settings
 from lit_transformer.errors import UserError
+from lit_transformer.machine import prepare_process
 from lit_transformer.notes import print_note
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL, Dispensable
 
@@ -42,6 +43,7 @@ def main(args: Sequence[str] | None = None) -> FitResult | None:
         arguments = sys.argv[1:] if args is None else args
         if print_requested_help("fit", arguments):
             return None
+        prepare_process()
         from lit_transformer.cli.process_state import process_state_kept
         from lit_transformer.cli.reports import print_stop
         from lit_transformer.cli.training import FitCLI, parse
@@ -71,7 +73,7 @@ def fit(cli: "FitCLI") -> FitResult:
     from lit_transformer.cli.loggers import loggers_attached
     from lit_transformer.cli.reports import print_result, print_run, print_start
     from lit_transformer.decoding.devices import enough_memory
-    from lit_transformer.runs.kernels import few_kernels_cached
+    from lit_transformer.runs.kernels import few_kernels_cached, prepare_float32
     from lit_transformer.runs.launching import check_launcher, check_settings_of_ranks, start_processes, waiting_noted
     from lit_transformer.runs.parts import callback_of
     from lit_transformer.runs.resuming import Resuming, continued_run, saved_on_exception
@@ -87,6 +89,7 @@ def fit(cli: "FitCLI") -> FitResult:
     with waiting_noted(trainer), in_one_line("trainer", ValueError):
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
+    prepare_float32(trainer)
     ckpt_path = cli.config.ckpt_path or saved_on_exception(trainer)
     resumed = callback_of(trainer, Resuming).read(trainer, ckpt_path, cli.config.name)
     continued = continued_run(resumed, ckpt_path)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from lit_transformer.cli.frame import user_errors_to_exit
 from lit_transformer.cli.suggestions import suggest_option
 from lit_transformer.errors import UserError
+from lit_transformer.machine import prepare_process
 
 COMMANDS = {
     "fit": "Train a model, by default the paper's base model on WMT14 English-German.",
@@ -67,12 +68,14 @@ def run_command(
     with user_errors_to_exit(), _precision_kept():
         parser = Parser(command)
         add_options(parser)
-        return run(parser.parse_args(args))
+        options = parser.parse_args(args)
+        prepare_process()
+        return run(options)
 
 
 @contextmanager
 def _precision_kept() -> Iterator[None]:
-    """Give back torch's precision of products, which commands lower on GPUs. Without torch it is torch's default."""
+    """Give back torch's precision of products, which commands choose. Without torch it is torch's default."""
     former = sys.modules["torch"].get_float32_matmul_precision() if "torch" in sys.modules else "highest"
     try:
         yield

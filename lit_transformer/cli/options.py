@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.errors import UserError
+from lit_transformer.machine import prepare_products
 
 if TYPE_CHECKING:
     from lit_transformer.checkpoints.trained_model import TrainedModel
@@ -42,6 +43,8 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
     trained = load_checkpoint(options.checkpoint)
     device = default_device() if options.device is None else options.device
     translator = Translator(trained.transformer, trained.vocabularies, device=device, batch_tokens=options.batch_tokens)
+    if translator.device.type == "cpu":
+        prepare_products()
     return trained, translator
 
 

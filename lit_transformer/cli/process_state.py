@@ -15,7 +15,7 @@ def process_state_kept() -> Iterator[None]:
     """Give back what training changes in its process.
 
     That is the environment, the levels, filters and streams of loggers, the filters of warnings, the states of random
-    number generators, torch's threads, and its choice of deterministic and benchmarked kernels.
+    number generators, torch's threads, and its choice of kernels.
     """
     environment = dict(os.environ)
     loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
@@ -24,6 +24,7 @@ def process_state_kept() -> Iterator[None]:
     streams = [handler.stream for handler in handlers]
     threads, debug_mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     benchmark, cudnn_deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    precision = torch.get_float32_matmul_precision()
     # Asking a GPU for its state would start CUDA, and tokenizing forks processes afterwards.
     with warnings.catch_warnings(), isolate_rng(include_cuda=torch.cuda.is_initialized()):
         try:
@@ -37,5 +38,6 @@ def process_state_kept() -> Iterator[None]:
             for handler, stream in zip(handlers, streams, strict=True):
                 handler.stream = stream
             torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)
             torch.set_deterministic_debug_mode(debug_mode)
             torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, cudnn_deterministic

@@ -1,16 +1,25 @@
-"""The cache of oneDNN, which makes a kernel for every shape of a product on a CPU."""
+"""oneDNN on a CPU: what it multiplies, and its cache, because it makes a kernel for every shape of a product."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import lightning as L
 import torch
+
+from lit_transformer.machine import prepare_products
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 """The variable that oneDNN reads when it makes its first kernel."""
 CACHED_KERNELS = 64
 """oneDNN's default is 1,024. Batches have hundreds of shapes, and 1,024 kernels take 600 MB more than these and are not
 faster (180 steps of Multi30k, bf16-mixed)."""
+
+
+def prepare_float32(trainer: L.Trainer) -> None:
+    """Choose how a CPU multiplies in a run in float32. In other precisions, no product of a step is in float32."""
+    if trainer.strategy.root_device.type == "cpu" and trainer.precision == "32-true":
+        prepare_products()
 
 
 @contextmanager
