@@ -75,7 +75,7 @@ def test_products_stay_as_a_program_has_set_them() -> None:
 @pytest.mark.usefixtures("on_amd")
 def test_the_switch_leaves_everything_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "plain")
-    monkeypatch.setattr(machine.ctypes, "CDLL", None)  # calling it would fail
+    monkeypatch.setattr("ctypes.CDLL", None)  # calling it would fail
     prepare_process()
     prepare_products()
     assert torch.get_float32_matmul_precision() == "highest"
@@ -84,7 +84,7 @@ def test_the_switch_leaves_everything_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_users_own_malloc_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
-    monkeypatch.setattr(machine.ctypes, "CDLL", None)
+    monkeypatch.setattr("ctypes.CDLL", None)
     prepare_process()
 
 
@@ -94,7 +94,7 @@ def write(path: Path, text: str) -> None:
 
 
 def test_cores_are_those_of_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert usable_cores(tmp_path) == 8  # there are no control groups
     write(tmp_path / "proc/self/cgroup", "0::/a/b\n")
     write(tmp_path / "sys/fs/cgroup/a/b/cpu.max", "max 100000\n")
@@ -106,7 +106,7 @@ def test_cores_are_those_of_the_control_group(tmp_path: Path, monkeypatch: pytes
 
 
 def test_cores_are_those_of_the_older_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     write(tmp_path / "proc/self/cgroup", "3:cpuset:/\n2:cpu,cpuacct:/docker/x\n")
     write(tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "400000\n")
     write(tmp_path / "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
