@@ -389,6 +389,8 @@ def test_translating_needs_the_checkpoint_and_nothing_else(tiny_run: Path, repo_
         "sys.modules |= dict.fromkeys(('lightning', 'pytorch_lightning', 'torchmetrics', 'sacrebleu', 'datasets'))\n"
         "from lit_transformer import translate\n"
         "translate.main(['--checkpoint', sys.argv[1]])\n"
+        # torch's compiler takes a second, the Hub 0.3 seconds.
+        "assert not {'torch._dynamo', 'huggingface_hub', 'matplotlib', 'pandas'} & sys.modules.keys()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "moved.ckpt")],

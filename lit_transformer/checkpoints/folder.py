@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
@@ -134,6 +133,9 @@ def download_model_folder(name: str) -> Path:
 
 
 def _download(name: str, files: list[str], revision: str | None = None) -> Path:
+    # Imported here, because it takes 0.3 seconds, and most models are on this machine.
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except Exception as error:  # which ones depends on the HTTP library below huggingface_hub

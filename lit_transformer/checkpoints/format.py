@@ -12,7 +12,8 @@ import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,13 @@ def remove_training_state(path: Path) -> None:
         save_checkpoint({name: checkpoint[name] for name in kept}, path)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint as plain data. Its checksums are verified, and no code in it can run.
+
+    Args:
+        path: The file.
+        mmap: Whether each tensor is read from the file when it is used, for callers that need few of them. The file
+            must not change in the meantime.
 
     Raises:
         UserError: If the file cannot be read, is damaged, or is not a checkpoint of this format.
@@ -127,7 +133,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:  # torch verifies no checksums
                 raise ValueError("a checksum is wrong")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError as error:
         raise UserError(
             f"cannot read the checkpoint {path}: {innermost_reason(error)}; give a step-STEP.ckpt"
@@ -204,7 +210,10 @@ def load_checkpoint_file(path: Path) -> TrainedModel:
     Raises:
         UserError: If the file cannot be read or holds no such model.
     """
-    return to_trained_model(read_checkpoint(path), path)
+    # The training state, which is two thirds of the file, is not read. The weights are copied, because the file may
+    # change later.
+    trained = to_trained_model(read_checkpoint(path, mmap=True), path)
+    return replace(trained, transformer=deepcopy(trained.transformer))
 
 
 def to_trained_model(checkpoint: Mapping[str, Any], path: Path) -> TrainedModel:

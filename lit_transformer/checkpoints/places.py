@@ -69,7 +69,7 @@ def best_checkpoint(folder: Path) -> Path | None:
     kept = best_checkpoints(folder)
     if len(kept) < 2:
         return kept[0] if kept else None
-    state = read_checkpoint(kept[-1]).get("callbacks", {}).get("best_checkpoint", {})
+    state = read_checkpoint(kept[-1], mmap=True).get("callbacks", {}).get("best_checkpoint", {})
     name = Path(state.get("best_model_path", "")).name
     return next((path for path in kept if path.name == name), kept[-1])
 

@@ -157,7 +157,7 @@ class LitTransformer(LitModel):
             UserError: There is no checkpoint that can be read, or no such argument.
         """
         path = find_checkpoint(checkpoint_path)
-        arguments = saved_arguments(cls, read_checkpoint(path), changes)
+        arguments = saved_arguments(cls, read_checkpoint(path, mmap=True), changes)
         return super().load_from_checkpoint(path, map_location, hparams_file, strict, weights_only, **arguments)
 
     @property

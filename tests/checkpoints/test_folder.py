@@ -24,7 +24,6 @@ from torch import Tensor
 
 from lit_transformer import SearchSettings, Translator
 from lit_transformer.batch import PAD_ID
-from lit_transformer.checkpoints import folder as folder_module
 from lit_transformer.checkpoints.average import average_checkpoints
 from lit_transformer.checkpoints.folder import (
     CARD_FILE,
@@ -278,7 +277,7 @@ def test_only_our_files_are_asked_for(good: Path, monkeypatch: pytest.MonkeyPatc
         asked.append((name, allow_patterns))
         return str(good)
 
-    monkeypatch.setattr(folder_module, "snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     load_checkpoint("hf:a/b")
     files = [CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, SOURCE_VOCABULARY_FILE]
     assert asked == [("a/b", [CONFIG_FILE]), ("a/b", files)]
