@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from lit_transformer.model.attention import Rotation
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
 
@@ -26,9 +27,9 @@ class Positions(nn.Module):
         """Embeddings with positions added."""
         return vectors_BLD
 
-    def rotate(self, heads_BHLK: Tensor, position_BL: Tensor) -> Tensor:  # noqa: ARG002 # for schemes
-        """Queries or keys of self-attention, rotated by their positions."""
-        return heads_BHLK
+    def rotation(self, position_BL: Tensor) -> Rotation | None:  # noqa: ARG002 # for schemes
+        """What rotates queries and keys of self-attention by their positions, in every layer. None rotates nothing."""
+        return None
 
     def add_bias(self, mask: Mask) -> Mask:
         """The mask of self-attention, with what the scheme adds to the scores."""
@@ -75,12 +76,21 @@ class RotaryPositions(Positions):
     The score of two rotated vectors depends on the distance of their positions alone.
     """
 
-    def rotate(self, heads_BHLK: Tensor, position_BL: Tensor) -> Tensor:
-        angle_BLK = position_BL[..., None] * frequencies(heads_BHLK.shape[-1], heads_BHLK.device)
+    def __init__(self, key_size: int) -> None:
+        super().__init__()
+        self.key_size = key_size
+
+    def rotation(self, position_BL: Tensor) -> Rotation:
+        angle_BLK = position_BL[..., None] * frequencies(self.key_size, position_BL.device)
         angle_B1LK = angle_BLK[:, None]
-        cosine, sine = angle_B1LK.cos().to(heads_BHLK.dtype), angle_B1LK.sin().to(heads_BHLK.dtype)
-        even, odd = heads_BHLK[..., 0::2], heads_BHLK[..., 1::2]
-        return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+        cosine_B1LK, sine_B1LK = angle_B1LK.cos(), angle_B1LK.sin()
+
+        def rotate(heads_BHLK: Tensor) -> Tensor:
+            cosine, sine = cosine_B1LK.to(heads_BHLK.dtype), sine_B1LK.to(heads_BHLK.dtype)
+            even, odd = heads_BHLK[..., 0::2], heads_BHLK[..., 1::2]
+            return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+
+        return rotate
 
 
 def alibi_slopes(num_heads: int, device: torch.device) -> Tensor:
@@ -124,7 +134,7 @@ def make_positions(config: TransformerConfig) -> Positions:
         case "learned":
             return LearnedPositions(config.d_model, config.max_positions)
         case "rotary":
-            return RotaryPositions()
+            return RotaryPositions(config.key_size)
         case "alibi":
             return AlibiPositions(config.num_heads)
         case "none":

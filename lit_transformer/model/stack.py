@@ -8,7 +8,6 @@ beams).
 """
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple, Self, cast
 
 import torch
@@ -99,7 +98,7 @@ class Stack(nn.Module):
         if positions_BL is None:
             positions_BL = self._next_positions(vectors_BLD, cache)
         mask = self.positions.add_bias(mask)
-        rotate = partial(self.positions.rotate, position_BL=positions_BL)
+        rotate = self.positions.rotation(positions_BL)
         states_BLD = self.dropout(self.positions.embed(vectors_BLD, positions_BL))
         for layer in self.layers:
             states_BLD = layer(states_BLD, mask, rotate=rotate, cache=cache, source=source)

@@ -10,6 +10,7 @@ from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import (
     AlibiPositions,
     LearnedPositions,
+    Positions,
     RotaryPositions,
     SinusoidalPositions,
     alibi_slopes,
@@ -58,13 +59,13 @@ def test_learned_positions_add_one_row_of_the_table_a_position() -> None:
 def test_rotary_scores_depend_on_distance_only() -> None:
     length, size = 13, 10
     query_K, key_K = torch.randn(2, size)
-    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), positions_from(0, length))[0]
-    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), positions_from(0, length))[0]
+    rotate = RotaryPositions(size).rotation(positions_from(0, length))
+    query_HLK, key_HLK = (rotate(one_K.expand(1, 1, length, size))[0] for one_K in (query_K, key_K))
     score_LM = (query_HLK @ key_HLK.transpose(-1, -2))[0]
     assert_depends_on_distance_only(score_LM)
     # Far from the start as well, which is what decoding asks for.
-    query_HLK = RotaryPositions().rotate(query_K.expand(1, 1, length, size), positions_from(1009, length))[0]
-    key_HLK = RotaryPositions().rotate(key_K.expand(1, 1, length, size), positions_from(1009, length))[0]
+    rotate = RotaryPositions(size).rotation(positions_from(1009, length))
+    query_HLK, key_HLK = (rotate(one_K.expand(1, 1, length, size))[0] for one_K in (query_K, key_K))
     torch.testing.assert_close((query_HLK @ key_HLK.transpose(-1, -2))[0], score_LM, rtol=0.0, atol=1e-3)
 
 
@@ -77,7 +78,7 @@ def test_rotary_turns_pairs_by_the_angles_of_the_paper() -> None:
     )
     expected = torch.view_as_real(complex_BHLK * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
     torch.testing.assert_close(
-        RotaryPositions().rotate(heads_BHLK, positions_from(start, length)), expected, rtol=0.0, atol=1e-5
+        RotaryPositions(size).rotation(positions_from(start, length))(heads_BHLK), expected, rtol=0.0, atol=1e-5
     )
 
 
@@ -109,6 +110,11 @@ def test_alibi_keeps_the_rest_of_the_mask() -> None:
     assert (biased.causal, biased.window, biased.keys_BM) == (mask.causal, mask.window, mask.keys_BM)
 
 
+def rotated(positions: Positions, heads_BHLK: Tensor, position_BL: Tensor) -> Tensor:
+    rotate = positions.rotation(position_BL)
+    return heads_BHLK if rotate is None else rotate(heads_BHLK)
+
+
 @pytest.mark.parametrize("scheme", get_args(PositionScheme))
 def test_rows_may_have_positions_of_their_own(scheme: PositionScheme) -> None:
     """Each row is as it is alone."""
@@ -121,7 +127,7 @@ def test_rows_may_have_positions_of_their_own(scheme: PositionScheme) -> None:
             positions.embed(vectors_BLD, position_BL)[row], positions.embed(vectors_BLD[row : row + 1], alone_L)[0]
         )
         torch.testing.assert_close(
-            positions.rotate(heads_BHLK, position_BL)[row], positions.rotate(heads_BHLK[row : row + 1], alone_L)[0]
+            rotated(positions, heads_BHLK, position_BL)[row], rotated(positions, heads_BHLK[row : row + 1], alone_L)[0]
         )
 
 
@@ -132,7 +138,7 @@ def test_each_scheme_acts_in_its_own_place_only(scheme: PositionScheme) -> None:
     states, heads = torch.randn(3, 5, 22), torch.randn(3, 1, 5, 22)
     acts = {
         "embed": not torch.equal(positions.embed(states, positions_from(7, 5)), states),
-        "rotate": not torch.equal(positions.rotate(heads, positions_from(7, 5)), heads),
+        "rotate": not torch.equal(rotated(positions, heads, positions_from(7, 5)), heads),
         "bias": positions.add_bias(Mask()).bias(5, 5, CPU) is not None,
     }
     place = {"sinusoidal": "embed", "learned": "embed", "rotary": "rotate", "alibi": "bias", "none": None}[scheme]

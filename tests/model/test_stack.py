@@ -14,10 +14,11 @@ from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
+from lit_transformer.model import positions as positions_module
 from lit_transformer.model.attention import Cache, record_weights
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.masks import Mask
-from lit_transformer.model.positions import make_positions
+from lit_transformer.model.positions import frequencies, make_positions
 from lit_transformer.model.stack import DecoderState, Memory, Stack
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -121,6 +122,18 @@ def test_a_sequence_longer_than_the_learned_positions() -> None:
     stack(vectors_BLD[:, :6], Mask(causal=True), cache=cache)
     with pytest.raises(UserError, match=r"18 tokens .* max_positions 17"):
         stack(vectors_BLD[:, :1], Mask(causal=True), cache=cache)
+
+
+def test_rotary_angles_are_computed_once_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def record_size(size: int, device: torch.device) -> Tensor:
+        sizes.append(size)
+        return frequencies(size, device)
+
+    monkeypatch.setattr(positions_module, "frequencies", record_size)
+    make_stack("post", "rotary")(vectors(), Mask())
+    assert sizes == [CONFIG.key_size]
 
 
 def test_only_pre_norm_has_a_norm_at_the_top() -> None:
