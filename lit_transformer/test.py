@@ -9,7 +9,13 @@ from hashlib import blake2b
 from typing import Any
 
 from lit_transformer.cli.commands import run_command
-from lit_transformer.cli.options import add_search_options, load_translator, search_settings, translations_file
+from lit_transformer.cli.options import (
+    add_engine_options,
+    add_search_options,
+    load_translator,
+    search_settings,
+    translations_file,
+)
 from lit_transformer.cli.partial_output import origin_of, partial_output
 from lit_transformer.cli.translating import append_translations
 from lit_transformer.data import CACHE_DIR
@@ -26,6 +32,7 @@ def main(args: Sequence[str] | None = None) -> dict[str, Any]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_search_options(parser)
+    add_engine_options(parser)
     corpus = "test set: demo, copy, a folder, a file, a pair of files, or a Hub data set (docs/corpora.md)"
     parser.add_argument("--corpus", required=True, help=corpus)
     parser.add_argument("--split", help="split of the corpus; default: test, or all pairs of a corpus without splits")

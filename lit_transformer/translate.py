@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lit_transformer.cli.commands import run_command
 from lit_transformer.cli.input_lines import opened_input
-from lit_transformer.cli.options import add_search_options, load_translator, search_settings
+from lit_transformer.cli.options import add_engine_options, add_search_options, load_translator, search_settings
 from lit_transformer.cli.translating import translate_file, translated_rows
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
@@ -20,6 +20,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
     add_search_options(parser)
+    add_engine_options(parser)
     n_best = "print this many different candidates per line, best first, as LINE, SCORE and TEXT with tabs between"
     parser.add_argument("--n_best", type=int, help=f"{n_best}; 1 shows the scores")
     parser.add_argument("--input", metavar="FILE", help="file to translate, plain or compressed; default: stdin")

@@ -3,10 +3,11 @@
 import argparse
 import re
 import sys
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
+from lit_transformer.decoding.settings import BATCH_TOKENS, EngineName, EngineSettings, SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.machine import prepare_products
 
@@ -28,6 +29,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU if there is one, else the CPU")
 
 
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all commands that may take another engine than the plain one. `load_translator` reads them."""
+    default = EngineSettings()
+    engine = "what searches; default: %(default)s"
+    parser.add_argument("--engine", choices=get_args(EngineName), default=default.engine, help=engine)
+    compute_type = "type of the engine's weights and products; default: %(default)s"
+    parser.add_argument("--compute_type", default=default.compute_type, help=compute_type)
+
+
+def engine_settings(options: argparse.Namespace) -> EngineSettings:
+    """The settings that `add_engine_options` gives, or those of the plain engine for other commands.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+    names = (field.name for field in fields(EngineSettings))
+    return EngineSettings(**{name: getattr(options, name) for name in names if hasattr(options, name)})
+
+
 def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Translator]":
     """The model of `add_model_options`, and its translator. A person at a terminal is told that it is being read.
 
@@ -42,7 +62,12 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
 
     trained = load_checkpoint(options.checkpoint)
     device = default_device() if options.device is None else options.device
-    translator = Translator(trained.transformer, trained.vocabularies, device=device, batch_tokens=options.batch_tokens)
+    translator = Translator(
+        trained.transformer,
+        trained.vocabularies,
+        device=device,
+        **asdict(engine_settings(options)),
+    )
     if translator.device.type == "cpu":
         prepare_products()
     return trained, translator
@@ -90,6 +115,7 @@ def translations_file(trained: "TrainedModel", options: argparse.Namespace) -> P
         settings += f"-extra{options.max_extra_length}"
     if options.min_length != default.min_length:
         settings += f"-min{options.min_length}"
+    settings += "".join(f"-{value}" for value in engine_settings(options).changes.values())
     # The language comes from the model, and must not lead to another folder.
     parts = (options.corpus, options.split, trained.target)
     corpus, split, language = (re.sub(r"\W+", "-", part).strip("-") for part in parts)

@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from lit_transformer.checkpoints.content import content_digest
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.files import is_device, output_file, whole_file, writable
@@ -140,16 +140,18 @@ def _difference(name: str, former: object, now: object) -> str:
 def origin_of(translator: "Translator", settings: SearchSettings, *, input_digest: str, n_best: int | None) -> Origin:
     """What translations depend on. The size of batches and the device do not belong to it.
 
+    Nor do the default engine and its type, so that what an earlier version has begun is continued.
+
     Args:
         translator: The model, known by its weights, so that it may lie at another place.
         settings: The settings of the search.
         input_digest: Identifies the lines.
         n_best: The candidates that are shown per line, or None for the translations alone.
     """
-    digest = blake2b(repr(translator.transformer.config).encode(), digest_size=16)
-    for vocabulary in translator.vocabularies:
-        digest.update(vocabulary.model_bytes)
-    for name, weight in translator.transformer.named_parameters():
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().numpy().data)
-    return {"input": input_digest, "checkpoint": digest.hexdigest(), **asdict(settings), "n_best": n_best}
+    return {
+        "input": input_digest,
+        "checkpoint": content_digest(translator.transformer, translator.vocabularies),
+        **asdict(settings),
+        "n_best": n_best,
+        **translator.engine_settings.changes,
+    }

@@ -1,6 +1,6 @@
 """From texts to their candidates: tokenized, split if they are long, searched for, decoded and joined again."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 
 from lit_transformer.data.vocabularies import Vocabularies
@@ -19,6 +19,36 @@ MAX_SOURCE_TOKENS = 1024
 def most_source_tokens(config: TransformerConfig) -> int:
     """The tokens of the longest source that a model translates at once, EOS included."""
     return MAX_SOURCE_TOKENS if config.longest is None else min(MAX_SOURCE_TOKENS, config.longest)
+
+
+def stream_candidates(
+    engine: Engine,
+    vocabularies: Vocabularies,
+    config: TransformerConfig,
+    chunks: Iterable[Sequence[str]],
+    settings: SearchSettings,
+    *,
+    first_line: int,
+    advance: Advance,
+) -> Generator[list[list[Translation]], None, None]:
+    """Translate chunks of texts as they come (`Translator.stream`)."""
+    remarks = Remarks(config, settings)
+    try:
+        for texts in chunks:
+            yield find_candidates(
+                engine,
+                vocabularies,
+                texts,
+                settings,
+                longest=most_source_tokens(config),
+                first_line=first_line,
+                remarks=remarks,
+                advance=advance,
+            )
+            first_line += len(texts)
+            remarks.print_if_due(len(texts))
+    finally:
+        remarks.print()
 
 
 def find_candidates(

@@ -1,26 +1,22 @@
 """The engines by name. What is installed never changes translations, so the default is always the plain one."""
 
-from typing import Literal, get_args
-
 from lit_transformer.decoding.engine import Engine
+from lit_transformer.decoding.settings import FLOAT32, EngineSettings
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
 
-EngineName = Literal["torch"]
 
-
-def make_engine(name: EngineName, transformer: Transformer, *, batch_tokens: int) -> Engine:
-    """Make the engine of this name.
+def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
+    """Make the engine that the settings name.
 
     Args:
-        name: The engine.
+        settings: The engine, and how it computes.
         transformer: The model, on the device that it computes on.
-        batch_tokens: Padded source tokens per batch.
 
     Raises:
-        UserError: There is no such engine, or it cannot be used here.
+        UserError: The engine cannot be used here, or it has no such type.
     """
-    if name not in get_args(EngineName):
-        raise UserError(f"engine is {name!r}: choose one of {', '.join(get_args(EngineName))}")
-    return TransformerSearch(transformer, batch_tokens)
+    if settings.compute_type != FLOAT32:
+        raise UserError(f"compute_type is {settings.compute_type!r}: engine torch has {FLOAT32}")
+    return TransformerSearch(transformer, settings.batch_tokens)

@@ -1,11 +1,16 @@
-"""The settings of a search (section 6.1)."""
+"""The settings of a search (section 6.1), and of what computes it."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from lit_transformer.errors import UserError
 
 BATCH_TOKENS = 2048
 """Padded source tokens per batch. It changes speed and memory, not the translations."""
+EngineName = Literal["torch"]
+"""What computes a search (`engines.make_engine`). What is installed never changes the default."""
+FLOAT32 = "float32"
+"""The type of the weights and products that every engine has, and the default."""
 MAX_BEAM_SIZE = 10_000
 """A larger value is refused before it fills the memory."""
 MAX_LENGTH_PENALTY = 10.0
@@ -56,3 +61,35 @@ class SearchSettings:
     def num_returned(self) -> int:
         """Hypotheses to return per sentence."""
         return 1 if self.n_best is None else self.n_best
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What computes a search, and how.
+
+    Args:
+        engine: What searches. `torch` is the plain engine.
+        compute_type: The type of the weights and products: `float32`, or another one that the engine has. Other types
+            change some translations.
+        batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
+
+    Raises:
+        UserError: If there is no such engine, or a value is out of range.
+    """
+
+    engine: EngineName = "torch"
+    compute_type: str = FLOAT32
+    batch_tokens: int = BATCH_TOKENS
+
+    def __post_init__(self) -> None:
+        if self.engine not in get_args(EngineName):
+            raise UserError(f"engine is {self.engine!r}: choose one of {', '.join(get_args(EngineName))}")
+        if self.batch_tokens < 1:
+            raise UserError(f"batch_tokens is {self.batch_tokens}: it must be at least 1")
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """Those of the settings that change translations and are not the defaults."""
+        default = EngineSettings()
+        names = ("engine", "compute_type")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(default, name)}

@@ -12,12 +12,11 @@ from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, record_attention
-from lit_transformer.decoding.candidates import find_candidates, most_source_tokens
+from lit_transformer.decoding.candidates import stream_candidates
 from lit_transformer.decoding.devices import default_device, moved, usable_device
-from lit_transformer.decoding.engines import EngineName, make_engine
+from lit_transformer.decoding.engines import make_engine
 from lit_transformer.decoding.given_texts import check_text, checked_texts
-from lit_transformer.decoding.remarks import Remarks
-from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
+from lit_transformer.decoding.settings import BATCH_TOKENS, FLOAT32, EngineName, EngineSettings, SearchSettings
 from lit_transformer.decoding.translations import Translation
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
@@ -34,8 +33,9 @@ class Translator:
             translator has a copy of it, else it translates with the model's current weights.
         tokenizer: The vocabulary that both sides share, or the `Vocabularies` of both sides.
         device: Where to compute, as in `torch.device`.
-        batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
-        engine: What searches.
+        batch_tokens: As for `EngineSettings`.
+        engine: As for `EngineSettings`.
+        compute_type: As for `EngineSettings`.
         source: The language to translate from. Only `save_pretrained` needs it.
         target: The language to translate into.
         step: How many optimizer steps the model was trained for.
@@ -52,19 +52,18 @@ class Translator:
         device: str = "cpu",
         batch_tokens: int = BATCH_TOKENS,
         engine: EngineName = "torch",
+        compute_type: str = FLOAT32,
         source: str = "",
         target: str = "",
         step: int = 0,
     ) -> None:
-        if batch_tokens < 1:
-            raise UserError(f"batch_tokens is {batch_tokens}: it must be at least 1")
+        self.engine_settings = EngineSettings(engine=engine, compute_type=compute_type, batch_tokens=batch_tokens)
         vocabularies = Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
         check_sizes(transformer, vocabularies)
         self.device = usable_device(device)
         self.transformer = moved(transformer, self.device)
         self.vocabularies = vocabularies
-        self.batch_tokens = batch_tokens
-        self.engine = make_engine(engine, self.transformer, batch_tokens=batch_tokens)
+        self.engine = make_engine(self.engine_settings, self.transformer)
         self.source, self.target, self.step = source, target, step
 
     @classmethod
@@ -75,6 +74,7 @@ class Translator:
         device: str | None = None,
         batch_tokens: int = BATCH_TOKENS,
         engine: EngineName = "torch",
+        compute_type: str = FLOAT32,
     ) -> Self:
         """Read a trained model.
 
@@ -84,6 +84,7 @@ class Translator:
             device: Where to compute. By default the first GPU if there is one, else the CPU.
             batch_tokens: As for `Translator`.
             engine: As for `Translator`.
+            compute_type: As for `Translator`.
 
         Raises:
             UserError: If there is no model that can be read.
@@ -95,6 +96,7 @@ class Translator:
             device=default_device() if device is None else device,
             batch_tokens=batch_tokens,
             engine=engine,
+            compute_type=compute_type,
             source=trained.source,
             target=trained.target,
             step=trained.step,
@@ -220,23 +222,10 @@ class Translator:
         Raises:
             UserError: As for `translate`.
         """
-        remarks = Remarks(self.transformer.config, settings)
-        try:
-            for texts in chunks:
-                yield find_candidates(
-                    self.engine,
-                    self.vocabularies,
-                    texts,
-                    settings,
-                    longest=most_source_tokens(self.transformer.config),
-                    first_line=first_line,
-                    remarks=remarks,
-                    advance=advance,
-                )
-                first_line += len(texts)
-                remarks.print_if_due(len(texts))
-        finally:
-            remarks.print()
+        config = self.transformer.config
+        return stream_candidates(
+            self.engine, self.vocabularies, config, chunks, settings, first_line=first_line, advance=advance
+        )
 
     def attention(
         self,
@@ -299,7 +288,7 @@ class Translator:
             None if targets is None else checked_texts(targets, "targets"),
             settings,
             layers=layers,
-            batch_tokens=self.batch_tokens,
+            batch_tokens=self.engine_settings.batch_tokens,
             first_line=first_line,
         )
 
@@ -307,5 +296,5 @@ class Translator:
         """The same translator with only the heads of `mask`, to see what the others contribute."""
         same = copy(self)
         same.transformer = with_heads(self.transformer, mask)
-        same.engine = make_engine("torch", same.transformer, batch_tokens=same.batch_tokens)
+        same.engine = make_engine(EngineSettings(batch_tokens=same.engine_settings.batch_tokens), same.transformer)
         return same
