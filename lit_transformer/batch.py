@@ -1,6 +1,6 @@
 """The contract between data and training: special token ids and the batch. It knows neither text nor models.
 
-Legend: B batch, S source length, T target length.
+Legend: B batch, S source length, T target length, X any size.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,31 @@ IntArray = NDArray[np.integer]
 """Token ids, lengths or row numbers."""
 
 
+class PackedSide(NamedTuple):
+    """Where the sentences of one side of a packed batch lie."""
+
+    positions_1X: Tensor
+    """The position of each token in its sentence, counted from 0. It is 0 in what fills the row."""
+    borders_X: Tensor
+    """Sentence i consists of the tokens from borders_X[i] to borders_X[i + 1], without the latter. 32 bits."""
+    columns_X: Tensor
+    """0, 1, ... to the length of the longest sentence pair's side."""
+
+
+class Packing(NamedTuple):
+    """How the single row of a packed batch is to be read. Sentence i of the source belongs to sentence i of the target.
+
+    Sentences of padding tokens fill the row.
+    """
+
+    source: PackedSide
+    target: PackedSide
+    longest: int
+    """No sentence of any batch of the run has more tokens."""
+
+
 class Batch(NamedTuple):
-    """One micro-batch of sentence pairs, padded at the end with `PAD_ID`."""
+    """One micro-batch of sentence pairs, padded at the end with `PAD_ID`. Or packed: then there is a single row."""
 
     source_BS: Tensor
     """Source tokens. Every row ends with `EOS_ID` before the padding."""
@@ -47,6 +70,8 @@ class Batch(NamedTuple):
     """The optimizer step of this micro-batch, counted from 0."""
     micro_batch: int
     """The number of this micro-batch within the step on this device, counted from 0."""
+    packing: Packing | None = None
+    """Where the sentences lie if all of them are in one row, one after the other. None if each has its own row."""
 
     @property
     def num_positions(self) -> int:
@@ -58,6 +83,7 @@ class Batch(NamedTuple):
         described = (
             f"{name}={' x '.join(map(str, value.shape)) if isinstance(value, Tensor) else value}"
             for name, value in zip(self._fields, self, strict=True)
+            if name != "packing"
         )
         return f"Batch({', '.join(described)})"
 

@@ -336,6 +336,13 @@ def test_accumulation_changes_nothing(corpus: Path, run: Run, alone: Continued, 
     check_same_steps(continued(run, tmp_path), alone, micro_batches=4)
 
 
+def test_packing_changes_nothing(corpus: Path, run: Run, alone: Continued, tmp_path: Path) -> None:
+    """In a run that goes on from a padded one. It has half as many micro-batches as it would have without packing."""
+    changes = {"data__packing": True, "data__max_tokens_per_device": 240}
+    fit(corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), **changes)
+    check_same_steps(continued(run, tmp_path), alone, micro_batches=2)
+
+
 LATIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 GREEK = "αβγδεζηθικλμνξοπρστυφχψωάέΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩΆΈ"
 
@@ -374,6 +381,7 @@ def torchrun(*options: str) -> list[str]:
 
 LAUNCHERS: dict[str, tuple[dict[str, Any], list[list[str]]]] = {
     "by itself": ({"devices": 2}, [["-m"]]),
+    "packed": ({"devices": 2, "data__packing": True}, [["-m"]]),
     "torchrun": ({"devices": "auto"}, [torchrun("--nproc_per_node", "2")]),
     "two nodes": (
         {"devices": "auto"},
@@ -386,7 +394,7 @@ LAUNCHERS: dict[str, tuple[dict[str, Any], list[list[str]]]] = {
 }
 
 
-SLOW_LAUNCHERS = ("torchrun", "two nodes of two")  # "two nodes" are torchrun's, too
+SLOW_LAUNCHERS = ("packed", "torchrun", "two nodes of two")  # "two nodes" are torchrun's, too
 
 
 @pytest.mark.parametrize(
@@ -395,9 +403,10 @@ SLOW_LAUNCHERS = ("torchrun", "two nodes of two")  # "two nodes" are torchrun's,
 def test_processes_change_nothing(
     launcher: str, corpus: Path, run: Run, alone: Continued, tmp_path: Path, repo_root: Path
 ) -> None:
-    """Two processes with 2 micro-batches each or four with 1, however they are started."""
+    """Two processes with 2 micro-batches each, or with 1 if it is packed, or four with 1, however they are started."""
     changes, prefixes = LAUNCHERS[launcher]
     world_size = 4 if "trainer__num_nodes" in changes else 2
+    micro_batches = 1 if world_size == 4 or "data__packing" in changes else 2
     options = arguments(
         corpus, tmp_path, **CONTINUED, ckpt_path=run.checkpoint(100), data__max_tokens_per_device=240, **changes
     )
@@ -421,11 +430,11 @@ def test_processes_change_nothing(
     assert f"on {world_size} x cpu" in outputs[0][0]
     was = "note: the checkpoint was made with"
     said = [f"{was} devices 1, this run has {world_size}", f"{was} precision 32-true, this run has 64-true"]
-    if world_size == 4:
+    if micro_batches == 1:
         said.insert(1, f"{was} micro_batches 2, this run has 1")
     said.append("note: settings that differ from those of the checkpoint")
     assert [":".join(line.split(":")[:2]) for line in own_lines(errors)] == said, errors
-    check_same_steps(continued(run, tmp_path), alone, micro_batches=4 // world_size)
+    check_same_steps(continued(run, tmp_path), alone, micro_batches=micro_batches)
 
 
 def fit_fully_sharded(corpus: Path, root: Path, repo_root: Path, **changes: Any) -> Run:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_transformer.batch import IntArray
+from lit_transformer.batch import Batch, IntArray
 from lit_transformer.errors import UserError
 
 PLAN_VERSION = 2
@@ -136,14 +136,48 @@ class BatchPlan:
         Raises:
             UserError: A sentence is longer than `max_tokens_per_device`.
         """
+        self.check_longest(max_tokens_per_device)
+        rows = max_tokens_per_device // self.longest
+        micro_batches = -(-np.diff(self.borders) // rows)
+        return int(-(-micro_batches.max() // world_size))
+
+    def check_longest(self, max_tokens_per_device: int) -> None:
+        """Raise UserError if a sentence is longer than `max_tokens_per_device`."""
         if self.longest.max() > max_tokens_per_device:
             raise UserError(
                 f"max_tokens_per_device is {max_tokens_per_device}, less than the longest sentence of "
                 f"{self.longest.max()} tokens: raise it, or lower max_length"
             )
-        rows = max_tokens_per_device // self.longest
-        micro_batches = -(-np.diff(self.borders) // rows)
-        return int(-(-micro_batches.max() // world_size))
+
+    @staticmethod
+    def micro_batch_rows(
+        rows: IntArray, micro_batch: int, accumulation: int, rank: int = 0, world_size: int = 1
+    ) -> IntArray:
+        """Return the pairs of one micro-batch of a device. There may be none.
+
+        Args:
+            rows: The pairs of the global batch.
+            micro_batch: The number of the micro-batch on this device, counted from 0.
+            accumulation: Micro-batches per step on each device.
+            rank: The device, counted from 0.
+            world_size: Number of devices.
+        """
+        own = rows[rank::world_size]
+        return own[len(own) * micro_batch // accumulation : len(own) * (micro_batch + 1) // accumulation]
+
+    def num_positions(self, rows: IntArray, count: int) -> int:  # noqa: ARG002 # for packed rows
+        """Return the positions of one of `count` micro-batches of a step on both sides, padding included."""
+        if len(rows) == 0:
+            return 0
+        return len(rows) * int(self.source_lengths[rows].max() + self.target_lengths[rows].max())
+
+    def lay_out(self, batch: Batch, count: int = 0, margin: float = 1.0) -> Batch:  # noqa: ARG002 # for packed rows
+        """Return a padded batch of pairs as this plan lays it out: as it is."""
+        return batch
+
+    def most_tokens(self, count: int) -> int:
+        """Return the most padded tokens on a side of one of `count` micro-batches of any step."""
+        return int(self.micro_batch_tokens(count).max())
 
     def micro_batch_tokens(self, count: int) -> IntArray:
         """Return the most padded tokens that one of `count` micro-batches of each global batch has on a side."""
@@ -160,7 +194,7 @@ class BatchPlan:
             rows = self._batch(*divmod(int(batch), self.num_batches))  # the first epoch of an order has its number
             # The device of the last pair. None has more pairs.
             rank = (len(rows) - 1) % world_size
-            parts = [micro_batch_rows(rows, part, accumulation, rank, world_size) for part in range(accumulation)]
+            parts = [self.micro_batch_rows(rows, part, accumulation, rank, world_size) for part in range(accumulation)]
             largest.append(max(parts, key=self._padded_tokens))
         return largest
 
@@ -247,22 +281,6 @@ def batch_borders(
             end = min(end, pairs[last] + (limit - tokens[last]) // lengths[last])
         borders.append(end)
     return np.asarray(borders, dtype=np.int64)
-
-
-def micro_batch_rows(
-    rows: IntArray, micro_batch: int, accumulation: int, rank: int = 0, world_size: int = 1
-) -> IntArray:
-    """Return the pairs of one micro-batch of a device. There may be none.
-
-    Args:
-        rows: The pairs of the global batch.
-        micro_batch: The number of the micro-batch on this device, counted from 0.
-        accumulation: Micro-batches per step on each device.
-        rank: The device, counted from 0.
-        world_size: Number of devices.
-    """
-    own = rows[rank::world_size]
-    return own[len(own) * micro_batch // accumulation : len(own) * (micro_batch + 1) // accumulation]
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -14,6 +14,7 @@ from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.coverage import measure_coverage
 from lit_transformer.data.description import DescribedData
 from lit_transformer.data.following import Followed, follow, model_vocabularies
+from lit_transformer.data.packing import PackedPlan
 from lit_transformer.data.prepare import tokenize_pairs
 from lit_transformer.data.quality import find_text_warnings
 from lit_transformer.data.splits import find_splits
@@ -55,6 +56,8 @@ class TranslationData(DescribedData):
         tokens_per_batch: Tokens per optimizer step on each side, over all devices.
         max_tokens_per_device: Padded tokens on each side that a device takes at a time. Larger steps are accumulated.
             `auto` takes as many as fit into a GPU's memory.
+        packing: Whether a micro-batch has all its sentences in one row without padding, so that fewer micro-batches
+            make a step. All rows have one size. The steps, their pairs and their loss stay the same.
         max_length: Training pairs with more tokens than this on either side are dropped.
         max_length_ratio: Training pairs are also dropped if one side has more than this many times the tokens of the
             other.
@@ -83,6 +86,7 @@ class TranslationData(DescribedData):
         symbols: Sequence[str] = (),
         tokens_per_batch: int = 25000,
         max_tokens_per_device: int | Literal["auto"] = 16384,
+        packing: bool = False,
         max_length: int = 256,
         max_length_ratio: float = 4.0,
         validation_batch_tokens: int = 2048,
@@ -119,6 +123,7 @@ class TranslationData(DescribedData):
         self.symbols = tuple(symbols)
         self.tokens_per_batch = tokens_per_batch
         self.max_tokens_per_device: int | Literal["auto"] = max_tokens_per_device
+        self.packing = packing
         self.max_length = max_length
         self.max_length_ratio = max_length_ratio
         self.validation_batch_tokens = validation_batch_tokens
@@ -188,7 +193,8 @@ class TranslationData(DescribedData):
         if not self._has_plan:
             self.store = TokenStore(self.tokens.path)
             lengths = self.store.lengths("source"), self.store.lengths("target")
-            self.plan = BatchPlan(*lengths, self.tokens_per_batch, self.followed.seed)
+            plan = PackedPlan if self.packing else BatchPlan
+            self.plan = plan(*lengths, self.tokens_per_batch, self.followed.seed)
             self._has_plan = True
         if self.trainer is not None and (counts := step_counts(self.trainer)).plan is not self.plan:
             counts.set_plan(self.plan)

@@ -75,9 +75,16 @@ class DescribedData(LoadedData):
         longest = self.plan.target_lengths[rows].max()
         return f"{counted(len(rows), 'pair')} of up to {longest} tokens, the first: {source} / {target}"
 
-    def batch(self, rows: IntArray) -> Batch:
-        """Return the given training pairs as a micro-batch. After `setup`."""
-        return make_batch(self.store.gather(rows, "source"), self.store.gather(rows, "target"))
+    def batch(self, rows: IntArray, *, count: int = 0, margin: float = 1.0) -> Batch:
+        """Return the given training pairs as a micro-batch. After `setup`.
+
+        Args:
+            rows: The pairs.
+            count: If they are one of the plan's micro-batches, how many of them a step has on all devices.
+            margin: They are more than that by this factor.
+        """
+        batch = make_batch(self.store.gather(rows, "source"), self.store.gather(rows, "target"))
+        return self.plan.lay_out(batch, count, margin)
 
     def validation_pairs(self, number: int) -> list[tuple[str, str]]:
         """Return the first validation sentences with their references. After `setup`."""

@@ -8,6 +8,7 @@ from io import StringIO
 from multiprocessing import active_children
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -34,17 +35,22 @@ class ArrayBatch:
     """
 
     def __init__(self, batch: Batch) -> None:
-        self._fields: list[Any] = [field.numpy() if isinstance(field, Tensor) else field for field in batch]
+        self._arrays = _converted(batch, Tensor, Tensor.numpy)
 
     def batch(self) -> Batch:
         """Return the batch with tensors that share the arrays' memory."""
-        fields: list[Any] = [field if isinstance(field, int) else torch.from_numpy(field) for field in self._fields]
-        return Batch(*fields)
+        return _converted(self._arrays, np.ndarray, torch.from_numpy)
 
     def pin_memory(self) -> Batch:
         """Copy the batch to page-locked memory. PyTorch's `DataLoader` calls this in a thread of its own."""
-        fields: list[Any] = [field.pin_memory() if isinstance(field, Tensor) else field for field in self.batch()]
-        return Batch(*fields)
+        return _converted(self.batch(), Tensor, lambda tensor: tensor.pin_memory())
+
+
+def _converted(value: Any, kind: type, convert: Callable[[Any], Any]) -> Any:
+    """Convert all fields of one type in a named tuple, also in the named tuples that it holds."""
+    if isinstance(value, tuple):
+        return type(value)(*(_converted(field, kind, convert) for field in value))
+    return convert(value) if isinstance(value, kind) else value
 
 
 class Running:

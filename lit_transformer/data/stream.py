@@ -11,7 +11,7 @@ from typing import Self
 from torch.utils.data import IterableDataset, get_worker_info
 
 from lit_transformer.batch import Batch, filler_row, make_batch
-from lit_transformer.data.batching import BatchPlan, micro_batch_rows
+from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.epochs import Epochs
 from lit_transformer.data.store import TokenStore
 
@@ -48,11 +48,12 @@ class TrainingStream(IterableDataset[Batch]):
         """Return the given micro-batch of an optimizer step, both counted from 0."""
         step_rows = self._plan.step_rows(self.epochs.plan_step(step))
         step_target_tokens = int(self._plan.target_lengths[step_rows].sum())
-        rows = micro_batch_rows(step_rows, micro_batch, self.accumulation, self._rank, self._world_size)
+        rows = self._plan.micro_batch_rows(step_rows, micro_batch, self.accumulation, self._rank, self._world_size)
         if len(rows):
             source_BS, target_BT = self._store.gather(rows, "source"), self._store.gather(rows, "target")
         else:
             source_BS, target_BT = filler_row()
-        return make_batch(
+        batch = make_batch(
             source_BS, target_BT, step_target_tokens=step_target_tokens, step=step, micro_batch=micro_batch
         )
+        return self._plan.lay_out(batch, self.accumulation * self._world_size)

@@ -73,11 +73,13 @@ def attention_weights(query_BHLK: Tensor, key_BHMK: Tensor, mask: Mask) -> Tenso
 
 
 def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
-    """Equation (1) in the fastest way that the device has: the fused kernel, except on CPUs.
+    """Equation (1) in the fastest way that the device has: the fused kernel, except on CPUs and for packed rows.
 
     On a CPU, the backward pass of the fused kernel takes as long as that of equation (1) written out in float32, and 8
     times as long in bfloat16. For a single query the kernel takes 5 times as long.
     """
+    if mask.packing is not None:
+        return packed_attention(query_BHLK, key_BHMK, value_BHMK, mask)
     if query_BHLK.device.type == "cpu":
         return attention_weights(query_BHLK, key_BHMK, mask).to(value_BHMK.dtype) @ value_BHMK
     return fused_attention(query_BHLK, key_BHMK, value_BHMK, mask)
@@ -93,6 +95,38 @@ def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, ma
         bias = bias.to(query_BHLK.dtype)
     with sdpa_kernel(FUSED_KERNELS):
         return F.scaled_dot_product_attention(query_BHLK, key_BHMK, value_BHMK, attn_mask=bias, is_causal=is_causal)
+
+
+def packed_attention(query_1HLK: Tensor, key_1HMK: Tensor, value_1HMK: Tensor, mask: Mask) -> Tensor:
+    """Equation (1) within each sentence of packed rows: by a kernel that knows their borders, or padded for it."""
+    assert mask.packing is not None
+    queries, keys = mask.packing
+    if not fits_varlen(query_1HLK, value_1HMK, mask):
+        padded = (queries.unpack(query_1HLK), keys.unpack(key_1HMK), keys.unpack(value_1HMK))
+        return queries.pack(attend(*padded, mask.of_sentences))
+    # Imported here, because it takes a second of CPU time: it loads PyTorch's compiler.
+    from torch.nn.attention.varlen import varlen_attn
+
+    query_LHK, key_MHK, value_MHK = (heads[0].transpose(0, 1) for heads in (query_1HLK, key_1HMK, value_1HMK))
+    borders, longest = (queries.borders_X, keys.borders_X), (queries.longest, keys.longest)
+    window = (-1, 0 if mask.causal else -1)
+    output_LHK = varlen_attn(query_LHK, key_MHK, value_MHK, *borders, *longest, window_size=window)
+    assert isinstance(output_LHK, Tensor)
+    return output_LHK.transpose(0, 1)[None]
+
+
+def fits_varlen(query_1HLK: Tensor, value_1HMK: Tensor, mask: Mask) -> bool:
+    """Whether PyTorch's kernel for packed rows computes this attention: Flash Attention, on GPUs in 16 bits."""
+    size = query_1HLK.shape[-1]
+    return (
+        query_1HLK.is_cuda
+        and query_1HLK.dtype in (torch.float16, torch.bfloat16)
+        and size == value_1HMK.shape[-1]
+        and size % 8 == 0
+        and size <= 256
+        and mask.window is None
+        and mask.distance_bias is None
+    )
 
 
 class ScaledDotProductAttention(nn.Module):

@@ -11,6 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from lit_transformer.model.packing import Packing
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Mask:
@@ -28,6 +30,8 @@ class Mask:
     """True where there is a key, False at padding. None if there is known to be no padding."""
     segments_BM: Tensor | None = None
     """The number of the sequence that each key belongs to, if several are packed in a row. They do not mix."""
+    packing: Packing | None = None
+    """The rows of queries and keys if they are packed, each with borders of its own. Sentences do not mix."""
     distance_bias: Callable[[Tensor], Tensor] | None = None
     """Maps query position minus key position, L x M, to what is added to the scores, H x L x M."""
     _biases: dict[tuple[int, int], Tensor | None] = field(default_factory=dict, init=False, repr=False)
@@ -36,7 +40,7 @@ class Mask:
     @property
     def only_causal(self) -> bool:
         """Whether the mask is causal and nothing else, which fused kernels apply without a mask tensor."""
-        others = (self.window, self.keys_BM, self.segments_BM, self.distance_bias)
+        others = (self.window, self.keys_BM, self.segments_BM, self.packing, self.distance_bias)
         return self.causal and all(other is None for other in others)
 
     def bias(self, length: int, keys: int, device: torch.device) -> Tensor | None:
@@ -53,6 +57,13 @@ class Mask:
         if (length, keys) not in self._biases:
             self._biases[length, keys] = self._make_bias(length, keys, device)
         return self._biases[length, keys]
+
+    @property
+    def of_sentences(self) -> Self:
+        """The mask of the padded sentences that packed rows hold."""
+        assert self.packing is not None
+        # No position before the padding at the end attends to it if the mask is causal.
+        return replace(self, packing=None, keys_BM=None if self.causal else self.packing.keys.exists_BL)
 
     def take(self, row_B: Tensor) -> Self:
         """The mask of these rows of the batch."""
@@ -81,6 +92,8 @@ class Mask:
         if self.segments_BM is not None:
             segments_BL = self.segments_BM[:, keys - length :]
             conditions.append(segments_BL[:, None, :, None] == self.segments_BM[:, None, None])
+        if self.packing is not None:
+            conditions.append(self.packing.same_sentence_XX)
         if self.causal and length > 1:  # the last position may attend to all keys
             conditions.append(torch.ones(length, keys, dtype=torch.bool, device=device).tril_(keys - length))
         if self.window is not None and keys > self.window:

@@ -121,12 +121,16 @@ class Stack(nn.Module):
         """The cross-attention of every layer, for a stack that attends to a source."""
         return [layer.cross_attention for layer in self.layers]
 
+    def check_length(self, length: int) -> None:
+        """Raise UserError if a sequence of `length` tokens is longer than learned positions allow."""
+        if self.positions.longest is not None and length > self.positions.longest:
+            raise UserError(
+                f"a sequence of {length} tokens is longer than max_positions {self.positions.longest}: "
+                "shorten it, or train with more positions or another scheme"
+            )
+
     def _next_positions(self, vectors_BLD: Tensor, cache: Cache | None) -> Tensor:
         start = cache[self.layers[0].self_attention].key_BHMK.shape[2] if cache else 0
         end = start + vectors_BLD.shape[1]
-        if self.positions.longest is not None and end > self.positions.longest:
-            raise UserError(
-                f"a sequence of {end} tokens is longer than max_positions {self.positions.longest}: "
-                "shorten it, or train with more positions or another scheme"
-            )
+        self.check_length(end)
         return torch.arange(start, end, device=vectors_BLD.device)[None]

@@ -3,7 +3,7 @@
 It knows neither what the ids mean (except padding) nor losses, search or text.
 
 Legend: B batch, S source length, T target length, L query length, M key length, D d_model, V vocabulary, N rows
-(batch x beams).
+(batch x beams), X any size.
 """
 
 from collections.abc import Collection
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lit_transformer.model.attention import record_weights
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
+from lit_transformer.model.packing import PackedRow, Packing
 from lit_transformer.model.positions import make_positions
 from lit_transformer.model.stack import DecoderState, Memory, Stack
 
@@ -78,6 +79,26 @@ class Transformer(nn.Module):
         Padding at the end needs no mask of its own: no position before it attends to it.
         """
         return self.decoder(self.embed_target(target_input_BT), Mask(causal=True), source=self.decoder.project(memory))
+
+    def packed_states(
+        self, source_1X: Tensor, target_input_1X: Tensor, source_row: PackedRow, target_row: PackedRow
+    ) -> Tensor:
+        """What `decode` computes, 1 x X x D, for many sentences one after the other in one row.
+
+        Raises:
+            UserError: If a sentence is longer than learned positions allow.
+        """
+        self.encoder.check_length(source_row.token_BL.shape[1])
+        self.decoder.check_length(target_row.token_BL.shape[1])
+        mask = Mask(packing=Packing(queries=source_row, keys=source_row))
+        states_1XD = self.encoder(self.embed_source(source_1X), mask, positions_BL=source_row.positions_1X)
+        to_source = Mask(packing=Packing(queries=target_row, keys=source_row))
+        return self.decoder(
+            self.embed_target(target_input_1X),
+            Mask(causal=True, packing=Packing(queries=target_row, keys=target_row)),
+            positions_BL=target_row.positions_1X,
+            source=self.decoder.project(Memory(states_1XD, to_source)),
+        )
 
     def embed_source(self, source_BS: Tensor) -> Tensor:
         """Scaled embeddings of source tokens, B x S x D (section 3.4)."""

@@ -5,7 +5,6 @@ from contextlib import suppress
 import lightning as L
 
 from lit_transformer.data.accumulation import first_validation, planned_steps
-from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import tokenization_of
@@ -113,7 +112,7 @@ def less_padding(data: TranslationData, batches: BatchForecast, devices: int) ->
     shares: dict[str, float] = {}
     for remedy, tokens, most in choices:
         with suppress(UserError):  # fewer tokens than the longest sentence has
-            other = BatchPlan(plan.source_lengths, plan.target_lengths, tokens, plan.seed)
+            other = type(plan)(plan.source_lengths, plan.target_lengths, tokens, plan.seed)
             accumulation = batches.accumulation
             if most != "auto":
                 accumulation = other.accumulation(max_tokens_per_device=most, world_size=devices)

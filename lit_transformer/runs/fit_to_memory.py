@@ -58,7 +58,7 @@ class FitToMemory(Callback):
         if limit == "auto":
             accumulate(trainer, trial.fewest_micro_batches(agree=strategy.reduce_boolean_decision))
             if trainer.is_global_zero:
-                tokens = data.plan.micro_batch_tokens(trainer.world_size * trainer.accumulate_grad_batches).max()
+                tokens = data.plan.most_tokens(trainer.world_size * trainer.accumulate_grad_batches)
                 print(f"max_tokens_per_device auto: {tokens:,} padded tokens per side", flush=True)
         elif not trial.fits(trainer.accumulate_grad_batches):
             rank = f" of rank {trainer.global_rank}" if trainer.world_size > 1 else ""
@@ -115,7 +115,8 @@ class Trial:
                 weight.grad = torch.zeros_like(weight)
         largest = self._data.plan.largest_micro_batches(accumulation=micro_batches, world_size=self._world_size)
         for rows in largest:
-            batch = self._data.batch(np.resize(rows, round(margin * len(rows))))
+            enlarged = np.resize(rows, round(margin * len(rows)))
+            batch = self._data.batch(enlarged, count=micro_batches * self._world_size, margin=margin)
             batch = move_data_to_device(batch, self._device)
             with self._precision.forward_context():
                 loss = self._module.loss_sums(batch).smoothed

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lit_transformer.batch import Batch, IntArray
 from lit_transformer.data.accumulation import planned_steps
-from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
+from lit_transformer.data.batching import ORDERS, BatchPlan
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.files import existing_folder
 from lit_transformer.model.config import TransformerConfig
@@ -71,7 +71,9 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
     for step in np.unique(np.linspace(0, len(ORDERS) * plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
         rows = plan.step_rows(int(step))
         sizes = [
-            padded_positions(plan, micro_batch_rows(rows, micro_batch, accumulation, rank, world_size))
+            plan.num_positions(
+                plan.micro_batch_rows(rows, micro_batch, accumulation, rank, world_size), accumulation * world_size
+            )
             for micro_batch in range(accumulation)
             for rank in range(world_size)
         ]
@@ -97,13 +99,6 @@ def planned_accumulation(trainer: L.Trainer, module: LitTransformer, data: Trans
         return data.plan.accumulation(max_tokens_per_device=data.max_tokens_per_device, world_size=devices)
     trial = Trial(module, data, trainer.strategy.root_device, trainer.precision_plugin, devices)
     return trial.fewest_micro_batches(agree=lambda fits: fits)
-
-
-def padded_positions(plan: BatchPlan, rows: IntArray) -> int:
-    """Return the positions of a micro-batch on both sides, padding included."""
-    if len(rows) == 0:
-        return 0
-    return len(rows) * (int(plan.source_lengths[rows].max()) + int(plan.target_lengths[rows].max()))
 
 
 def training_flops(
@@ -231,12 +226,14 @@ def _measure(
     device, plan = trainer.strategy.root_device, data.plan
     trainer.precision_plugin.convert_module(module.to(device)).train()
     largest = plan.largest_micro_batches(accumulation=batches.accumulation, world_size=devices)
-    rows = max(largest, key=lambda rows: padded_positions(plan, rows))
+    positions, rows = max(
+        ((plan.num_positions(rows, batches.accumulation * devices), rows) for rows in largest), key=lambda each: each[0]
+    )
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
     measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]
     batch = move_data_to_device(data.batch(measured_rows), device)
     with trainer.precision_plugin.forward_context():
-        activations = activation_bytes(module, batch) * len(rows) / len(measured_rows)
+        activations = activation_bytes(module, batch) * positions / batch.num_positions
         rate = target_tokens_per_second(module, batch)
     measured = f"measured on {device.type} with {batch.num_target_tokens:,} at a time, without the optimizer"
     return rate, measured, activations

@@ -40,6 +40,7 @@ from lit_transformer.training.metrics import PREFIX, SELECTION, TEST_PREFIX, los
 from lit_transformer.training.module import LitModel
 from lit_transformer.training.samples import Sample, first_samples, translate_batch, with_sources
 from lit_transformer.training.schedule import ScheduleName
+from lit_transformer.training.teacher_forcing import decoder_states
 
 
 class LitTransformer(LitModel):
@@ -170,8 +171,7 @@ class LitTransformer(LitModel):
 
     def loss_sums(self, batch: Batch) -> LossSums:
         """Return the losses of a micro-batch under teacher forcing, summed over its target tokens."""
-        memory = self.transformer.encode(batch.source_BS, padded=batch.num_source_tokens < batch.source_BS.numel())
-        states_BTD = self.transformer.decode(batch.target_input_BT, memory)
+        states_BTD = decoder_states(self.transformer, batch)
         return smoothed_cross_entropy(
             states_BTD.flatten(0, 1),
             self.transformer.embedding.weight,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lit_transformer.batch import IntArray
-from lit_transformer.data.batching import ORDERS, BatchPlan, batch_borders, micro_batch_rows
+from lit_transformer.data.batching import ORDERS, BatchPlan, batch_borders
 from lit_transformer.errors import UserError
 
 lengths = st.lists(st.tuples(st.integers(1, 37), st.integers(1, 37)), min_size=1, max_size=101)
@@ -65,7 +65,7 @@ def padding_share(plan: BatchPlan, accumulation: int = 1, world_size: int = 1) -
     """Return the share of padding in four epochs, which have all orders."""
     rows_of_steps = [plan.step_rows(step) for step in range(len(ORDERS) * plan.num_batches)]
     parts = [
-        micro_batch_rows(rows, micro_batch, accumulation, rank, world_size)
+        BatchPlan.micro_batch_rows(rows, micro_batch, accumulation, rank, world_size)
         for rows in rows_of_steps
         for micro_batch in range(accumulation)
         for rank in range(world_size)
@@ -151,7 +151,7 @@ def test_pairs_are_dealt_to_devices_and_cut_into_micro_batches(
 ) -> None:
     rows = np.arange(100, 100 + num_rows)
     parts = [
-        [micro_batch_rows(rows, index, accumulation, rank, world_size) for index in range(accumulation)]
+        [BatchPlan.micro_batch_rows(rows, index, accumulation, rank, world_size) for index in range(accumulation)]
         for rank in range(world_size)
     ]
     assert sorted(np.concatenate([row for device in parts for row in device])) == list(rows)
@@ -170,7 +170,7 @@ def test_micro_batches_of_a_device_have_less_padding_than_their_step() -> None:
 def micro_batches(plan: BatchPlan, accumulation: int, world_size: int) -> list[IntArray]:
     """Return the micro-batches of all devices in four epochs, without empty ones."""
     parts = [
-        micro_batch_rows(plan.step_rows(step), index, accumulation, rank, world_size)
+        BatchPlan.micro_batch_rows(plan.step_rows(step), index, accumulation, rank, world_size)
         for step in range(len(ORDERS) * plan.num_batches)
         for index in range(accumulation)
         for rank in range(world_size)
@@ -230,7 +230,7 @@ def test_many_ranks_share_the_same_batches(world_size: int) -> None:
     for step in range(0, plan.num_batches, 10):
         rows = plan.step_rows(step)
         parts = [
-            micro_batch_rows(rows, index, accumulation, rank, world_size)
+            BatchPlan.micro_batch_rows(rows, index, accumulation, rank, world_size)
             for index in range(accumulation)
             for rank in range(world_size)
         ]

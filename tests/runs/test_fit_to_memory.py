@@ -58,7 +58,7 @@ def trial(module: LitTransformer) -> Trial:
     lengths = np.full(PAIRS, LENGTH)
     row = np.full((1, LENGTH), EOS_ID)
 
-    def batch(rows: Any) -> Any:
+    def batch(rows: Any, **_: Any) -> Any:
         return make_batch(row.repeat(len(rows), axis=0), row.repeat(len(rows), axis=0))
 
     data: Any = SimpleNamespace(plan=BatchPlan(lengths, lengths, PAIRS * LENGTH, 1), batch=batch)
@@ -146,8 +146,10 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_fit_takes_what_fits(tmp_path: Path) -> None:
-    run = fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", **WIDE, data__max_tokens_per_device="auto")
+@pytest.mark.parametrize("packing", [False, True])
+def test_fit_takes_what_fits(packing: bool, tmp_path: Path) -> None:
+    settings = WIDE | {"data__packing": packing}
+    run = fit(make_corpus(tmp_path / "corpus"), tmp_path / "runs", **settings, data__max_tokens_per_device="auto")
     found = re.search(r"auto: ([\d,]+) padded tokens per side\n(?:.*\n)*?.* (\d+) micro-batches per step", run.output)
     assert found, run.output
     assert int(found[2]) > 1

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lit_transformer import check
 from lit_transformer.batch import EOS_ID, make_batch
-from lit_transformer.data.batching import ORDERS, BatchPlan, micro_batch_rows
+from lit_transformer.data.batching import ORDERS, BatchPlan
+from lit_transformer.data.packing import PackedPlan
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.forecast import activation_bytes, forecast_batches, histogram, training_flops
 from lit_transformer.runs.private_names import cpu_multiplies_bfloat16
@@ -62,7 +63,7 @@ def test_batches_are_the_plan_s() -> None:
     steps = range(len(ORDERS) * plan.num_batches)
     for step in steps:
         for micro_batch in range(3):
-            parts = [micro_batch_rows(plan.step_rows(step), micro_batch, 3, rank, 2) for rank in range(2)]
+            parts = [BatchPlan.micro_batch_rows(plan.step_rows(step), micro_batch, 3, rank, 2) for rank in range(2)]
             sizes = [len(part) * (source[part].max() + target[part].max()) if len(part) else 0 for part in parts]
             padded += sum(sizes)
             longest_waits += max(sizes)
@@ -71,6 +72,19 @@ def test_batches_are_the_plan_s() -> None:
     assert batches.imbalance == pytest.approx(2 * longest_waits / padded - 1)
     assert batches.idle_share == sum(len(plan.step_rows(step)) < 6 for step in steps) / len(steps)
     assert batches.source_tokens * plan.num_batches == pytest.approx(source.sum())
+
+
+def test_packed_micro_batches_have_one_size_and_little_padding() -> None:
+    random = np.random.default_rng(0)
+    source = random.integers(2, 40, 3000)
+    target = source + random.integers(0, 9, 3000)
+    padded, batches = (
+        forecast_batches(kind(source, target, 20_000, 0), accumulation=3, world_size=2)
+        for kind in (BatchPlan, PackedPlan)
+    )
+    assert batches.padding_share < padded.padding_share
+    assert batches.num_sizes == 1
+    assert batches.imbalance == 0.0
 
 
 def test_histogram() -> None:

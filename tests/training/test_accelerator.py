@@ -6,9 +6,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from lit_transformer.batch import PAD_ID, Batch
 from lit_transformer.data.demo.corpus import demo_pairs
+from lit_transformer.data.packing import PackedPlan
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.validation import validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
@@ -49,24 +51,25 @@ def module_of(tokenizer: Tokenizer, **changes: Any) -> LitTransformer:
 
 
 def on_device(batch: Batch) -> Batch:
-    return batch._replace(
-        source_BS=batch.source_BS.to(DEVICE),
-        target_input_BT=batch.target_input_BT.to(DEVICE),
-        target_output_BT=batch.target_output_BT.to(DEVICE),
-        step_target_tokens=batch.num_target_tokens,
-        step=1,
-    )
+    moved: Batch = move_data_to_device(batch, DEVICE)
+    return moved._replace(step_target_tokens=batch.num_target_tokens, step=1)
+
+
+def packed(batch: Batch) -> Batch:
+    source, target = ((ids != PAD_ID).sum(dim=1).numpy() for ids in (batch.source_BS, batch.target_output_BT))
+    return PackedPlan(source, target, 1000, 1).lay_out(batch, 1)
 
 
 every_scheme = pytest.mark.parametrize("positions", get_args(PositionScheme))
 
 
 @every_scheme
-def test_a_training_step_and_its_report(positions: PositionScheme, tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_training_step_and_its_report(packing: bool, positions: PositionScheme, tokenizer: Tokenizer) -> None:
     [text_batch], _ = validation_batches(SOURCES, TARGETS, Vocabularies.shared(tokenizer), 1000)
     with Accelerator() as accelerator:
         module = module_of(tokenizer, positions=positions)
-        batch = on_device(text_batch.batch)
+        batch = on_device(packed(text_batch.batch) if packing else text_batch.batch)
         divergence = Divergence()
         divergence.on_fit_start(module.trainer, module)
         accelerator.copies_from_host = 0

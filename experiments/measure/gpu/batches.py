@@ -42,8 +42,8 @@ def batch_of(source_lengths: Any, target_lengths: Any, multiple: int, random: np
 
 
 def on_device(batch: Batch) -> Batch:
-    tensors = batch.source_BS.to(DEVICE), batch.target_input_BT.to(DEVICE), batch.target_output_BT.to(DEVICE)
-    return Batch(*tensors, *batch[3:])
+    names = ("source_BS", "target_input_BT", "target_output_BT")
+    return batch._replace(**{name: getattr(batch, name).to(DEVICE) for name in names})
 
 
 def training_flops(config: TransformerConfig, batch: Batch) -> float:
