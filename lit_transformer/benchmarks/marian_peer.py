@@ -1,0 +1,120 @@
+"""The peer `marian`: the Transformer of Hugging Face's `transformers` that computes what ours does.
+
+Its attention is the one that is written out (`eager`), which is faster on CPUs than its default.
+
+Legend: B batch, S source length, T target length, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import MarianConfig, MarianMTModel
+
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.model.layers import Layer
+from lit_transformer.model.transformer import Transformer
+
+BANNED = (PAD_ID, UNK_ID, BOS_ID)
+"""What ours never predicts."""
+
+
+class MarianPeer(nn.Module):
+    """Marian with the weights of ours, which must be post-norm with sinusoids (the paper's).
+
+    Args:
+        ours: The model.
+        max_positions: The longest sequence.
+    """
+
+    def __init__(self, ours: Transformer, *, max_positions: int) -> None:
+        super().__init__()
+        self.model: Any = marian_of(ours, max_positions=max_positions)
+
+    def forward(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
+        """Logits under teacher forcing, B x T x V."""
+        mask_BS = source_BS != PAD_ID
+        return self.model(input_ids=source_BS, attention_mask=mask_BS, decoder_input_ids=target_input_BT).logits
+
+    @torch.inference_mode()
+    def translate(self, source_BS: Tensor, *, beam_size: int, max_length: int) -> list[list[int]]:
+        """The best hypothesis of each sentence, without EOS.
+
+        Its length penalty is length^p, which differs from GNMT's. Without any, both search for the same.
+        """
+        options: dict[str, Any] = {"early_stopping": "never", "length_penalty": 0.0} if beam_size > 1 else {}
+        rows = self.model.generate(
+            input_ids=source_BS,
+            attention_mask=source_BS != PAD_ID,
+            num_beams=beam_size,
+            do_sample=False,
+            max_new_tokens=max_length,
+            suppress_tokens=list(BANNED),
+            **options,
+        )
+        return [_content(row[1:]) for row in rows.tolist()]
+
+
+def marian_of(ours: Transformer, *, max_positions: int) -> MarianMTModel:
+    """Marian with the weights of ours."""
+    config = ours.config
+    theirs: Any = MarianMTModel(
+        MarianConfig(
+            vocab_size=ours.vocab_size,
+            d_model=config.d_model,
+            encoder_layers=config.num_layers,
+            decoder_layers=config.num_layers,
+            encoder_attention_heads=config.num_heads,
+            decoder_attention_heads=config.num_heads,
+            encoder_ffn_dim=config.d_ff,
+            decoder_ffn_dim=config.d_ff,
+            activation_function="relu",
+            dropout=config.dropout,
+            scale_embedding=True,
+            pad_token_id=PAD_ID,
+            bos_token_id=BOS_ID,
+            eos_token_id=EOS_ID,
+            forced_eos_token_id=None,
+            decoder_start_token_id=BOS_ID,
+            max_position_embeddings=max_positions,
+        )
+    )
+    theirs.set_attn_implementation("eager")
+    theirs.final_logits_bias.zero_()
+    with torch.no_grad():
+        theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
+        theirs.tie_weights()
+        for side, our_stack in ((theirs.model.encoder, ours.encoder), (theirs.model.decoder, ours.decoder)):
+            # Theirs has the sines in the first half and the cosines in the second, ours by turns.
+            halves = side.embed_positions.weight.clone().unflatten(1, (2, -1))
+            side.embed_positions.weight.copy_(halves.transpose(1, 2).flatten(1))
+            for layer, our_layer in zip(side.layers, our_stack.layers, strict=True):
+                _copy_layer(layer, our_layer)
+    return theirs
+
+
+def _copy_layer(theirs: Any, ours: Layer) -> None:
+    attention = ours.self_attention
+    _copy_attention(theirs.self_attn, attention.query_key_value.weight, attention.output.weight)
+    theirs.self_attn_layer_norm.load_state_dict(ours.self_attention_norm.norm.state_dict())
+    if hasattr(theirs, "encoder_attn"):
+        cross = ours.cross_attention
+        weights = torch.cat([cross.query.weight, cross.key_value.weight])
+        _copy_attention(theirs.encoder_attn, weights, cross.output.weight)
+        theirs.encoder_attn_layer_norm.load_state_dict(ours.cross_attention_norm.norm.state_dict())
+    theirs.fc1.load_state_dict(ours.feed_forward.inner.state_dict())
+    theirs.fc2.load_state_dict(ours.feed_forward.outer.state_dict())
+    theirs.final_layer_norm.load_state_dict(ours.feed_forward_norm.norm.state_dict())
+
+
+def _copy_attention(theirs: Any, projections: Tensor, output: Tensor) -> None:
+    parts = (theirs.q_proj, theirs.k_proj, theirs.v_proj, theirs.out_proj)
+    for linear, weight in zip(parts, (*projections.chunk(3), output), strict=True):
+        linear.weight.copy_(weight)
+        linear.bias.zero_()
+
+
+def _content(ids: Sequence[int]) -> list[int]:
+    end = next((place for place, token in enumerate(ids) if token in (EOS_ID, PAD_ID)), len(ids))
+    return list(ids[:end])

@@ -1,0 +1,126 @@
+"""Training steps in a plain loop: ours with any settings, and the peers that train."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lit_transformer.batch import PAD_ID, Batch, IntArray, make_batch
+from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.model.transformer import Transformer
+from lit_transformer.training.optimizer import make_optimizer
+from lit_transformer.training.translation import LitTransformer
+
+EPSILON, LEARNING_RATE = 0.1, 1e-4
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
+"""The precisions of a plain loop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """What a contestant trains.
+
+    Args:
+        contestant: `ours`, or the name of a peer.
+        settings: Settings of ours that are on, such as `compile`.
+        size: The model.
+        batches: Padded sources and targets of each batch.
+        device: Where to compute.
+        precision: A key of `AUTOCAST`.
+        threads: Threads of a CPU.
+        tuned: Whether the settings of `machine.py` are applied.
+    """
+
+    contestant: str = "ours"
+    settings: tuple[str, ...] = ()
+    size: Size
+    batches: Sequence[tuple[IntArray, IntArray]]
+    device: str
+    precision: str
+    threads: int
+    tuned: bool
+
+
+class TrainingLoop:
+    """Optimizer steps with a loss.
+
+    Args:
+        job: What is trained.
+        model: Its parameters are optimized.
+        loss: From a batch to the sum of its label-smoothed losses.
+    """
+
+    def __init__(self, job: TrainingJob, model: nn.Module, loss: Callable[[Batch], Tensor]) -> None:
+        self.threads = job.threads
+        self._device = torch.device(job.device)
+        self._autocast = AUTOCAST[job.precision]
+        self._model, self._loss = model.to(self._device), loss
+        self._batches = [_moved(make_batch(*sides), self._device) for sides in job.batches]
+        self._optimizer = make_optimizer(None, model, peak=LEARNING_RATE, clips=False)
+        for group in self._optimizer.param_groups:
+            group["lr"] = LEARNING_RATE
+        model.eval()
+        with torch.no_grad():
+            self._first_loss = float(self._loss_of(self._batches[0])) / self._batches[0].num_target_tokens
+        model.train()
+
+    def run(self, batches: Sequence[int]) -> int:
+        for number in batches:
+            batch = self._batches[number]
+            self._optimizer.zero_grad()
+            (self._loss_of(batch) / batch.num_target_tokens).backward()
+            self._optimizer.step()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return sum(self._batches[number].num_target_tokens for number in batches)
+
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"first_loss": self._first_loss}
+        if self._device.type == "cuda":
+            facts["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        return facts
+
+    def _loss_of(self, batch: Batch) -> Tensor:
+        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None, cache_enabled=False):
+            return self._loss(batch)
+
+
+def prepare_training(job: TrainingJob) -> TrainingLoop:
+    """Build and compile what is trained. The weights of all contestants are the same."""
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(0)
+    module = LitTransformer(job.size.config, vocab_size=job.size.vocab_size, bleu_tokenize="13a")
+    if job.contestant == "ours":
+        return TrainingLoop(job, module, lambda batch: module.loss_sums(batch).smoothed)
+    model = _peer(job, module.transformer)
+    return TrainingLoop(job, model, lambda batch: plain_loss(model(batch.source_BS, batch.target_input_BT), batch))
+
+
+def plain_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """The sum of the losses, by PyTorch's own function."""
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(),
+        batch.target_output_BT.flatten(),
+        ignore_index=PAD_ID,
+        label_smoothing=EPSILON,
+        reduction="sum",
+    )
+
+
+def _peer(job: TrainingJob, ours: Transformer) -> nn.Module:
+    if job.contestant == "torch":
+        from lit_transformer.benchmarks.torch_peer import TorchPeer
+
+        return TorchPeer(ours)
+    from lit_transformer.benchmarks.marian_peer import MarianPeer
+
+    longest = max(side.shape[1] for sides in job.batches for side in sides)
+    return MarianPeer(ours, max_positions=longest)
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    tensors = (tensor.to(device) for tensor in (batch.source_BS, batch.target_input_BT, batch.target_output_BT))
+    return Batch(*tensors, *batch[3:])
