@@ -128,7 +128,10 @@ def _serve(pipe: Connection, prepare: Prepare[Job], job: Job) -> None:
         pipe.send(f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}")
 
 
-def wait_until_ready(contestants: Mapping[str, Remote], failed: Callable[[str, str], None]) -> dict[str, Remote]:
+Name = TypeVar("Name")
+
+
+def wait_until_ready(contestants: Mapping[Name, Remote], failed: Callable[[Name, str], None]) -> dict[Name, Remote]:
     """The contestants that are prepared in time.
 
     Args:
@@ -136,7 +139,7 @@ def wait_until_ready(contestants: Mapping[str, Remote], failed: Callable[[str, s
         failed: Called with the name of every other one, and the reason.
     """
     deadline = monotonic() + READY_SECONDS
-    waiting, ready = dict(contestants), dict[str, Remote]()
+    waiting, ready = dict(contestants), dict[Name, Remote]()
     while waiting and (left := deadline - monotonic()) > 0:
         spoken = wait([contestant.pipe for contestant in waiting.values()], timeout=left)
         for name in [name for name, contestant in waiting.items() if contestant.pipe in spoken]:

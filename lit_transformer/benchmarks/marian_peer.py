@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
+from lit_transformer.benchmarks.decoding import DecodingJob, DecodingWork, prepare_model
+from lit_transformer.benchmarks.decoding import prepare_torch as prepare_torch_for_decoding
+from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
 from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
 
@@ -118,3 +121,35 @@ def _copy_attention(theirs: Any, projections: Tensor, output: Tensor) -> None:
 def _content(ids: Sequence[int]) -> list[int]:
     end = next((place for place, token in enumerate(ids) if token in (EOS_ID, PAD_ID)), len(ids))
     return list(ids[:end])
+
+
+class MarianWork(DecodingWork):
+    """Decodes batch by batch, as a script does."""
+
+    def __init__(self, model: MarianPeer, job: DecodingJob) -> None:
+        super().__init__(job.threads)
+        self._model, self._job = model, job
+
+    def run(self, batches: Sequence[int]) -> int:
+        return self.keep(batches, [self._translate(self._job.sources[number]) for number in batches])
+
+    def _translate(self, sources: list[list[int]]) -> list[list[int]]:
+        source_BS = torch.from_numpy(pad(sources)).to(self._job.device)
+        settings = self._job.settings
+        longest = source_BS.shape[1] + settings.max_extra_length
+        return self._model.translate(source_BS, beam_size=settings.beam_size, max_length=longest)
+
+
+def prepare_training(job: TrainingJob) -> TrainingLoop:
+    """The peer in a plain loop."""
+    longest = max(side.shape[1] for sides in job.batches for side in sides)
+    return prepare_peer(job, lambda ours: MarianPeer(ours, max_positions=longest))
+
+
+def prepare_decoding(job: DecodingJob) -> MarianWork:
+    """The peer with the weights of ours."""
+    prepare_torch_for_decoding(job)
+    ours = prepare_model(job)
+    longest = max(len(ids) for batch in job.sources for ids in batch) + job.settings.max_extra_length + 1
+    peer = MarianPeer(ours, max_positions=longest)
+    return MarianWork(peer.to(job.device, ours.embedding.weight.dtype).eval(), job)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID
+from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
 from lit_transformer.model.layers import Layer
 from lit_transformer.model.positions import sinusoids
 from lit_transformer.model.transformer import Transformer
@@ -78,3 +79,9 @@ def _copy_attention(theirs: nn.MultiheadAttention, in_projections: list[Tensor],
     theirs.out_proj.weight.copy_(output)
     theirs.in_proj_bias.zero_()
     theirs.out_proj.bias.zero_()
+
+
+def prepare_training(job: TrainingJob) -> TrainingLoop:
+    """The peer in a plain loop. On a GPU, cuDNN's attention is off, which makes a plan for each new shape."""
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return prepare_peer(job, TorchPeer)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID, Batch, IntArray, make_batch
 from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.machine import prepare_process, prepare_products
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.optimizer import make_optimizer
 from lit_transformer.training.translation import LitTransformer
@@ -89,14 +90,28 @@ class TrainingLoop:
 
 
 def prepare_training(job: TrainingJob) -> TrainingLoop:
-    """Build and compile what is trained. The weights of all contestants are the same."""
+    """Build and compile ours."""
+    prepare_torch(job)
+    module = LitTransformer(job.size.config, vocab_size=job.size.vocab_size, bleu_tokenize="13a")
+    return TrainingLoop(job, module, lambda batch: module.loss_sums(batch).smoothed)
+
+
+def prepare_peer(job: TrainingJob, make: Callable[[Transformer], nn.Module]) -> TrainingLoop:
+    """Build a peer, which has the weights of ours and returns logits."""
+    prepare_torch(job)
+    ours = Transformer(job.size.config, vocab_size=job.size.vocab_size, pad_id=PAD_ID)
+    model = make(ours)
+    return TrainingLoop(job, model, lambda batch: plain_loss(model(batch.source_BS, batch.target_input_BT), batch))
+
+
+def prepare_torch(job: TrainingJob) -> None:
+    """Set up torch in this process, so that all contestants draw the same weights."""
     torch.set_num_threads(job.threads)
     torch.manual_seed(0)
-    module = LitTransformer(job.size.config, vocab_size=job.size.vocab_size, bleu_tokenize="13a")
-    if job.contestant == "ours":
-        return TrainingLoop(job, module, lambda batch: module.loss_sums(batch).smoothed)
-    model = _peer(job, module.transformer)
-    return TrainingLoop(job, model, lambda batch: plain_loss(model(batch.source_BS, batch.target_input_BT), batch))
+    if job.tuned:
+        prepare_process()
+        if job.device == "cpu":
+            prepare_products()
 
 
 def plain_loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -108,17 +123,6 @@ def plain_loss(logits: Tensor, batch: Batch) -> Tensor:
         label_smoothing=EPSILON,
         reduction="sum",
     )
-
-
-def _peer(job: TrainingJob, ours: Transformer) -> nn.Module:
-    if job.contestant == "torch":
-        from lit_transformer.benchmarks.torch_peer import TorchPeer
-
-        return TorchPeer(ours)
-    from lit_transformer.benchmarks.marian_peer import MarianPeer
-
-    longest = max(side.shape[1] for sides in job.batches for side in sides)
-    return MarianPeer(ours, max_positions=longest)
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

@@ -1,0 +1,154 @@
+"""Beam search over batches of sources: ours by any engine, and what the peers that decode share.
+
+Random weights never end a sentence in a sensible place. So their special tokens are made so unlikely that every
+contestant decodes each sentence to its limit, which is the same for all. A trained model ends its sentences itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.checkpoints.places import load_checkpoint
+from lit_transformer.decoding.devices import allow_tf32
+from lit_transformer.decoding.engine import Engine
+from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.transformer_search import TransformerSearch
+from lit_transformer.machine import prepare_process, prepare_products
+from lit_transformer.model.transformer import Transformer
+
+EXTRA_LENGTH = 2
+"""Tokens that the translations by random weights have more than their source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingJob:
+    """What a contestant decodes.
+
+    Args:
+        contestant: `ours`, or the name of a peer.
+        engine: Ours decodes with this engine.
+        size: The model, with random weights.
+        checkpoint: A trained model that takes its place.
+        sources: Ids with EOS, batch by batch.
+        settings: How to search.
+        batch_tokens: Padded source tokens per batch of ours. None searches in the given batches, one by one.
+        device: Where to compute.
+        compute_type: The type of the weights and of the computation.
+        threads: Cores to use.
+        tuned: Whether the settings of `machine.py` are applied.
+    """
+
+    contestant: str = "ours"
+    engine: str = "torch"
+    size: Size
+    checkpoint: str | None = None
+    sources: Sequence[list[list[int]]]
+    settings: SearchSettings
+    batch_tokens: int | None = None
+    device: str
+    compute_type: str = "float32"
+    threads: int
+    tuned: bool
+
+    @property
+    def translates_text(self) -> bool:
+        """Whether the weights are trained, so that sentences end by themselves."""
+        return self.checkpoint is not None
+
+
+class DecodingWork:
+    """What is measured, and what was found, batch by batch."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.outputs: dict[int, list[list[int]]] = {}
+
+    def keep(self, batches: Sequence[int], outputs: Sequence[list[list[int]]]) -> int:
+        """Keep the outputs of some batches, without EOS, and count their tokens."""
+        self.outputs.update(zip(batches, outputs, strict=True))
+        return sum(len(tokens) for batch in outputs for tokens in batch)
+
+    def facts(self) -> dict[str, Any]:
+        on_gpu = torch.cuda.is_initialized()
+        return {"outputs": self.outputs} | ({"peak_gpu_mb": torch.cuda.max_memory_allocated() / 1e6} if on_gpu else {})
+
+
+class EngineWork(DecodingWork):
+    """Ours: an engine, with text left out."""
+
+    def __init__(self, engine: Engine, job: DecodingJob, *, workers: int) -> None:
+        super().__init__(job.threads)
+        self._engine, self._job, self._workers = engine, job, workers
+
+    def run(self, batches: Sequence[int]) -> int:
+        sources = [self._job.sources[number] for number in batches]
+        if self._workers > 1 or self._job.batch_tokens:
+            # The workers share the sentences of several batches.
+            found = iter(self._search([ids for batch in sources for ids in batch]))
+            outputs = [[next(found) for _ in batch] for batch in sources]
+        else:
+            outputs = [self._search(batch) for batch in sources]
+        if self._job.device != "cpu":
+            torch.cuda.synchronize()
+        return self.keep(batches, outputs)
+
+    def _search(self, sources: list[list[int]]) -> list[list[int]]:
+        return [found[0].tokens for found in self._engine.search(sources, self._job.settings)]
+
+
+def prepare_decoding(job: DecodingJob) -> EngineWork:
+    """Load or draw the model, and start its engine."""
+    prepare_torch(job)
+    workers = 1
+    lengths = [len(batch) * max(map(len, batch)) for batch in job.sources]
+    tokens = job.batch_tokens or (sum(lengths) // len(lengths) if workers > 1 else max(lengths))
+    return EngineWork(TransformerSearch(prepare_model(job), tokens), job, workers=workers)
+
+
+def prepare_torch(job: DecodingJob) -> None:
+    """Set up torch in this process as a command does."""
+    torch.set_num_threads(job.threads)
+    if job.tuned:
+        prepare_process()
+        prepare_products() if job.device == "cpu" else allow_tf32(torch.device(job.device))
+
+
+def prepare_model(job: DecodingJob) -> Transformer:
+    """The model that all contestants have, on its device."""
+    if job.checkpoint is None:
+        torch.manual_seed(0)
+        transformer = Transformer(job.size.config, vocab_size=job.size.vocab_size, pad_id=PAD_ID)
+        make_endless(transformer)
+    else:
+        transformer = load_checkpoint(job.checkpoint).transformer
+    return transformer.to(job.device, getattr(torch, job.compute_type)).eval()
+
+
+@torch.no_grad()
+def make_endless(transformer: Transformer) -> None:
+    """Change random weights so that special tokens, EOS among them, are never predicted.
+
+    The last normalization leaves states whose mean is 0. So with a bias of 1, their product with a row of equal
+    numbers is a constant, and their product with a row whose mean is 0 does not see the bias.
+    """
+    last = transformer.decoder.layers[-1].feed_forward_norm.norm
+    last.bias.fill_(1.0)
+    weight = transformer.embedding.weight
+    weight -= weight.mean(dim=1, keepdim=True)
+    weight[[PAD_ID, UNK_ID, BOS_ID, EOS_ID]] = -(transformer.config.d_model**-0.5)
+
+
+def search_settings(job_has_text: bool, beam_size: int) -> SearchSettings:
+    """How all contestants search. Without a length penalty, they all rank by the same."""
+    settings = SearchSettings(beam_size=beam_size, length_penalty=0.0)
+    return settings if job_has_text else replace(settings, max_extra_length=EXTRA_LENGTH, min_length=0)
+
+
+def count_equal(ours: dict[int, list[list[int]]], theirs: dict[int, list[list[int]]]) -> tuple[int, int]:
+    """How many translations two contestants have in common, and of how many."""
+    pairs = [pair for number in ours.keys() & theirs.keys() for pair in zip(ours[number], theirs[number], strict=True)]
+    return sum(mine == other for mine, other in pairs), len(pairs)

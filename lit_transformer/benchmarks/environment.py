@@ -1,0 +1,70 @@
+"""The machine and the versions that a result depends on, as plain data."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lit_transformer
+from lit_transformer.benchmarks.peers import versions
+from lit_transformer.machine import describe, processor, usable_cores
+from lit_transformer.runs.provenance import commit
+
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+"""Instruction sets that decide how fast products are."""
+CPU_FACTS = {"model name": "model", "cpu family": "family", "model": "model_number", "cpu MHz": "mhz"}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Everything that is needed to compare a result with one of another machine."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "version": lit_transformer.__version__,
+        "cpu": _cpu(),
+        "gpu": _gpu(),
+        "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": versions(),
+        "machine": describe(),
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    facts = dict[str, Any]()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in CPU_FACTS:
+                facts[CPU_FACTS[name.strip()]] = value.strip()
+    except OSError:
+        facts["model"] = platform.processor()
+    features = [name for name in FEATURES if name in processor().features]
+    return {**facts, "vendor": processor().vendor, "features": features, "cores": os.cpu_count(), "usable": usable_cores()}
+
+
+def _gpu() -> dict[str, Any] | None:
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "gigabytes": round(properties.total_memory / 1e9, 1),
+        "count": torch.cuda.device_count(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+def title(environment: dict[str, Any]) -> str:
+    """The machine in one line, for people."""
+    cpu, gpu = environment["cpu"], environment["gpu"]
+    family = f" (family {cpu['family']}, model {cpu['model_number']})" if "family" in cpu else ""
+    features = ", ".join(cpu["features"])
+    load = "" if environment["load"] is None else f"; load {environment['load'][0]}"
+    name = f"{gpu['name']}; " if gpu else ""
+    return f"{name}{cpu.get('model', 'unknown processor')}{family}, {cpu['usable']} of {cpu['cores']} cores, {features}{load}"

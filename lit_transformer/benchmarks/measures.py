@@ -1,0 +1,136 @@
+"""The contests: who takes part in training and in decoding, on what, and what comes out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from lit_transformer.batch import Batch
+from lit_transformer.benchmarks.contest import Contestant, Local, Prepare, Remote, compete, wait_until_ready
+from lit_transformer.benchmarks.decoding import DecodingJob, count_equal, prepare_decoding
+from lit_transformer.benchmarks.intervals import Rounds
+from lit_transformer.benchmarks.peers import PEERS, preparation
+from lit_transformer.benchmarks.results import Result, results_of
+from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.benchmarks.training import TrainingJob, prepare_training
+from lit_transformer.runs.forecast import training_flops
+
+OURS = "ours"
+
+Entry = tuple[Prepare[Any], Any]
+"""How a contestant is prepared, and from what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """Contestants of one measure.
+
+    Args:
+        measure: `train` or `decode`.
+        entries: The contestants by name, ours first.
+        num_batches: The batches of all of them.
+        seconds: How long each measures, about.
+        title: What is measured, for people.
+    """
+
+    measure: str
+    entries: dict[str, Entry]
+    num_batches: int
+    seconds: float
+    title: str = ""
+    flops_per_token: float = 0.0
+    """FLOPs of training per target token, padding left out."""
+    peak_flops: float = 0.0
+    """FLOPs per second of a large product on this device, or 0 if they are not known."""
+
+
+def training_contest(
+    job: TrainingJob, peers: Sequence[str], settings: Sequence[tuple[str, ...]], *, seconds: float, tune_peers: bool
+) -> Contest:
+    """Ours as `job` describes it and with other settings, and the peers that train."""
+    entries: dict[str, Entry] = {OURS: (prepare_training, job)}
+    for names in settings:
+        entries[f"{OURS}, {'+'.join(names)}"] = prepare_training, replace(job, settings=names)
+    for peer in _taking_part(peers, "train", job.device):
+        entries[peer] = preparation(peer, "train"), replace(job, contestant=peer, tuned=job.tuned and tune_peers)
+    return Contest(measure="train", entries=entries, num_batches=len(job.batches), seconds=seconds)
+
+
+def decoding_contest(
+    job: DecodingJob, peers: Sequence[str], engines: Sequence[tuple[str, str]], *, seconds: float, tune_peers: bool
+) -> Contest:
+    """Ours as `job` describes it and with other engines and compute types, and the peers that decode."""
+    entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
+    for engine, compute_type in engines:
+        own = replace(job, engine=engine, compute_type=compute_type)
+        entries[f"{OURS}, {engine} {compute_type}"] = prepare_decoding, own
+    for peer in _taking_part(peers, "decode", job.device):
+        entries[peer] = preparation(peer, "decode"), replace(job, contestant=peer, tuned=job.tuned and tune_peers)
+    return Contest(measure="decode", entries=entries, num_batches=len(job.sources), seconds=seconds)
+
+
+def _taking_part(peers: Sequence[str], measure: str, device: str) -> list[str]:
+    kind = torch.device(device).type
+    return [peer for peer in peers if measure in PEERS[peer].measures and kind in PEERS[peer].devices]
+
+
+def hold(
+    contests: Sequence[Contest], failed: Callable[[str, str], None], *, in_process: bool = False
+) -> Iterator[tuple[Contest, list[Result]]]:
+    """Prepare all contestants of all contests at the same time, then measure contest after contest.
+
+    Args:
+        contests: Who takes part in what.
+        failed: Called with the name of a contestant that failed, and the reason.
+        in_process: Whether all share this process, for tests.
+
+    Yields:
+        Each contest with its results. One without ours has none.
+    """
+    with ExitStack() as stack:
+        entries = {(number, name): entry for number, each in enumerate(contests) for name, entry in each.entries.items()}
+        ready: dict[tuple[int, str], Contestant] = {}
+        if in_process:
+            ready = {place: Local(prepare(job)) for place, (prepare, job) in entries.items()}
+        else:
+            remotes = {place: Remote(*entry) for place, entry in entries.items()}
+            for remote in remotes.values():
+                stack.callback(remote.end)
+            ready.update(wait_until_ready(remotes, lambda place, reason: failed(place[1], reason)))
+        for number, contest in enumerate(contests):
+            contestants = {name: ready[number, name] for name in contest.entries if (number, name) in ready}
+            if OURS in contestants:
+                rounds = compete(contestants, num_batches=contest.num_batches, seconds=contest.seconds)
+                facts = {name: contestant.facts() for name, contestant in contestants.items()}
+                yield contest, _compared(contest, rounds, facts)
+            else:
+                yield contest, []
+
+
+def _compared(contest: Contest, rounds: Rounds, facts: dict[str, dict[str, Any]]) -> list[Result]:
+    """The results, with what contestants have in common and the share of the device's FLOPs."""
+    outputs = {name: own.pop("outputs") for name, own in facts.items() if "outputs" in own}
+    for name in outputs:
+        if name != OURS:
+            facts[name]["equal"] = count_equal(outputs[OURS], outputs[name])
+    results = results_of(contest.measure, rounds, facts)
+    if contest.peak_flops:
+        for result in results:
+            result.facts["mfu"] = result.per_second.median * contest.flops_per_token / contest.peak_flops
+    return results
+
+
+def flops_per_token(size: Size, batches: Sequence[Batch]) -> float:
+    """FLOPs of training per target token of some batches. Padding needs none."""
+    source, target = (sum(side) for side in zip(*((b.num_source_tokens, b.num_target_tokens) for b in batches)))
+    sentences = sum(len(batch.source_BS) for batch in batches)
+    total = training_flops(
+        size.config,
+        vocab_size=size.vocab_size,
+        source_tokens=source,
+        target_tokens=target,
+        lengths=(source / sentences, target / sentences),
+    )
+    return total / target
