@@ -15,8 +15,8 @@ from lit_transformer.benchmarks.sizes import Size
 from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.decoding.devices import allow_tf32
 from lit_transformer.decoding.engine import Engine
+from lit_transformer.decoding.engines import EngineName, make_engine
 from lit_transformer.decoding.settings import SearchSettings
-from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.machine import prepare_process, prepare_products
 from lit_transformer.model.transformer import Transformer
 
@@ -39,11 +39,11 @@ class DecodingJob:
         device: Where to compute.
         compute_type: The type of the weights and of the computation.
         threads: Cores to use.
-        tuned: Whether the settings of `machine.py` are applied.
+        is_plain: Whether the settings of `machine.py` are left out.
     """
 
     contestant: str = "ours"
-    engine: str = "torch"
+    engine: EngineName = "torch"
     size: Size
     checkpoint: str | None = None
     sources: Sequence[list[list[int]]]
@@ -52,12 +52,7 @@ class DecodingJob:
     device: str
     compute_type: str = "float32"
     threads: int
-    tuned: bool
-
-    @property
-    def translates_text(self) -> bool:
-        """Whether the weights are trained, so that sentences end by themselves."""
-        return self.checkpoint is not None
+    is_plain: bool = False
 
 
 class DecodingWork:
@@ -106,13 +101,14 @@ def prepare_decoding(job: DecodingJob) -> EngineWork:
     workers = 1
     lengths = [len(batch) * max(map(len, batch)) for batch in job.sources]
     tokens = job.batch_tokens or (sum(lengths) // len(lengths) if workers > 1 else max(lengths))
-    return EngineWork(TransformerSearch(prepare_model(job), tokens), job, workers=workers)
+    engine = make_engine(job.engine, prepare_model(job), batch_tokens=tokens)
+    return EngineWork(engine, job, workers=workers)
 
 
 def prepare_torch(job: DecodingJob) -> None:
     """Set up torch in this process as a command does."""
     torch.set_num_threads(job.threads)
-    if job.tuned:
+    if not job.is_plain:
         prepare_process()
         prepare_products() if job.device == "cpu" else allow_tf32(torch.device(job.device))
 
@@ -142,10 +138,10 @@ def make_endless(transformer: Transformer) -> None:
     weight[[PAD_ID, UNK_ID, BOS_ID, EOS_ID]] = -(transformer.config.d_model**-0.5)
 
 
-def search_settings(job_has_text: bool, beam_size: int) -> SearchSettings:
+def search_settings(*, is_trained: bool, beam_size: int) -> SearchSettings:
     """How all contestants search. Without a length penalty, they all rank by the same."""
     settings = SearchSettings(beam_size=beam_size, length_penalty=0.0)
-    return settings if job_has_text else replace(settings, max_extra_length=EXTRA_LENGTH, min_length=0)
+    return settings if is_trained else replace(settings, max_extra_length=EXTRA_LENGTH, min_length=0)
 
 
 def count_equal(ours: dict[int, list[list[int]]], theirs: dict[int, list[list[int]]]) -> tuple[int, int]:

@@ -44,7 +44,8 @@ def _cpu() -> dict[str, Any]:
     except OSError:
         facts["model"] = platform.processor()
     features = [name for name in FEATURES if name in processor().features]
-    return {**facts, "vendor": processor().vendor, "features": features, "cores": os.cpu_count(), "usable": usable_cores()}
+    cores = {"cores": os.cpu_count(), "usable": usable_cores()}
+    return {**facts, "vendor": processor().vendor, "features": features, **cores}
 
 
 def _gpu() -> dict[str, Any] | None:
@@ -67,4 +68,5 @@ def title(environment: dict[str, Any]) -> str:
     features = ", ".join(cpu["features"])
     load = "" if environment["load"] is None else f"; load {environment['load'][0]}"
     name = f"{gpu['name']}; " if gpu else ""
-    return f"{name}{cpu.get('model', 'unknown processor')}{family}, {cpu['usable']} of {cpu['cores']} cores, {features}{load}"
+    model = cpu.get("model", "unknown processor")
+    return f"{name}{model}{family}, {cpu['usable']} of {cpu['cores']} cores, {features}{load}"

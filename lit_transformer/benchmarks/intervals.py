@@ -10,8 +10,8 @@ from statistics import median, quantiles
 
 LOST_SHARE = 0.05
 """An interval is disturbed if other programs took more than this share of its cores."""
-MOST_REPEATS = 2
-"""A disturbed round is repeated. At most this many times the planned rounds are repeated in all."""
+MOST_REPEATS = 1
+"""How often a disturbed round is repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,15 +5,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from lit_transformer.batch import Batch
+from lit_transformer.batch import PAD_ID
 from lit_transformer.benchmarks.contest import Contestant, Local, Prepare, Remote, compete, wait_until_ready
 from lit_transformer.benchmarks.decoding import DecodingJob, count_equal, prepare_decoding
 from lit_transformer.benchmarks.intervals import Rounds
 from lit_transformer.benchmarks.peers import PEERS, preparation
 from lit_transformer.benchmarks.results import Result, results_of
-from lit_transformer.benchmarks.sizes import Size
 from lit_transformer.benchmarks.training import TrainingJob, prepare_training
 from lit_transformer.runs.forecast import training_flops
 
@@ -30,36 +30,57 @@ class Contest:
     Args:
         measure: `train` or `decode`.
         entries: The contestants by name, ours first.
+        title: What is measured, for people.
         num_batches: The batches of all of them.
         seconds: How long each measures, about.
-        title: What is measured, for people.
+        flops_per_token: FLOPs of training per target token.
+        peak_flops: FLOPs per second of a large product on this device, or 0 if they are not known.
     """
 
     measure: str
     entries: dict[str, Entry]
+    title: str
     num_batches: int
     seconds: float
-    title: str = ""
     flops_per_token: float = 0.0
-    """FLOPs of training per target token, padding left out."""
     peak_flops: float = 0.0
-    """FLOPs per second of a large product on this device, or 0 if they are not known."""
 
 
 def training_contest(
-    job: TrainingJob, peers: Sequence[str], settings: Sequence[tuple[str, ...]], *, seconds: float, tune_peers: bool
+    title: str,
+    job: TrainingJob,
+    peers: Sequence[str],
+    settings: Sequence[tuple[str, ...]],
+    *,
+    seconds: float,
+    plain_peers: bool = False,
+    peak_flops: float = 0.0,
 ) -> Contest:
     """Ours as `job` describes it and with other settings, and the peers that train."""
     entries: dict[str, Entry] = {OURS: (prepare_training, job)}
     for names in settings:
         entries[f"{OURS}, {'+'.join(names)}"] = prepare_training, replace(job, settings=names)
     for peer in _taking_part(peers, "train", job.device):
-        entries[peer] = preparation(peer, "train"), replace(job, contestant=peer, tuned=job.tuned and tune_peers)
-    return Contest(measure="train", entries=entries, num_batches=len(job.batches), seconds=seconds)
+        entries[peer] = preparation(peer, "train"), replace(job, contestant=peer, is_plain=plain_peers)
+    return Contest(
+        measure="train",
+        title=title,
+        entries=entries,
+        num_batches=len(job.batches),
+        seconds=seconds,
+        flops_per_token=flops_per_token(job),
+        peak_flops=peak_flops,
+    )
 
 
 def decoding_contest(
-    job: DecodingJob, peers: Sequence[str], engines: Sequence[tuple[str, str]], *, seconds: float, tune_peers: bool
+    title: str,
+    job: DecodingJob,
+    peers: Sequence[str],
+    engines: Sequence[tuple[Any, str]],
+    *,
+    seconds: float,
+    plain_peers: bool = False,
 ) -> Contest:
     """Ours as `job` describes it and with other engines and compute types, and the peers that decode."""
     entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
@@ -67,8 +88,8 @@ def decoding_contest(
         own = replace(job, engine=engine, compute_type=compute_type)
         entries[f"{OURS}, {engine} {compute_type}"] = prepare_decoding, own
     for peer in _taking_part(peers, "decode", job.device):
-        entries[peer] = preparation(peer, "decode"), replace(job, contestant=peer, tuned=job.tuned and tune_peers)
-    return Contest(measure="decode", entries=entries, num_batches=len(job.sources), seconds=seconds)
+        entries[peer] = preparation(peer, "decode"), replace(job, contestant=peer, is_plain=plain_peers)
+    return Contest(measure="decode", title=title, entries=entries, num_batches=len(job.sources), seconds=seconds)
 
 
 def _taking_part(peers: Sequence[str], measure: str, device: str) -> list[str]:
@@ -90,7 +111,9 @@ def hold(
         Each contest with its results. One without ours has none.
     """
     with ExitStack() as stack:
-        entries = {(number, name): entry for number, each in enumerate(contests) for name, entry in each.entries.items()}
+        entries = {
+            (number, name): entry for number, contest in enumerate(contests) for name, entry in contest.entries.items()
+        }
         ready: dict[tuple[int, str], Contestant] = {}
         if in_process:
             ready = {place: Local(prepare(job)) for place, (prepare, job) in entries.items()}
@@ -112,9 +135,9 @@ def hold(
 def _compared(contest: Contest, rounds: Rounds, facts: dict[str, dict[str, Any]]) -> list[Result]:
     """The results, with what contestants have in common and the share of the device's FLOPs."""
     outputs = {name: own.pop("outputs") for name, own in facts.items() if "outputs" in own}
-    for name in outputs:
+    for name, found in outputs.items():
         if name != OURS:
-            facts[name]["equal"] = count_equal(outputs[OURS], outputs[name])
+            facts[name]["equal"] = count_equal(outputs[OURS], found)
     results = results_of(contest.measure, rounds, facts)
     if contest.peak_flops:
         for result in results:
@@ -122,13 +145,14 @@ def _compared(contest: Contest, rounds: Rounds, facts: dict[str, dict[str, Any]]
     return results
 
 
-def flops_per_token(size: Size, batches: Sequence[Batch]) -> float:
-    """FLOPs of training per target token of some batches. Padding needs none."""
-    source, target = (sum(side) for side in zip(*((b.num_source_tokens, b.num_target_tokens) for b in batches)))
-    sentences = sum(len(batch.source_BS) for batch in batches)
+def flops_per_token(job: TrainingJob) -> float:
+    """FLOPs of training per target token. Padding needs none."""
+    real = [[np.count_nonzero(side != PAD_ID) for side in sides] for sides in job.batches]
+    source, target = (float(sum(side)) for side in zip(*real, strict=True))
+    sentences = sum(len(sides[0]) for sides in job.batches)
     total = training_flops(
-        size.config,
-        vocab_size=size.vocab_size,
+        job.size.config,
+        vocab_size=job.size.vocab_size,
         source_tokens=source,
         target_tokens=target,
         lengths=(source / sentences, target / sentences),

@@ -47,8 +47,13 @@ def check_peers(names: Sequence[str]) -> None:
         if name not in PEERS:
             raise UserError(f"there is no peer {name!r}: choose from {', '.join(PEERS)}")
         if name not in installed_peers():
-            peer = PEERS[name]
-            raise UserError(f'{name} needs {peer.package}, which is not installed: pip install "{peer.requirement}"')
+            raise UserError(missing_line(name))
+
+
+def missing_line(name: str) -> str:
+    """What to do about a peer that is not installed."""
+    peer = PEERS[name]
+    return f'{name} needs {peer.package}, which is not installed: pip install "{peer.requirement}"'
 
 
 def preparation(name: str, measure: str) -> Prepare[Any]:

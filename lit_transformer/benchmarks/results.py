@@ -1,6 +1,5 @@
 """Results: a line of JSON for programs, and a table for people."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -30,10 +29,10 @@ class Result:
     cpu_speedup: Spread | None
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def line(self, common: Mapping[str, Any]) -> str:
-        """One line of JSON, with what all results of the measure have in common."""
+    def facts_for_json(self) -> dict[str, Any]:
+        """Everything as plain data."""
         own = asdict(self)
-        return json.dumps({**own.pop("facts"), **own, **common}, ensure_ascii=False)
+        return {**own.pop("facts"), **own}
 
 
 def results_of(measure: str, rounds: Rounds, facts: Mapping[str, dict[str, Any]]) -> list[Result]:
@@ -54,8 +53,8 @@ def results_of(measure: str, rounds: Rounds, facts: Mapping[str, dict[str, Any]]
     ]
 
 
-def table(results: Sequence[Result]) -> str:
-    """The results of a measure in columns."""
+def rows_of(results: Sequence[Result]) -> list[list[str]]:
+    """The results of a measure as the cells of a table, the head first."""
     extra = {"first_loss": "loss", "mfu": "MFU", "peak_mb": "peak MB", "peak_gpu_mb": "GPU MB", "equal": "equal"}
     columns = {key: name for key, name in extra.items() if any(key in result.facts for result in results)}
     rows = [["", "tokens/s", "ours is", "tokens/CPU s", "ours is", *columns.values()]]
@@ -64,7 +63,7 @@ def table(results: Sequence[Result]) -> str:
         rates = [f"{rate.median:,.0f}" for rate in (result.per_second, result.per_cpu_second)]
         speedups = [_speedup(speedup) for speedup in (result.speedup, result.cpu_speedup)]
         rows.append([result.contestant, rates[0], speedups[0], rates[1], speedups[1], *facts])
-    return in_columns(rows)
+    return rows
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> str:

@@ -1,9 +1,7 @@
 """The speed of data: tokenizing, assembling batches, and how long a training loop waits for its loader."""
 
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -119,9 +117,7 @@ def _batches(job: DataJob, folder: Path) -> Iterator[dict[str, Any]]:
         stream.batch(step, 0)
     cpu = (time.process_time() - begin) / NUM_BATCHES
     yield {"name": "assembling", "cpu_ms_per_batch": 1e3 * cpu, "tokens_per_batch": TOKENS_PER_BATCH}
-    loader = TimedLoader(
-        stream, steps=lambda: range(NUM_BATCHES), num_workers=1, pin_memory=False, check=lambda: None
-    )
+    loader = TimedLoader(stream, steps=lambda: range(NUM_BATCHES), num_workers=1, pin_memory=False, check=lambda: None)
     batches = iter(loader)
     next(batches)  # starting the worker is not waiting
     started, begin = loader.wait_seconds, time.perf_counter()

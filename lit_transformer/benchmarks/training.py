@@ -1,5 +1,6 @@
 """Training steps in a plain loop: ours with any settings, and the peers that train."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID, Batch, IntArray, make_batch
 from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.errors import UserError
 from lit_transformer.machine import prepare_process, prepare_products
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.optimizer import make_optimizer
@@ -32,7 +34,7 @@ class TrainingJob:
         device: Where to compute.
         precision: A key of `AUTOCAST`.
         threads: Threads of a CPU.
-        tuned: Whether the settings of `machine.py` are applied.
+        is_plain: Whether the settings of `machine.py` are left out.
     """
 
     contestant: str = "ours"
@@ -42,7 +44,7 @@ class TrainingJob:
     device: str
     precision: str
     threads: int
-    tuned: bool
+    is_plain: bool = False
 
 
 class TrainingLoop:
@@ -59,13 +61,13 @@ class TrainingLoop:
         self._device = torch.device(job.device)
         self._autocast = AUTOCAST[job.precision]
         self._model, self._loss = model.to(self._device), loss
-        self._batches = [_moved(make_batch(*sides), self._device) for sides in job.batches]
+        self._batches: list[Batch] = [moved(make_batch(*sides), self._device) for sides in job.batches]
         self._optimizer = make_optimizer(None, model, peak=LEARNING_RATE, clips=False)
         for group in self._optimizer.param_groups:
             group["lr"] = LEARNING_RATE
+        # With gradients, because PyTorch's layers have a path of their own without them.
         model.eval()
-        with torch.no_grad():
-            self._first_loss = float(self._loss_of(self._batches[0])) / self._batches[0].num_target_tokens
+        self._first_loss = self._loss_of(self._batches[0]).item() / self._batches[0].num_target_tokens
         model.train()
 
     def run(self, batches: Sequence[int]) -> int:
@@ -90,9 +92,18 @@ class TrainingLoop:
 
 
 def prepare_training(job: TrainingJob) -> TrainingLoop:
-    """Build and compile ours."""
+    """Build ours, and compile it if `job.settings` has `compile`.
+
+    Raises:
+        UserError: There is no such setting.
+    """
     prepare_torch(job)
-    module = LitTransformer(job.size.config, vocab_size=job.size.vocab_size, bleu_tokenize="13a")
+    known = inspect.signature(LitTransformer).parameters
+    for name in job.settings:
+        if name not in known and name != "packing":
+            raise UserError(f"training has no setting {name!r}")
+    arguments: Any = {name: True for name in job.settings if name in known}
+    module = LitTransformer(job.size.config, vocab_size=job.size.vocab_size, bleu_tokenize="13a", **arguments)
     return TrainingLoop(job, module, lambda batch: module.loss_sums(batch).smoothed)
 
 
@@ -108,7 +119,7 @@ def prepare_torch(job: TrainingJob) -> None:
     """Set up torch in this process, so that all contestants draw the same weights."""
     torch.set_num_threads(job.threads)
     torch.manual_seed(0)
-    if job.tuned:
+    if not job.is_plain:
         prepare_process()
         if job.device == "cpu":
             prepare_products()
@@ -125,6 +136,8 @@ def plain_loss(logits: Tensor, batch: Batch) -> Tensor:
     )
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    tensors = (tensor.to(device) for tensor in (batch.source_BS, batch.target_input_BT, batch.target_output_BT))
-    return Batch(*tensors, *batch[3:])
+def moved(value: Any, device: torch.device) -> Any:
+    """A batch, or what is in it, on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return type(value)(*(moved(each, device) for each in value)) if isinstance(value, tuple) else value

@@ -20,6 +20,7 @@ COMMANDS = {
     "average": "Average the weights of a run's last checkpoints (section 6.1).",
     "attention": "Show what a model attends to, as an interactive page, a picture or numbers.",
     "align": "Link the words of sentence pairs by cross-attention, one line per pair.",
+    "benchmark": "Measure the speed of training and translating, beside that of other projects.",
 }
 """What each command does. The module of the same name runs it."""
 
