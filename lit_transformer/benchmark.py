@@ -1,21 +1,18 @@
 """`python -m lit_transformer.benchmark`: measure the speed of this project and of its peers on this machine."""
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from lit_transformer.cli.commands import COMMANDS, run_command
 from lit_transformer.errors import UserError
-from lit_transformer.files import expanded
-from lit_transformer.notes import print_note, print_warning
+from lit_transformer.notes import print_note
 
 if TYPE_CHECKING:
-    from lit_transformer.benchmarks.measures import Contest
     from lit_transformer.benchmarks.sizes import Size
+    from lit_transformer.cli.measurements import Printer
 
 MEASURES = {
     "train": "optimizer steps",
@@ -82,6 +79,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure what is named, one measure after the other."""
     check_options(options)
     from lit_transformer.benchmarks.environment import describe_environment, title
+    from lit_transformer.cli.measurements import Printer, open_json
 
     complete(options)
     environment = describe_environment()
@@ -125,46 +123,12 @@ def complete(options: argparse.Namespace) -> None:
     options.tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
 
 
-class Printer:
-    """Prints tables for people, and lines for programs.
-
-    Args:
-        lines: Where lines of JSON are written, if anywhere. If it is stdout, tables go to stderr.
-        common: What all lines have in common.
-    """
-
-    def __init__(self, lines: TextIO | None, common: dict[str, Any]) -> None:
-        self._lines, self._common = lines, common
-
-    def show(self, text: str) -> None:
-        """Print text for people."""
-        print(text, file=sys.stderr if self._lines is sys.stdout else sys.stdout, flush=True)
-
-    def write(self, **facts: object) -> None:
-        """Write a line for programs."""
-        if self._lines is not None:
-            print(json.dumps({**facts, **self._common}, ensure_ascii=False), file=self._lines, flush=True)
-
-
-def open_json(place: str | None, stack: ExitStack) -> TextIO | None:
-    """The file of --json, which later lines are appended to.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    if place is None or place == "-":
-        return sys.stdout if place else None
-    try:
-        return stack.enter_context(expanded(place).open("a", encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot write --json {place}: {error.strerror or error}") from error
-
-
-def run_train(options: argparse.Namespace, printer: Printer) -> None:
+def run_train(options: argparse.Namespace, printer: "Printer") -> None:
     """Measure training."""
     from lit_transformer.benchmarks.measures import training_contest
     from lit_transformer.benchmarks.sentences import batches_of_corpus, draw_batches
     from lit_transformer.benchmarks.training import TrainingJob
+    from lit_transformer.cli.measurements import print_contests
 
     size = chosen_size(options)
     tokens = {"tokens_per_batch": options.tokens_per_batch, "vocab_size": size.vocab_size}
@@ -188,11 +152,13 @@ def run_train(options: argparse.Namespace, printer: Printer) -> None:
     print_contests([contest], printer)
 
 
-def run_decode(options: argparse.Namespace, printer: Printer) -> None:
+def run_decode(options: argparse.Namespace, printer: "Printer") -> None:
     """Measure beam search."""
     from lit_transformer.benchmarks.decoding import DecodingJob, search_settings
     from lit_transformer.benchmarks.measures import decoding_contest
     from lit_transformer.benchmarks.sentences import draw_sources, sources_of_corpus
+    from lit_transformer.cli.measurements import print_contests
+    from lit_transformer.decoding.settings import EngineSettings
 
     size, is_trained = chosen_size(options), options.checkpoint is not None
     sources = (
@@ -210,39 +176,45 @@ def run_decode(options: argparse.Namespace, printer: Printer) -> None:
         device=options.device,
         threads=options.threads,
     )
-    engines = [engine.partition(":")[::2] for engine in options.engines]
+    engines = dict[str, EngineSettings]()
+    for name in options.engines:
+        engine, _, compute_type = name.partition(":")
+        engines[name] = EngineSettings(engine=engine, **({"compute_type": compute_type} if compute_type else {}))
     contest = decoding_contest(
         f"decode {options.checkpoint or options.size}, beam {options.beam_size}, batches of {options.batch_size}",
         job,
         options.against,
-        [(engine, compute_type or "float32") for engine, compute_type in engines],
+        engines,
         seconds=options.seconds,
         plain_peers=options.plain_peers,
     )
     print_contests([contest], printer)
 
 
-def run_data(options: argparse.Namespace, printer: Printer) -> None:
+def run_data(options: argparse.Namespace, printer: "Printer") -> None:
     """Measure the work on text and batches."""
     from lit_transformer.benchmarks.text_data import DataJob, measure_data
+    from lit_transformer.cli.measurements import print_rows
 
     given: dict[str, Any] = {"corpus": options.corpus, "vocab_size": options.vocab_size}
     chosen = {name: value for name, value in given.items() if value is not None}
     print_rows("data", measure_data(DataJob(source=options.source, target=options.target, **chosen)), printer)
 
 
-def run_startup(options: argparse.Namespace, printer: Printer) -> None:
+def run_startup(options: argparse.Namespace, printer: "Printer") -> None:
     """Measure the starts of commands."""
     from lit_transformer.benchmarks.startup import StartJob, measure_startup
+    from lit_transformer.cli.measurements import print_rows
 
     job = StartJob(commands=list(COMMANDS), checkpoint=options.checkpoint)
     print_rows("startup", measure_startup(job), printer)
 
 
-def run_gpu(options: argparse.Namespace, printer: Printer) -> None:
+def run_gpu(options: argparse.Namespace, printer: "Printer") -> None:
     """Measure everything that a GPU has to answer."""
     from lit_transformer.benchmarks.ceilings import measure_ceilings
     from lit_transformer.benchmarks.gpu import FULL, SMALL, gpu_contests
+    from lit_transformer.cli.measurements import print_contests, print_rows
 
     ceilings = measure_ceilings(options.device)
     print_rows("gpu", [ceilings], printer)
@@ -259,44 +231,6 @@ def chosen_size(options: argparse.Namespace) -> "Size":
 
     size = SIZES[options.size]
     return replace(size, vocab_size=options.vocab_size or size.vocab_size)
-
-
-def print_contests(contests: Sequence["Contest"], printer: Printer) -> None:
-    """Hold contests and print their results."""
-    from lit_transformer.benchmarks.measures import hold
-    from lit_transformer.benchmarks.results import in_columns, rows_of
-
-    for contest, results in hold(contests, lambda name, reason: print_warning(f"{name} is left out: {reason}")):
-        if not results:
-            continue
-        for result in results:
-            printer.write(title=contest.title, **result.facts_for_json())
-        facts = results[0].facts
-        repeated = f"{facts['rounds']} rounds, {facts['repeated']} of them repeated"
-        printer.show(f"\n{contest.title} ({repeated})\n\n{in_columns(rows_of(results))}")
-        if disturbed := facts["disturbed"]:
-            print_warning(
-                f"other programs disturbed {disturbed} of {facts['rounds']} rounds, also when they were repeated: "
-                "compare seconds of a core, or stop the other programs"
-            )
-
-
-def print_rows(measure: str, rows: Sequence[dict[str, Any]], printer: Printer) -> None:
-    """Print measurements that nothing is compared with."""
-    printer.show(f"\n{measure}\n")
-    for row in rows:
-        printer.write(measure=measure, **row)
-        values = ", ".join(
-            f"{name.replace('_', ' ')} {format_value(value)}" for name, value in row.items() if name != "name"
-        )
-        printer.show(f"- {row['name']}: {values}")
-
-
-def format_value(value: object) -> str:
-    """A value for people."""
-    if isinstance(value, float):
-        return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" if value < 1e9 else f"{value:.3g}"
-    return str(value)
 
 
 if __name__ == "__main__":

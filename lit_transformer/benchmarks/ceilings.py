@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-SIDE = {"cpu": 2048, "cuda": 8192}
-COPIED_BYTES = {"cpu": 2**28, "cuda": 2**32}
+SIDE = {"cpu": 1024, "cuda": 8192}
+COPIED_BYTES = {"cpu": 2**26, "cuda": 2**32}
 """More than any cache holds."""
 REPEATS = 10
 

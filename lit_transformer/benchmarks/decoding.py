@@ -15,8 +15,8 @@ from lit_transformer.benchmarks.sizes import Size
 from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.decoding.devices import allow_tf32
 from lit_transformer.decoding.engine import Engine
-from lit_transformer.decoding.engines import EngineName, make_engine
-from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.engines import make_engine
+from lit_transformer.decoding.settings import EngineSettings, SearchSettings
 from lit_transformer.machine import prepare_process, prepare_products
 from lit_transformer.model.transformer import Transformer
 
@@ -30,27 +30,25 @@ class DecodingJob:
 
     Args:
         contestant: `ours`, or the name of a peer.
-        engine: Ours decodes with this engine.
+        engine: Ours decodes with this engine, and its `batch_tokens` only if `in_batches` is off.
         size: The model, with random weights.
         checkpoint: A trained model that takes its place.
         sources: Ids with EOS, batch by batch.
         settings: How to search.
-        batch_tokens: Padded source tokens per batch of ours. None searches in the given batches, one by one.
+        in_batches: Whether ours searches in the given batches, one by one, as peers do.
         device: Where to compute.
-        compute_type: The type of the weights and of the computation.
         threads: Cores to use.
         is_plain: Whether the settings of `machine.py` are left out.
     """
 
     contestant: str = "ours"
-    engine: EngineName = "torch"
+    engine: EngineSettings = EngineSettings()
     size: Size
     checkpoint: str | None = None
     sources: Sequence[list[list[int]]]
     settings: SearchSettings
-    batch_tokens: int | None = None
+    in_batches: bool = True
     device: str
-    compute_type: str = "float32"
     threads: int
     is_plain: bool = False
 
@@ -75,18 +73,17 @@ class DecodingWork:
 class EngineWork(DecodingWork):
     """Ours: an engine, with text left out."""
 
-    def __init__(self, engine: Engine, job: DecodingJob, *, workers: int) -> None:
+    def __init__(self, engine: Engine, job: DecodingJob) -> None:
         super().__init__(job.threads)
-        self._engine, self._job, self._workers = engine, job, workers
+        self._engine, self._job = engine, job
 
     def run(self, batches: Sequence[int]) -> int:
         sources = [self._job.sources[number] for number in batches]
-        if self._workers > 1 or self._job.batch_tokens:
-            # The workers share the sentences of several batches.
+        if self._job.in_batches:
+            outputs = [self._search(batch) for batch in sources]
+        else:
             found = iter(self._search([ids for batch in sources for ids in batch]))
             outputs = [[next(found) for _ in batch] for batch in sources]
-        else:
-            outputs = [self._search(batch) for batch in sources]
         if self._job.device != "cpu":
             torch.cuda.synchronize()
         return self.keep(batches, outputs)
@@ -98,11 +95,10 @@ class EngineWork(DecodingWork):
 def prepare_decoding(job: DecodingJob) -> EngineWork:
     """Load or draw the model, and start its engine."""
     prepare_torch(job)
-    workers = 1
-    lengths = [len(batch) * max(map(len, batch)) for batch in job.sources]
-    tokens = job.batch_tokens or (sum(lengths) // len(lengths) if workers > 1 else max(lengths))
-    engine = make_engine(job.engine, prepare_model(job), batch_tokens=tokens)
-    return EngineWork(engine, job, workers=workers)
+    engine = job.engine
+    if job.in_batches:
+        engine = replace(engine, batch_tokens=max(len(batch) * max(map(len, batch)) for batch in job.sources))
+    return EngineWork(make_engine(engine, prepare_model(job)), job)
 
 
 def prepare_torch(job: DecodingJob) -> None:
@@ -121,7 +117,7 @@ def prepare_model(job: DecodingJob) -> Transformer:
         make_endless(transformer)
     else:
         transformer = load_checkpoint(job.checkpoint).transformer
-    return transformer.to(job.device, getattr(torch, job.compute_type)).eval()
+    return transformer.to(job.device).eval()
 
 
 @torch.no_grad()

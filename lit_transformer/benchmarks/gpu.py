@@ -13,9 +13,10 @@ from lit_transformer.benchmarks.measures import OURS, Contest, Entry, training_c
 from lit_transformer.benchmarks.sentences import draw_batches, draw_lengths, draw_padded
 from lit_transformer.benchmarks.sizes import SIZES, Size
 from lit_transformer.benchmarks.training import TrainingJob
+from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.model.config import TransformerConfig
 
-TRAINING_SETTINGS = {"base": ("compile", "packing", "compile+packing"), "big": ("compile+packing",)}
+TRAINING_SETTINGS: dict[str, tuple[str, ...]] = {"base": (), "big": ()}
 """Settings of ours that are measured beside the default ones."""
 BATCH_TOKENS = (2048, 8192, 32768)
 """Source tokens of a batch of decoding."""
@@ -75,20 +76,18 @@ def _decoding(scale: Scale, device: str, threads: int) -> list[Contest]:
     lengths = draw_lengths(2 * scale.num_sentences, seed=2)[0][: scale.num_sentences]
     ids = draw_padded(lengths, size.vocab_size, np.random.default_rng(2)).tolist()
     sources = [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
+    engine = EngineSettings(batch_tokens=BATCH_TOKENS[-1])
     job = DecodingJob(
         size=size,
         sources=[sources],
         settings=search_settings(is_trained=False, beam_size=4),
-        batch_tokens=BATCH_TOKENS[-1],
-        compute_type="bfloat16",
+        engine=engine,
+        in_batches=False,
         device=device,
         threads=threads,
     )
+    others = {f"batch_tokens {tokens}": replace(engine, batch_tokens=tokens) for tokens in BATCH_TOKENS[:-1]}
     entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
-    for batch_tokens in BATCH_TOKENS[:-1]:
-        name = f"{OURS}, batch_tokens {batch_tokens}"
-        entries[name] = prepare_decoding, replace(job, batch_tokens=batch_tokens)
-    entries[f"{OURS}, float32"] = prepare_decoding, replace(job, compute_type="float32")
-    entries[f"{OURS}, cuda_graphs"] = prepare_decoding, replace(job, engine="cuda_graphs")
-    title = f"decode {scale.num_sentences:,} sentences, base, beam 4, bfloat16, batch_tokens {BATCH_TOKENS[-1]}"
+    entries |= {f"{OURS}, {name}": (prepare_decoding, replace(job, engine=other)) for name, other in others.items()}
+    title = f"decode {scale.num_sentences:,} sentences, base, beam 4, float32, batch_tokens {BATCH_TOKENS[-1]}"
     return [Contest(measure="decode", title=title, entries=entries, num_batches=1, seconds=scale.seconds)]

@@ -83,7 +83,7 @@ def marian_of(ours: Transformer, *, max_positions: int) -> MarianMTModel:
             max_position_embeddings=max_positions,
         )
     )
-    theirs.set_attn_implementation("eager")
+    theirs.to(ours.embedding.weight.dtype).set_attn_implementation("eager")
     theirs.final_logits_bias.zero_()
     with torch.no_grad():
         theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
@@ -152,4 +152,4 @@ def prepare_decoding(job: DecodingJob) -> MarianWork:
     ours = prepare_model(job)
     longest = max(len(ids) for batch in job.sources for ids in batch) + job.settings.max_extra_length + 1
     peer = MarianPeer(ours, max_positions=longest)
-    return MarianWork(peer.to(job.device, ours.embedding.weight.dtype).eval(), job)
+    return MarianWork(peer.to(job.device, getattr(torch, job.engine.compute_type)).eval(), job)

@@ -1,6 +1,6 @@
 """The contests: who takes part in training and in decoding, on what, and what comes out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from lit_transformer.benchmarks.intervals import Rounds
 from lit_transformer.benchmarks.peers import PEERS, preparation
 from lit_transformer.benchmarks.results import Result, results_of
 from lit_transformer.benchmarks.training import TrainingJob, prepare_training
+from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.runs.forecast import training_flops
 
 OURS = "ours"
@@ -77,16 +78,15 @@ def decoding_contest(
     title: str,
     job: DecodingJob,
     peers: Sequence[str],
-    engines: Sequence[tuple[Any, str]],
+    engines: Mapping[str, EngineSettings],
     *,
     seconds: float,
     plain_peers: bool = False,
 ) -> Contest:
-    """Ours as `job` describes it and with other engines and compute types, and the peers that decode."""
+    """Ours as `job` describes it and with other engines, which have names, and the peers that decode."""
     entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
-    for engine, compute_type in engines:
-        own = replace(job, engine=engine, compute_type=compute_type)
-        entries[f"{OURS}, {engine} {compute_type}"] = prepare_decoding, own
+    for name, engine in engines.items():
+        entries[f"{OURS}, {name}"] = prepare_decoding, replace(job, engine=engine)
     for peer in _taking_part(peers, "decode", job.device):
         entries[peer] = preparation(peer, "decode"), replace(job, contestant=peer, is_plain=plain_peers)
     return Contest(measure="decode", title=title, entries=entries, num_batches=len(job.sources), seconds=seconds)

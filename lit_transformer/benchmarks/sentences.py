@@ -22,19 +22,20 @@ SPREAD, CORRELATION, LONGEST = 0.62, 0.91, 256
 """Of the logarithms of both lengths; and the longest sentence of either side."""
 
 
-def draw_lengths(num_pairs: int, *, seed: int) -> tuple[IntArray, IntArray]:
+def draw_lengths(num_pairs: int, *, seed: int, longest: int = LONGEST) -> tuple[IntArray, IntArray]:
     """The lengths of both sides: log-normal, and correlated. Pairs that are too long are left out."""
     random = np.random.default_rng(seed)
     covariance = SPREAD**2 * np.array([[1.0, CORRELATION], [CORRELATION, 1.0]])
     normal = random.multivariate_normal([0.0, 0.0], covariance, size=num_pairs)
     lengths = np.rint(np.exp(normal + np.log(MEANS) - SPREAD**2 / 2)).astype(np.int64)
-    source, target = np.maximum(lengths[lengths.max(axis=1) <= LONGEST], 2).T
+    source, target = np.maximum(lengths[lengths.max(axis=1) <= longest], 2).T
     return source, target
 
 
 def draw_batches(num_batches: int, *, tokens_per_batch: int, vocab_size: int, seed: int) -> list[Sides]:
     """Batches of the plan that training would follow, of at most this many tokens on each side."""
-    lengths = draw_lengths(num_batches * tokens_per_batch, seed=seed)
+    num_pairs = max(num_batches * tokens_per_batch // 10, 1000)  # more than the batches need
+    lengths = draw_lengths(num_pairs, seed=seed, longest=min(LONGEST, tokens_per_batch))
     plan = BatchPlan(*lengths, tokens_per_batch, seed)
     random = np.random.default_rng(seed)
     batches = list[Sides]()

@@ -4,9 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +36,7 @@ class StartJob:
 def measure_startup(job: StartJob) -> list[dict[str, Any]]:
     """Measure all starts, each several times."""
     starts = {"import torch": ["-c", "import torch"]}
-    starts |= {f"{command} --help": ["-m", f"lit_transformer.{command}", "--help"] for command in job.commands}
+    starts |= {f"help of {command}": ["-m", f"lit_transformer.{command}", "--help"] for command in job.commands}
     if job.checkpoint is not None:
         starts["translate, one line"] = ["-m", "lit_transformer.translate", "--checkpoint", job.checkpoint]
     with TemporaryDirectory() as folder:
@@ -48,16 +47,9 @@ def measure_startup(job: StartJob) -> list[dict[str, Any]]:
 
 
 def _first_step(folder: str) -> list[str]:
-    options: Mapping[str, object] = {
-        "data.cache_dir": Path(folder, "cache"),
-        "trainer.default_root_dir": Path(folder, "runs"),
-        "trainer.max_steps": 1,
-        "trainer.limit_val_batches": 0,
-        "trainer.enable_checkpointing": "false",
-        "trainer.logger": "false",
-    }
-    arguments = ["-m", "lit_transformer.fit", "--config", "demo"]
-    return [*arguments, *(f"--{name}={value}" for name, value in options.items())]
+    places = ["--data.cache_dir", f"{folder}/cache", "--trainer.default_root_dir", f"{folder}/runs"]
+    without = ["--trainer.limit_val_batches=0", "--trainer.enable_checkpointing=false", "--trainer.logger=false"]
+    return ["-m", "lit_transformer.fit", "--config", "demo", "--trainer.max_steps=1", *places, *without]
 
 
 def _measured(name: str, arguments: list[str], repeats: int) -> dict[str, Any]:

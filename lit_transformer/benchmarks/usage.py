@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lit_transformer.benchmarks.intervals import Interval
+from lit_transformer.machine import usable_cores
 
 PROC = Path("/proc")
 HAS_PROC = (PROC / "stat").exists()
@@ -68,11 +69,6 @@ class Usage:
         else:
             lost = missing if self.switches - begin.switches > SWITCHES_PER_SECOND * wall else 0.0
         return Interval(tokens=tokens, wall=wall, cpu=own, lost=lost / threads)
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(_cores())
 
 
 def _cores() -> set[int]:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Number of logits in memory at a time. A CPU is fastest if they fit into its cache: 2.6 times as fast as all at once
-# (experiments/measure/benchmark.py). A GPU needs large products, and 2^28 float32 logits are 1 GiB.
+# Number of logits in memory at a time. A CPU is fastest if they fit into its cache: on one core, 2.6 times as fast as
+# all at once. A GPU needs large products, and 2^28 float32 logits are 1 GiB.
 LOGITS_PER_CHUNK = {"cpu": 2**21}
 LOGITS_PER_CHUNK_ELSEWHERE = 2**28
 

@@ -1,20 +1,18 @@
 """Search and model against an independent implementation of both: Marian of `transformers` with our weights."""
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import MarianConfig, MarianMTModel
+from transformers import MarianMTModel
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.benchmarks.marian_peer import marian_of
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.model.config import TransformerConfig
-from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
 
 B, S, V, MAX_LENGTH, NUM_STEPS = 13, 11, 31, 43, 100
@@ -53,58 +51,8 @@ def ours() -> Transformer:
 
 @pytest.fixture(scope="module")
 def marian(ours: Transformer) -> MarianMTModel:
-    config = MarianConfig(
-        vocab_size=V,
-        d_model=CONFIG.d_model,
-        encoder_layers=CONFIG.num_layers,
-        decoder_layers=CONFIG.num_layers,
-        encoder_attention_heads=CONFIG.num_heads,
-        decoder_attention_heads=CONFIG.num_heads,
-        encoder_ffn_dim=CONFIG.d_ff,
-        decoder_ffn_dim=CONFIG.d_ff,
-        activation_function="relu",
-        scale_embedding=True,
-        pad_token_id=PAD_ID,
-        bos_token_id=BOS_ID,
-        eos_token_id=EOS_ID,
-        forced_eos_token_id=None,
-        decoder_start_token_id=BOS_ID,
-        max_position_embeddings=MAX_LENGTH + 1,
-    )
-    theirs = MarianMTModel(config).eval().double()
-    theirs.set_attn_implementation("eager")  # the one that is defined by a formula; the default changes
-    theirs.final_logits_bias.zero_()
-    with torch.no_grad():
-        theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
-        theirs.tie_weights()
-        for side, our_stack in ((theirs.model.encoder, ours.encoder), (theirs.model.decoder, ours.decoder)):
-            # Theirs has the sines in the first half and the cosines in the second, ours by turns.
-            halves = side.embed_positions.weight.clone().unflatten(1, (2, -1))
-            side.embed_positions.weight.copy_(halves.transpose(1, 2).flatten(1))
-            for layer, our_layer in zip(side.layers, our_stack.layers, strict=True):
-                copy_layer(layer, our_layer)
-    return theirs
-
-
-def copy_attention(theirs: Any, projections: Tensor, output: Tensor) -> None:
-    parts = (theirs.q_proj, theirs.k_proj, theirs.v_proj, theirs.out_proj)
-    for linear, weight in zip(parts, (*projections.chunk(3), output), strict=True):
-        linear.weight.copy_(weight)
-        linear.bias.zero_()
-
-
-def copy_layer(theirs: Any, ours: Layer) -> None:
-    attention = ours.self_attention
-    copy_attention(theirs.self_attn, attention.query_key_value.weight, attention.output.weight)
-    theirs.self_attn_layer_norm.load_state_dict(ours.self_attention_norm.norm.state_dict())
-    if hasattr(theirs, "encoder_attn"):
-        cross = ours.cross_attention
-        weights = torch.cat([cross.query.weight, cross.key_value.weight])
-        copy_attention(theirs.encoder_attn, weights, cross.output.weight)
-        theirs.encoder_attn_layer_norm.load_state_dict(ours.cross_attention_norm.norm.state_dict())
-    theirs.fc1.load_state_dict(ours.feed_forward.inner.state_dict())
-    theirs.fc2.load_state_dict(ours.feed_forward.outer.state_dict())
-    theirs.final_layer_norm.load_state_dict(ours.feed_forward_norm.norm.state_dict())
+    # The peer of the benchmark, in float64.
+    return marian_of(ours, max_positions=MAX_LENGTH + 1).eval().double()
 
 
 @pytest.fixture(scope="module")

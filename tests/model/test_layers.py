@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lit_transformer.benchmarks.torch_peer import copy_layer
 from lit_transformer.model.attention import Source
 from lit_transformer.model.config import Norm, TransformerConfig
 from lit_transformer.model.layers import AddNorm, FeedForward, Layer
 from lit_transformer.model.masks import Mask
-from tests.helpers.torch_layers import copy_layer
 
 pytestmark = pytest.mark.usefixtures("device")
 

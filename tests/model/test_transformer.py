@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lit_transformer.benchmarks.torch_peer import copy_layer
 from lit_transformer.model.attention import (
     ScaledDotProductAttention,
     attention_weights,
@@ -19,7 +20,6 @@ from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import sinusoids
 from lit_transformer.model.transformer import Transformer
-from tests.helpers.torch_layers import copy_layer
 
 pytestmark = pytest.mark.usefixtures("device")
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID
+from lit_transformer.benchmarks.torch_peer import copy_layer
 from lit_transformer.cli.training import FitCLI, parse
 from lit_transformer.fit import main
 from lit_transformer.model.transformer import Transformer
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import D_MODEL, RATE_SCALE, WARMUP_STEPS, arguments, load
-from tests.helpers.torch_layers import copy_layer
 
 STEPS = 50
 EPSILON = 0.1
