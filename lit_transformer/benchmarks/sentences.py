@@ -50,7 +50,9 @@ def batches_of_corpus(
     corpus: str, num_batches: int, *, source: str, target: str, tokens_per_batch: int, vocab_size: int
 ) -> list[Sides]:
     """The first batches that training on a corpus would take. Its vocabulary and tokens are made if they are new."""
-    data = TranslationData(corpus, source, target, vocab_size=vocab_size, tokens_per_batch=tokens_per_batch)
+    data = TranslationData(
+        corpus, source, target, vocab_size=vocab_size, tokens_per_batch=tokens_per_batch, cache_dir=CACHE_DIR
+    )
     data.prepare_data()
     data.setup("fit")
     steps = [data.plan.step_rows(step) for step in range(min(num_batches, data.plan.num_batches))]

@@ -6,13 +6,21 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lit_transformer.batch import PAD_ID
+from lit_transformer.benchmarks.decoding import make_endless
 from lit_transformer.benchmarks.usage import children_seconds
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
 
+SMALL_VOCABULARY = 40
 SENTENCE = "The cat that sleeps is black."
 
 
@@ -22,7 +30,7 @@ class StartJob:
 
     Args:
         commands: The commands whose help is shown.
-        checkpoint: The model that translates a line. None leaves it out.
+        checkpoint: The model that translates a line. None is a base model with random weights.
         first_step: Whether the recipe `demo` is started, and ended after its first step.
         repeats: How often each is measured.
     """
@@ -37,13 +45,23 @@ def measure_startup(job: StartJob) -> list[dict[str, Any]]:
     """Measure all starts, each several times."""
     starts = {"import torch": ["-c", "import torch"]}
     starts |= {f"help of {command}": ["-m", f"lit_transformer.{command}", "--help"] for command in job.commands}
-    if job.checkpoint is not None:
-        starts["translate, one line"] = ["-m", "lit_transformer.translate", "--checkpoint", job.checkpoint]
     with TemporaryDirectory() as folder:
+        checkpoint = job.checkpoint or write_base_model(Path(folder, "base"))
+        starts["translate, one line"] = ["-m", "lit_transformer.translate", "--checkpoint", checkpoint]
         if job.first_step:
             starts["fit, first step of the demo"] = _first_step(folder)
             _seconds(starts["fit, first step of the demo"])  # prepares the data
         return [_measured(name, arguments, job.repeats) for name, arguments in starts.items()]
+
+
+def write_base_model(folder: Path) -> str:
+    """Write a base model with random weights, and with a small vocabulary: a large one needs text to learn it from."""
+    sentences = [SENTENCE, "Die Katze, die schläft, ist schwarz."]
+    tokenizer = Tokenizer.train(sentences, vocab_size=SMALL_VOCABULARY, character_coverage=1.0)
+    transformer = Transformer(TransformerConfig(), vocab_size=tokenizer.vocab_size, pad_id=PAD_ID)
+    make_endless(transformer)
+    Translator(transformer, tokenizer, source="en", target="de").save_pretrained(folder)
+    return str(folder)
 
 
 def _first_step(folder: str) -> list[str]:

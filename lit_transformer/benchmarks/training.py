@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID, Batch, IntArray, make_batch
 from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.data.packing import RowShape, pack
 from lit_transformer.errors import UserError
 from lit_transformer.machine import prepare_process, prepare_products
 from lit_transformer.model.transformer import Transformer
@@ -18,6 +19,8 @@ from lit_transformer.training.optimizer import make_optimizer
 from lit_transformer.training.translation import LitTransformer
 
 EPSILON, LEARNING_RATE = 0.1, 1e-4
+PACKING = "packing"
+"""The setting of ours that changes the batches and not the model."""
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
 """The precisions of a plain loop."""
 
@@ -61,7 +64,7 @@ class TrainingLoop:
         self._device = torch.device(job.device)
         self._autocast = AUTOCAST[job.precision]
         self._model, self._loss = model.to(self._device), loss
-        self._batches: list[Batch] = [moved(make_batch(*sides), self._device) for sides in job.batches]
+        self._batches: list[Batch] = [moved(batch, self._device) for batch in batches_of(job)]
         self._optimizer = make_optimizer(None, model, peak=LEARNING_RATE, clips=False)
         for group in self._optimizer.param_groups:
             group["lr"] = LEARNING_RATE
@@ -100,7 +103,7 @@ def prepare_training(job: TrainingJob) -> TrainingLoop:
     prepare_torch(job)
     known = inspect.signature(LitTransformer).parameters
     for name in job.settings:
-        if name not in known and name != "packing":
+        if name not in known and name != PACKING:
             raise UserError(f"training has no setting {name!r}")
     arguments: Any = {name: True for name in job.settings if name in known}
     module = LitTransformer(job.size.config, vocab_size=job.size.vocab_size, bleu_tokenize="13a", **arguments)
@@ -134,6 +137,18 @@ def plain_loss(logits: Tensor, batch: Batch) -> Tensor:
         label_smoothing=EPSILON,
         reduction="sum",
     )
+
+
+def batches_of(job: TrainingJob) -> list[Batch]:
+    """The batches of a job, packed if its settings have `packing`."""
+    batches = [make_batch(*sides) for sides in job.batches]
+    if PACKING not in job.settings:
+        return batches
+    most_source = max(batch.num_source_tokens for batch in batches)
+    most_target = max(batch.num_target_tokens for batch in batches)
+    longest = max(side.shape[1] for sides in job.batches for side in sides)
+    shape = RowShape.holding(most_source, most_target, longest)
+    return [pack(batch, shape) for batch in batches]
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -26,8 +26,8 @@ def results_of(contest: Contest) -> dict[str, Result]:
 def test_peers_start_training_at_our_loss() -> None:
     batches = draw_batches(3, tokens_per_batch=300, vocab_size=V, seed=1)
     job = TrainingJob(size=SIZE, batches=batches, device="cpu", precision="32-true", threads=1)
-    found = results_of(training_contest("", job, ["torch", "marian"], [], seconds=0.01))
-    assert list(found) == ["ours", "torch", "marian"]
+    found = results_of(training_contest("", job, ["torch", "marian"], [("packing",)], seconds=0.01))
+    assert list(found) == ["ours", "ours, packing", "torch", "marian"]
     for result in found.values():
         assert result.facts["first_loss"] == pytest.approx(found["ours"].facts["first_loss"], rel=1e-4)
         assert result.per_second.median > 0
