@@ -1,12 +1,15 @@
 """The generated corpora are found by name, in either direction."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from lit_transformer.data.built_in import find_built_in
 from lit_transformer.data.copy_task import copy_pairs
+from lit_transformer.data.demo.corpus import demo_pairs
 from lit_transformer.data.text import sentences
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
@@ -23,6 +26,28 @@ def test_the_demo_corpus_has_two_directions_and_any_size(tmp_path: Path) -> None
     assert len(forward) == 7
     assert forward["source"][:] == backward["target"][:] != backward["source"][:]
     assert len(load("demo:7", tmp_path, split="validation")) == len(load("demo", tmp_path, split="val")) > 7
+
+
+def test_a_corpus_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = partial(find_built_in, "demo:7", split="train", source="en", target="de", cache_dir=tmp_path)
+    first, pairs = find(), load("demo:7", tmp_path)[:]
+    generated = []
+
+    def count(split: str, **arguments: Any) -> Any:
+        generated.append(split)
+        return demo_pairs(split, **arguments)
+
+    monkeypatch.setattr("lit_transformer.data.built_in.demo_pairs", count)
+    again = find()
+    assert again.fingerprint == first.fingerprint
+    assert again.load()[:] == pairs
+    assert not generated
+    for file in (tmp_path / "built_in").glob("*.arrow"):
+        file.unlink()
+    assert find().load()[:] == pairs
+    assert generated == ["train"]
+    assert len(load("demo:5", tmp_path)) == 5
+    assert generated == ["train", "train"]
 
 
 def test_the_copy_task_has_a_vocabulary_of_ten_digits(tmp_path: Path) -> None:
