@@ -169,7 +169,7 @@ class BatchPlan:
         """Return the positions of one of `count` micro-batches of a step on both sides, padding included."""
         if len(rows) == 0:
             return 0
-        return len(rows) * int(self.source_lengths[rows].max() + self.target_lengths[rows].max())
+        return len(rows) * (int(self.source_lengths[rows].max()) + int(self.target_lengths[rows].max()))
 
     def lay_out(self, batch: Batch, count: int = 0, margin: float = 1.0) -> Batch:  # noqa: ARG002 # for packed rows
         """Return a padded batch of pairs as this plan lays it out: as it is."""

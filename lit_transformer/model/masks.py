@@ -1,6 +1,6 @@
 """Who may attend to whom (section 3.2.3), as a value that every attention kernel reads in its own way.
 
-Legend: B batch, L query length, M key length, H heads.
+Legend: B batch, L query length, M key length, H heads, X any size.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 It knows neither what the ids mean (except padding) nor losses, search or text.
 
 Legend: B batch, S source length, T target length, L query length, M key length, D d_model, V vocabulary, N rows
-(batch x beams), X any size.
+(batch x beams).
 """
 
 from collections.abc import Collection
@@ -81,9 +81,9 @@ class Transformer(nn.Module):
         return self.decoder(self.embed_target(target_input_BT), Mask(causal=True), source=self.decoder.project(memory))
 
     def packed_states(
-        self, source_1X: Tensor, target_input_1X: Tensor, source_row: PackedRow, target_row: PackedRow
+        self, source_BS: Tensor, target_input_BT: Tensor, source_row: PackedRow, target_row: PackedRow
     ) -> Tensor:
-        """What `decode` computes, 1 x X x D, for many sentences one after the other in one row.
+        """What `decode` computes, B x T x D, for a single row (B = 1) with many sentences one after the other.
 
         Raises:
             UserError: If a sentence is longer than learned positions allow.
@@ -91,13 +91,13 @@ class Transformer(nn.Module):
         self.encoder.check_length(source_row.token_BL.shape[1])
         self.decoder.check_length(target_row.token_BL.shape[1])
         mask = Mask(packing=Packing(queries=source_row, keys=source_row))
-        states_1XD = self.encoder(self.embed_source(source_1X), mask, positions_BL=source_row.positions_1X)
+        states_BSD = self.encoder(self.embed_source(source_BS), mask, positions_BL=source_row.positions_1X)
         to_source = Mask(packing=Packing(queries=target_row, keys=source_row))
         return self.decoder(
-            self.embed_target(target_input_1X),
+            self.embed_target(target_input_BT),
             Mask(causal=True, packing=Packing(queries=target_row, keys=target_row)),
             positions_BL=target_row.positions_1X,
-            source=self.decoder.project(Memory(states_1XD, to_source)),
+            source=self.decoder.project(Memory(states_BSD, to_source)),
         )
 
     def embed_source(self, source_BS: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Teacher forcing (section 3.1): from a batch, padded or packed, to decoder states.
 
-Legend: B batch, S source length, T target length, D d_model.
+Legend: B batch, S source length, T target length.
 """
 
 from torch import Tensor
