@@ -31,6 +31,12 @@ class Work(Protocol):
     def run(self, batches: Sequence[int]) -> int:
         """Work on the batches with these numbers. Return their target tokens without padding."""
 
+    def wake(self, batch: int) -> None:
+        """Get what an interval needs, which begins with this batch. It is not measured."""
+
+    def rest(self) -> None:
+        """Free what the others need while it waits."""
+
     def facts(self) -> dict[str, Any]:
         """What it reports at the end. It must be plain data."""
 
@@ -57,9 +63,12 @@ class Local:
         self._work = work
 
     def measure(self, batches: Sequence[int]) -> Interval:
+        self._work.wake(batches[0])
         begin = Usage.now()
         tokens = self._work.run(batches)
-        return Usage.now().interval_since(begin, tokens=tokens, threads=self._work.threads)
+        interval = Usage.now().interval_since(begin, tokens=tokens, threads=self._work.threads)
+        self._work.rest()
+        return interval
 
     def facts(self) -> dict[str, Any]:
         return {"peak_mb": peak_megabytes(), **self._work.facts()}

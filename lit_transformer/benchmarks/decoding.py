@@ -12,12 +12,12 @@ import torch
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.benchmarks.torch_work import TorchWork, set_up_torch
 from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.decoding.devices import allow_tf32
 from lit_transformer.decoding.engine import Engine
 from lit_transformer.decoding.engines import make_engine
 from lit_transformer.decoding.settings import EngineSettings, SearchSettings
-from lit_transformer.machine import prepare_process, prepare_products
 from lit_transformer.model.transformer import Transformer
 
 EXTRA_LENGTH = 2
@@ -53,11 +53,11 @@ class DecodingJob:
     is_plain: bool = False
 
 
-class DecodingWork:
+class DecodingWork(TorchWork):
     """What is measured, and what was found, batch by batch."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, job: DecodingJob) -> None:
+        super().__init__(job.device, job.threads)
         self.outputs: dict[int, list[list[int]]] = {}
 
     def keep(self, batches: Sequence[int], outputs: Sequence[list[list[int]]]) -> int:
@@ -66,15 +66,14 @@ class DecodingWork:
         return sum(len(tokens) for batch in outputs for tokens in batch)
 
     def facts(self) -> dict[str, Any]:
-        on_gpu = torch.cuda.is_initialized()
-        return {"outputs": self.outputs} | ({"peak_gpu_mb": torch.cuda.max_memory_allocated() / 1e6} if on_gpu else {})
+        return {"outputs": self.outputs, **self.gpu_facts()}
 
 
 class EngineWork(DecodingWork):
     """Ours: an engine, with text left out."""
 
     def __init__(self, engine: Engine, job: DecodingJob) -> None:
-        super().__init__(job.threads)
+        super().__init__(job)
         self._engine, self._job = engine, job
 
     def run(self, batches: Sequence[int]) -> int:
@@ -84,8 +83,7 @@ class EngineWork(DecodingWork):
         else:
             found = iter(self._search([ids for batch in sources for ids in batch]))
             outputs = [[next(found) for _ in batch] for batch in sources]
-        if self._job.device != "cpu":
-            torch.cuda.synchronize()
+        self.synchronize()
         return self.keep(batches, outputs)
 
     def _search(self, sources: list[list[int]]) -> list[list[int]]:
@@ -94,19 +92,12 @@ class EngineWork(DecodingWork):
 
 def prepare_decoding(job: DecodingJob) -> EngineWork:
     """Load or draw the model, and start its engine."""
-    prepare_torch(job)
+    set_up_torch(job.device, threads=job.threads, is_plain=job.is_plain)
+    allow_tf32(torch.device(job.device))
     engine = job.engine
     if job.in_batches:
         engine = replace(engine, batch_tokens=max(len(batch) * max(map(len, batch)) for batch in job.sources))
     return EngineWork(make_engine(engine, prepare_model(job)), job)
-
-
-def prepare_torch(job: DecodingJob) -> None:
-    """Set up torch in this process as a command does."""
-    torch.set_num_threads(job.threads)
-    if not job.is_plain:
-        prepare_process()
-        prepare_products() if job.device == "cpu" else allow_tf32(torch.device(job.device))
 
 
 def prepare_model(job: DecodingJob) -> Transformer:

@@ -14,7 +14,7 @@ from transformers import MarianConfig, MarianMTModel
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
 from lit_transformer.benchmarks.decoding import DecodingJob, DecodingWork, prepare_model
-from lit_transformer.benchmarks.decoding import prepare_torch as prepare_torch_for_decoding
+from lit_transformer.benchmarks.torch_work import set_up_torch
 from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
 from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
@@ -127,7 +127,7 @@ class MarianWork(DecodingWork):
     """Decodes batch by batch, as a script does."""
 
     def __init__(self, model: MarianPeer, job: DecodingJob) -> None:
-        super().__init__(job.threads)
+        super().__init__(job)
         self._model, self._job = model, job
 
     def run(self, batches: Sequence[int]) -> int:
@@ -148,7 +148,7 @@ def prepare_training(job: TrainingJob) -> TrainingLoop:
 
 def prepare_decoding(job: DecodingJob) -> MarianWork:
     """The peer with the weights of ours."""
-    prepare_torch_for_decoding(job)
+    set_up_torch(job.device, threads=job.threads, is_plain=job.is_plain)
     ours = prepare_model(job)
     longest = max(len(ids) for batch in job.sources for ids in batch) + job.settings.max_extra_length + 1
     peer = MarianPeer(ours, max_positions=longest)

@@ -55,7 +55,15 @@ def results_of(measure: str, rounds: Rounds, facts: Mapping[str, dict[str, Any]]
 
 def rows_of(results: Sequence[Result]) -> list[list[str]]:
     """The results of a measure as the cells of a table, the head first."""
-    extra = {"first_loss": "loss", "mfu": "MFU", "peak_mb": "peak MB", "peak_gpu_mb": "GPU MB", "equal": "equal"}
+    extra = {
+        "first_loss": "loss",
+        "mfu": "MFU",
+        "peak_mb": "peak MB",
+        "peak_gpu_mb": "GPU MB",
+        "equal": "equal",
+        "graphs": "graphs",
+        "synchronizations": "waits",
+    }
     columns = {key: name for key, name in extra.items() if any(key in result.facts for result in results)}
     rows = [["", "tokens/s", "ours is", "tokens/CPU s", "ours is", *columns.values()]]
     for result in results:
@@ -86,6 +94,10 @@ def _shown(key: str, value: Any) -> str:
         return ""
     if key == "equal":
         return f"{value[0]:,} of {value[1]:,}"
+    if key == "graphs":
+        return f"{value[0]}+{value[1]}"
+    if key == "synchronizations":
+        return f"{value:.1f}"
     if key == "first_loss":
         return f"{value:.4f}"
     return f"{100 * value:.1f} %" if key == "mfu" else f"{value:,.0f}"

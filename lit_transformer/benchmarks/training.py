@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID, Batch, IntArray, make_batch
 from lit_transformer.benchmarks.sizes import Size
+from lit_transformer.benchmarks.torch_work import TorchWork, count_synchronizations, set_up_torch
 from lit_transformer.data.packing import RowShape, pack
 from lit_transformer.errors import UserError
-from lit_transformer.machine import prepare_process, prepare_products
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.training.optimizer import make_optimizer
 from lit_transformer.training.translation import LitTransformer
 
 EPSILON, LEARNING_RATE = 0.1, 1e-4
+COMPILE = "compile"
+"""The setting of ours that compiles in the first steps."""
+COMPILED_SHAPES = 3
 PACKING = "packing"
 """The setting of ours that changes the batches and not the model."""
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
@@ -50,7 +53,7 @@ class TrainingJob:
     is_plain: bool = False
 
 
-class TrainingLoop:
+class TrainingLoop(TorchWork):
     """Optimizer steps with a loss.
 
     Args:
@@ -60,37 +63,49 @@ class TrainingLoop:
     """
 
     def __init__(self, job: TrainingJob, model: nn.Module, loss: Callable[[Batch], Tensor]) -> None:
-        self.threads = job.threads
-        self._device = torch.device(job.device)
+        super().__init__(job.device, job.threads)
         self._autocast = AUTOCAST[job.precision]
-        self._model, self._loss = model.to(self._device), loss
-        self._batches: list[Batch] = [moved(batch, self._device) for batch in batches_of(job)]
+        self._loss = loss
+        model.to(self.device)
+        self._batches: list[Batch] = [moved(batch, self.device) for batch in batches_of(job)]
         self._optimizer = make_optimizer(None, model, peak=LEARNING_RATE, clips=False)
         for group in self._optimizer.param_groups:
             group["lr"] = LEARNING_RATE
-        # With gradients, because PyTorch's layers have a path of their own without them.
         model.eval()
-        self._first_loss = self._loss_of(self._batches[0]).item() / self._batches[0].num_target_tokens
+        # PyTorch's layers have another path for float32 without gradients.
+        with torch.set_grad_enabled(self._autocast is None):
+            self._first_loss = self._loss_of(self._batches[0]).item() / self._batches[0].num_target_tokens
         model.train()
+        self._compiles = COMPILE in job.settings
+        if self._compiles:  # for one shape, and then for all
+            self.run(range(min(COMPILED_SHAPES, len(self._batches))))
+        self.rest()
 
     def run(self, batches: Sequence[int]) -> int:
         for number in batches:
-            batch = self._batches[number]
-            self._optimizer.zero_grad()
-            (self._loss_of(batch) / batch.num_target_tokens).backward()
-            self._optimizer.step()
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
+            self._step(number)
+        self.synchronize()
         return sum(self._batches[number].num_target_tokens for number in batches)
 
+    def wake(self, batch: int) -> None:
+        """Take the memory of a GPU back that `rest` has freed."""
+        if self.device.type == "cuda":
+            self.run([batch])
+
     def facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"first_loss": self._first_loss}
-        if self._device.type == "cuda":
-            facts["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        facts = {"first_loss": self._first_loss, **self.gpu_facts()}
+        if self.device.type == "cuda":
+            facts["synchronizations"] = count_synchronizations(self._step)
         return facts
 
+    def _step(self, number: int) -> None:
+        batch = self._batches[number % len(self._batches)]
+        self._optimizer.zero_grad()
+        (self._loss_of(batch) / batch.num_target_tokens).backward()
+        self._optimizer.step()
+
     def _loss_of(self, batch: Batch) -> Tensor:
-        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None, cache_enabled=False):
+        with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None, cache_enabled=False):
             return self._loss(batch)
 
 
@@ -100,7 +115,7 @@ def prepare_training(job: TrainingJob) -> TrainingLoop:
     Raises:
         UserError: There is no such setting.
     """
-    prepare_torch(job)
+    set_up_torch(job.device, threads=job.threads, is_plain=job.is_plain)
     known = inspect.signature(LitTransformer).parameters
     for name in job.settings:
         if name not in known and name != PACKING:
@@ -112,20 +127,10 @@ def prepare_training(job: TrainingJob) -> TrainingLoop:
 
 def prepare_peer(job: TrainingJob, make: Callable[[Transformer], nn.Module]) -> TrainingLoop:
     """Build a peer, which has the weights of ours and returns logits."""
-    prepare_torch(job)
+    set_up_torch(job.device, threads=job.threads, is_plain=job.is_plain)
     ours = Transformer(job.size.config, vocab_size=job.size.vocab_size, pad_id=PAD_ID)
     model = make(ours)
     return TrainingLoop(job, model, lambda batch: plain_loss(model(batch.source_BS, batch.target_input_BT), batch))
-
-
-def prepare_torch(job: TrainingJob) -> None:
-    """Set up torch in this process, so that all contestants draw the same weights."""
-    torch.set_num_threads(job.threads)
-    torch.manual_seed(0)
-    if not job.is_plain:
-        prepare_process()
-        if job.device == "cpu":
-            prepare_products()
 
 
 def plain_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -23,6 +23,12 @@ class CountingWork:
             sum(range(100_000))
         return 10 * len(batches)
 
+    def wake(self, batch: int) -> None:
+        pass
+
+    def rest(self) -> None:
+        pass
+
     def facts(self) -> dict[str, Any]:
         return {"batches": self._batches}
 
