@@ -1,34 +1,21 @@
-"""The prototypes that `experiments/measure/gpu` times compute what the package computes."""
-
-from collections.abc import Iterator
+"""What `experiments/measure/gpu` explores computes what the package computes."""
 
 import pytest
 import torch
 
-from experiments.measure.gpu.batches import CONFIGS, batches
-from experiments.measure.gpu.decoding import model_of, num_equal_to_search
-from experiments.measure.gpu.models import Step
+from experiments.measure.gpu.loss import by_log_sum_exp, chunked_loss, forward_backward, whole_loss
 from experiments.measure.gpu.timing import DEVICE
 
-pytestmark = pytest.mark.skipif(DEVICE != "cpu", reason="on a GPU the models have their full size")
+pytestmark = pytest.mark.skipif(DEVICE != "cpu", reason="the measurements have their own device")
 
 
-@pytest.fixture(autouse=True)
-def precision() -> Iterator[None]:
-    """The measurements set it for the whole process, as commands do."""
-    former = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(former)
-
-
-def test_packed_rows_have_the_loss_of_padded_ones() -> None:
-    batch, losses = batches()[0], []
-    for path in ("packedeager", "ours"):
-        step = Step(CONFIGS["base"], path)
-        step.model.eval()
-        losses.append(step.loss(*step.inputs(batch)))
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0.0)
-
-
-def test_the_static_decoder_finds_what_the_search_finds() -> None:
-    assert num_equal_to_search(model_of(torch.float32)) == 5
+@pytest.mark.parametrize("variant", [whole_loss, by_log_sum_exp])
+def test_variants_of_the_loss_have_its_gradients(variant: object) -> None:
+    torch.manual_seed(0)
+    states = torch.randn(23, 16, requires_grad=True)
+    weight = torch.randn(31, 16).mul_(0.25).requires_grad_()
+    target = torch.randint(0, 31, (23,))
+    expected = forward_backward(chunked_loss, states, weight, target)
+    found = forward_backward(variant, states, weight, target)  # type: ignore[arg-type]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert float((mine - theirs).norm() / theirs.norm()) < 0.02

@@ -72,8 +72,8 @@ class TrainingLoop(TorchWork):
         for group in self._optimizer.param_groups:
             group["lr"] = LEARNING_RATE
         model.eval()
-        # PyTorch's layers have another path for float32 without gradients.
-        with torch.set_grad_enabled(self._autocast is None):
+        # Without gradients, PyTorch's layers take another path on a CPU. On a GPU, all contestants do this at a time.
+        with torch.set_grad_enabled(self.device.type == "cpu"):
             self._first_loss = self._loss_of(self._batches[0]).item() / self._batches[0].num_target_tokens
         model.train()
         self._compiles = COMPILE in job.settings

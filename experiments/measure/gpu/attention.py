@@ -153,18 +153,17 @@ def window_by_flex(compiled: Callable[..., Tensor], length: int) -> Attend:
     return lambda query, key, value: compiled(query, key, value, block_mask=mask)
 
 
-def prepare_long() -> Callable[[], None]:
-    """Compile flex_attention for all lengths. On a CPU it has no backward pass, and only the outputs are compared."""
+def measure_long() -> None:
+    """Time and memory of one layer's attention against the length.
+
+    flex_attention is compiled for all lengths first. On a CPU it has no backward pass, and only the outputs are
+    compared.
+    """
     torch._dynamo.config.recompile_limit = 64
     compiled = flex_attention if SMALL else torch.compile(flex_attention, dynamic=False)
     flex = {length: window_by_flex(compiled, length) for length in LONG}
     for length in [] if SMALL else LONG:
         forward_backward(flex[length], heads(1, length))()
-    return lambda: measure_long(flex)
-
-
-def measure_long(flex: dict[int, Attend]) -> None:
-    """Time and memory of one layer's attention against the length."""
     for length in LONG:
         ways = {"full": kernel(is_causal=True), "window, blocks": window_by_blocks}
         if length > WINDOW:

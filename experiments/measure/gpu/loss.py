@@ -8,14 +8,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.measure.gpu import timing
-from experiments.measure.gpu.batches import CONFIGS, TOKENS, VOCAB_SIZE
-from experiments.measure.gpu.models import chunked_loss, whole_loss
 from experiments.measure.gpu.timing import DEVICE, SMALL, report
 from lit_transformer.batch import EOS_ID, PAD_ID
+from lit_transformer.benchmarks.sizes import SIZES
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.training.loss import smoothed_cross_entropy
+
+VOCAB_SIZE = 1000 if SMALL else 37_000
+TOKENS = 700 if SMALL else 25_000
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Decoder states N x D, embedding matrix V x D, targets N -> the sum of the losses."""
+
+
+def chunked_loss(states: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    """Ours."""
+    return smoothed_cross_entropy(states, weight, target, pad_id=PAD_ID, epsilon=0.1).smoothed
+
+
+def whole_loss(states: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    """PyTorch's, on all logits."""
+    logits = F.linear(states, weight)
+    return F.cross_entropy(logits, target, ignore_index=PAD_ID, label_smoothing=0.1, reduction="sum")
 
 
 def by_log_sum_exp(states: Tensor, weight: Tensor, target: Tensor) -> Tensor:
@@ -34,8 +48,8 @@ def forward_backward(way: Loss, states: Tensor, weight: Tensor, target: Tensor) 
     return torch.autograd.grad(loss, (states, weight))
 
 
-def prepare() -> Callable[[], None]:
-    """Compile the losses. What comes back measures them on the decoder states of a batch, and the optimizer."""
+def measure() -> None:
+    """Measure the losses on the decoder states of a batch, and the optimizer."""
     d_model = 512
     states = torch.randn(TOKENS, d_model, device=DEVICE, requires_grad=True)
     weight = torch.randn(VOCAB_SIZE, d_model, device=DEVICE).mul_(d_model**-0.5).requires_grad_()
@@ -49,24 +63,21 @@ def prepare() -> Callable[[], None]:
     for way in ways.values():
         forward_backward(way, states, weight, target)
 
-    def measure() -> None:
-        if not SMALL:
-            measure_adam()
-        expected = forward_backward(chunked_loss, states, weight, target)
-        for name, way in ways.items():
-            found = forward_backward(way, states, weight, target)
-            differs = max(float((mine - ours).norm() / ours.norm()) for mine, ours in zip(found, expected, strict=True))
-            timing.reset_peak()
-            milliseconds = timing.milliseconds(partial(forward_backward, way, states, weight, target))
-            report(f"loss {name}", ms=milliseconds, peak_gb=timing.peak_gigabytes(), gradients_differ=differs)
-
-    return measure
+    if not SMALL:
+        measure_adam()
+    expected = forward_backward(chunked_loss, states, weight, target)
+    for name, way in ways.items():
+        found = forward_backward(way, states, weight, target)
+        differs = max(float((mine - ours).norm() / ours.norm()) for mine, ours in zip(found, expected, strict=True))
+        timing.reset_peak()
+        milliseconds = timing.milliseconds(partial(forward_backward, way, states, weight, target))
+        report(f"loss {name}", ms=milliseconds, peak_gb=timing.peak_gigabytes(), gradients_differ=differs)
 
 
 def measure_adam() -> None:
     """The optimizer's step."""
-    for size, config in CONFIGS.items():
-        parameters = list(Transformer(config, vocab_size=VOCAB_SIZE, pad_id=PAD_ID).to(DEVICE).parameters())
+    for size in ("base", "big"):
+        parameters = list(Transformer(SIZES[size].config, vocab_size=VOCAB_SIZE, pad_id=PAD_ID).to(DEVICE).parameters())
         for parameter in parameters:
             parameter.grad = torch.randn_like(parameter)
         for fused in (True, False):

@@ -1,11 +1,10 @@
-"""What the measurements share: timing, the lengths of WMT14, and how a result is printed."""
+"""What the measurements share: timing, and how a result is printed."""
 
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # a CPU shows that the scripts run, and nothing else
 SMALL = DEVICE == "cpu"
@@ -59,17 +58,6 @@ def reset_peak() -> None:
     if DEVICE == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-
-
-def lengths(pairs: int, *, longest: int = 256, seed: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source and target lengths as in WMT14 English-German in 37,000 tokens."""
-    random = np.random.default_rng(seed)
-    spread = 0.62
-    normal = random.multivariate_normal([0.0, 0.0], spread**2 * np.array([[1.0, 0.91], [0.91, 1.0]]), size=pairs)
-    means = np.log([30.0, 31.0]) - spread**2 / 2
-    source, target = np.maximum(np.rint(np.exp(normal + means)), 2).astype(np.int64).T
-    fits = np.maximum(source, target) <= longest
-    return source[fits], target[fits]
 
 
 def report(name: str, **values: float | str) -> None:
