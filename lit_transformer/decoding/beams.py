@@ -6,6 +6,7 @@ hypotheses. Those that end become finished. The best of the others stay live (`B
 Legend: B batch, W beams, N rows (batch x beams), V vocabulary, C candidates, T target length, X any size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -40,8 +41,14 @@ class Beams:
     """Sums over the tokens, divided by the length penalty. Minus infinity if there are fewer than W."""
 
     @classmethod
-    def start(cls, scorer: Scorer, settings: SearchSettings, max_length_B: Tensor) -> Self:
-        """One live hypothesis per sentence: its first token."""
+    def start(
+        cls,
+        scorer: Scorer,
+        settings: SearchSettings,
+        max_length_B: Tensor,
+        start: Callable[[Tensor], Sequences] = Sequences.start,
+    ) -> Self:
+        """One live hypothesis per sentence: its first token. `start` makes the sequences of the first tokens."""
         tokens_BW = scorer.start_B[:, None].expand(-1, settings.beam_size)
         none_BW = torch.full_like(tokens_BW, float("-inf"), dtype=torch.float32)
         live_score_BW = none_BW.clone()
@@ -53,17 +60,17 @@ class Beams:
             max_length_B=max_length_B,
             max_penalty_B=length_penalty(max_length_B, settings.length_penalty),
             done_B=torch.zeros_like(max_length_B, dtype=torch.bool),
-            live=Sequences.start(tokens_BW),
+            live=start(tokens_BW),
             live_score_BW=live_score_BW,
-            finished=Sequences.start(tokens_BW),
+            finished=start(tokens_BW),
             finished_score_BW=none_BW,
         )
 
     def last_token_N(self) -> Tensor:
         """The last token of every live hypothesis."""
-        return self.live.tokens_BXT[:, :, -1].flatten()
+        return self.live.last().flatten()
 
-    def advance(self, logits_NV: Tensor, length: int) -> Tensor:
+    def advance(self, logits_NV: Tensor, length: int | Tensor) -> Tensor:
         """Extend the hypotheses to `length` tokens.
 
         Args:
@@ -119,7 +126,7 @@ class Beams:
         bound_B = self.live_score_BW[:, 0] / self.max_penalty_B
         self._mark_done(self.finished_score_BW[:, self.settings.num_returned - 1] >= bound_B)
 
-    def stop_at_limit(self, length: int) -> None:
+    def stop_at_limit(self, length: int | Tensor) -> None:
         """End the sentences that reach their limit with `length` tokens.
 
         Live hypotheses take the places that finished ones left empty.
@@ -155,6 +162,12 @@ class Beams:
                 for tokens, token_scores, score in zip(*hypotheses, strict=True)
                 if score > float("-inf")
             ]
+
+    def results(self) -> list[list[Hypothesis]]:
+        """The hypotheses of all sentences, which are done."""
+        results: list[list[Hypothesis]] = [[] for _ in range(len(self.sentence_B))]
+        self.collect(results)
+        return results
 
     def keep(self, sentence_B: Tensor) -> Self:
         """The beams of these sentences."""

@@ -6,7 +6,7 @@ Legend: B batch, N rows (batch x beams), T target length, V vocabulary, C candid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, overload
 
 import torch
 from torch import Tensor
@@ -80,7 +80,7 @@ class Scorer:
         return create(forced_BT[:, 0], forced_BT)
 
     def score(
-        self, logits_NV: Tensor, length: int, sentence_B: Tensor, get_tokens: Callable[[], Tensor]
+        self, logits_NV: Tensor, length: int | Tensor, sentence_B: Tensor, get_tokens: Callable[[], Tensor]
     ) -> TokenScores:
         """Score the tokens that may come next.
 
@@ -90,27 +90,33 @@ class Scorer:
             sentence_B: The numbers of the sentences that the rows belong to.
             get_tokens: Returns the tokens so far, N x T. It is called only if there is something to adjust.
         """
-        banned_X = self.banned_X if length > self.min_length else self.early_banned_X
         log_prob_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(dim=-1)
         if self.forced_BT is None or length >= self.forced_BT.shape[1]:
-            log_prob_NV.index_fill_(1, banned_X, float("-inf"))
+            self.ban(log_prob_NV, length)
             return TokenScores(log_prob_NV, self._adjusted(log_prob_NV, get_tokens))
         forced_N1 = self.forced_BT[sentence_B, length].repeat_interleave(len(logits_NV) // len(sentence_B))[:, None]
         is_forced_N1, index_N1 = forced_N1 != FREE, forced_N1.clamp(min=0)
         alone_NV = torch.full_like(log_prob_NV, float("-inf"))
         alone_NV = alone_NV.scatter(1, index_N1, log_prob_NV.gather(1, index_N1))
-        log_prob_NV.index_fill_(1, banned_X, float("-inf"))
+        self.ban(log_prob_NV, length)
         rank_NV = self._adjusted(log_prob_NV, get_tokens)
         return TokenScores(*(torch.where(is_forced_N1, alone_NV, free_NV) for free_NV in (log_prob_NV, rank_NV)))
+
+    def ban(self, log_prob_NV: Tensor, length: int | Tensor) -> None:
+        """Exclude the tokens that must not come next, in place."""
+        log_prob_NV.index_fill_(1, self.banned_X if length > self.min_length else self.early_banned_X, float("-inf"))
 
     def _adjusted(self, log_prob_NV: Tensor, get_tokens: Callable[[], Tensor]) -> Tensor:
         return log_prob_NV if self.adjust is None else self.adjust(get_tokens(), log_prob_NV)
 
 
-Length = TypeVar("Length", float, Tensor)
+@overload
+def length_penalty(length: float, alpha: float) -> float: ...
+@overload
+def length_penalty(length: Tensor, alpha: float) -> Tensor: ...
 
 
-def length_penalty(length: Length, alpha: float) -> Length:
+def length_penalty(length: float | Tensor, alpha: float) -> float | Tensor:
     """((5 + length) / 6)^alpha, GNMT's equation 14. The paper's alpha is 0.6."""
     return ((5.0 + length) / 6.0) ** alpha
 

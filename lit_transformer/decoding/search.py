@@ -18,12 +18,12 @@ Legend: B batch, N rows (batch x beams), T target length, V vocabulary, X any si
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TypeVar
 
-import torch
 from torch import Tensor
 
 from lit_transformer.decoding.beams import Beams
+from lit_transformer.decoding.greedy import Greedy
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.scoring import Adjust, Scorer, SpecialIds, length_penalty
+from lit_transformer.decoding.scoring import Adjust, Scorer, SpecialIds
 from lit_transformer.decoding.settings import SearchSettings
 
 
@@ -95,7 +95,7 @@ def beam_search(
     """
     scorer = Scorer.create(ids, prefix, adjust, max_length_B, settings.min_length)
     if settings.beam_size == 1:
-        return _greedy_search(step, state, scorer, settings.length_penalty, max_length_B, on_step)
+        return _greedy_search(step, state, scorer, settings, max_length_B, on_step)
     steps_per_check = STEPS_PER_CHECK.get(max_length_B.device.type, STEPS_PER_CHECK_ELSEWHERE)
     limits = set(max_length_B.tolist())
     beams = Beams.start(scorer, settings, max_length_B)
@@ -126,35 +126,20 @@ def _greedy_search(
     step: StepFunction[State],
     state: State,
     scorer: Scorer,
-    alpha: float,
+    settings: SearchSettings,
     max_length_B: Tensor,
     on_step: OnStep | None,
 ) -> list[list[Hypothesis]]:
     """The best token at every position until EOS or the greatest length. There is nothing to reorder or to compare."""
-    device = max_length_B.device
-    steps_per_check = STEPS_PER_CHECK.get(device.type, STEPS_PER_CHECK_ELSEWHERE)
-    sentence_B = torch.arange(len(max_length_B), device=device)
-    tokens, token_scores = [scorer.start_B], list[Tensor]()
-    done_B = torch.zeros_like(max_length_B, dtype=torch.bool)
-    total_B = torch.zeros_like(max_length_B, dtype=torch.float32)
-    length_B = torch.zeros_like(max_length_B)
+    steps_per_check = STEPS_PER_CHECK.get(max_length_B.device.type, STEPS_PER_CHECK_ELSEWHERE)
+    greedy = Greedy.start(scorer, settings, max_length_B)
     for length in range(1, int(max_length_B.max()) + 1):
-        logits_NV, state = step(tokens[-1], state)
-        scores = scorer.score(logits_NV, length, sentence_B, lambda: torch.stack(tokens, dim=1))
-        best = scores.rank_NV.max(dim=-1)
-        token_B = best.indices.masked_fill(done_B, scorer.eos)
-        total_B = total_B + best.values.masked_fill(done_B, 0.0)
-        length_B = length_B + (~done_B)
-        tokens.append(token_B)
-        token_scores.append(scores.log_prob_NV.gather(1, token_B[:, None])[:, 0])
+        logits_NV, state = step(greedy.last_token_N(), state)
+        was_done_B = greedy.done_B
+        greedy.advance(logits_NV, length)
+        greedy.stop_at_limit(length)
         if on_step is not None:
-            on_step(sentence_B[~done_B], torch.stack(tokens, dim=1)[~done_B, None])
-        done_B = done_B | (token_B == scorer.eos) | (max_length_B <= length)
-        if length % steps_per_check == 0 and bool(done_B.all()):
+            on_step(greedy.sentence_B[~was_done_B], greedy.live.tokens_BXT[~was_done_B])
+        if length % steps_per_check == 0 and bool(greedy.done_B.all()):
             break
-    score_B = total_B / length_penalty(length_B, alpha)
-    columns = (torch.stack(tokens[1:], dim=1), torch.stack(token_scores, dim=1), length_B, score_B)
-    return [
-        [Hypothesis.create(row[:length], row_scores[:length], score, eos=scorer.eos)]
-        for row, row_scores, length, score in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    return greedy.results()

@@ -38,21 +38,33 @@ def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSe
     Raises:
         UserError: If the model has no position for the EOS of a hypothesis of `settings.min_length` tokens.
     """
-    max_length_B = (source_BS != PAD_ID).sum(dim=1) + settings.max_extra_length
-    longest = transformer.config.longest
-    if longest is not None:
-        if settings.min_length >= longest:
-            raise UserError(
-                f"min_length is {settings.min_length}: it must be less than the model's positions, {longest}"
-            )
-        max_length_B = max_length_B.clamp(max=longest)
     return beam_search(
         transformer.step,
         transformer.start(transformer.encode(source_BS), beam_size=settings.beam_size),
         settings=settings,
-        max_length_B=max_length_B,
+        max_length_B=limits(transformer, source_BS, settings),
         ids=SPECIAL_IDS,
     )
+
+
+def limits(transformer: Transformer, source_BS: Tensor, settings: SearchSettings) -> Tensor:
+    """The greatest length of each sentence's hypotheses, EOS included, B.
+
+    Args:
+        transformer: The model.
+        source_BS: As for `search_batch`.
+        settings: How to search.
+
+    Raises:
+        UserError: If the model has no position for the EOS of a hypothesis of `settings.min_length` tokens.
+    """
+    max_length_B = (source_BS != PAD_ID).sum(dim=1) + settings.max_extra_length
+    longest = transformer.config.longest
+    if longest is None:
+        return max_length_B
+    if settings.min_length >= longest:
+        raise UserError(f"min_length is {settings.min_length}: it must be less than the model's positions, {longest}")
+    return max_length_B.clamp(max=longest)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ rows (batch x beams), X any size.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +36,30 @@ class KeysValues(NamedTuple):
     key_BHMK: Tensor
     value_BHMK: Tensor
 
+    def append(self, others: "KeysValues") -> Self:
+        """These keys and values, followed by those of later positions."""
+        return type(self)(*(torch.cat(pair, dim=2) for pair in zip(self, others, strict=True)))
+
     def take(self, row_N: Tensor) -> Self:
         """The keys and values of these rows."""
         return type(self)(self.key_BHMK.index_select(0, row_N), self.value_BHMK.index_select(0, row_N))
 
 
-Cache = dict[nn.Module, KeysValues]
+class Past(Protocol):
+    """What a cache holds: `KeysValues`, or what keeps them in another form (`FixedKeysValues`)."""
+
+    @property
+    def key_BHMK(self) -> Tensor: ...
+    @property
+    def value_BHMK(self) -> Tensor: ...
+    def append(self, others: KeysValues) -> Self:
+        """The keys and values with those of later positions."""
+
+    def take(self, row_N: Tensor) -> Self:
+        """The keys and values of these rows."""
+
+
+Cache = dict[nn.Module, Past]
 """Keys and values of the positions so far, by the self-attention that made them."""
 
 
@@ -183,10 +201,9 @@ class SelfAttention(nn.Module):
         if rotate is not None:
             query_BHLK, key_BHMK = rotate(query_BHLK), rotate(key_BHMK)
         if cache is not None:
-            if past := cache.get(self):
-                key_BHMK = torch.cat([past.key_BHMK, key_BHMK], dim=2)
-                value_BHMK = torch.cat([past.value_BHMK, value_BHMK], dim=2)
-            cache[self] = KeysValues(key_BHMK, value_BHMK)
+            added = KeysValues(key_BHMK, value_BHMK)
+            now = cache[self] = past.append(added) if (past := cache.get(self)) else added
+            key_BHMK, value_BHMK = now.key_BHMK, now.value_BHMK
         return self.output(merge_heads(self.scaled_dot_product(query_BHLK, key_BHMK, value_BHMK, mask)))
 
 

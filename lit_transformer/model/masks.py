@@ -19,7 +19,8 @@ class Mask:
     """Which keys a query may attend to, and a bias that is added to its scores and depends on the distance.
 
     Positions count from the end: query i of L stands at key M - L + i. So one mask holds for a whole sequence, for a
-    part of it whose earlier keys are cached, and for one step. `Mask()` lets every query attend to every key.
+    part of it whose earlier keys are cached, and for one step. `query_L` gives other positions. `Mask()` lets every
+    query attend to every key.
     """
 
     causal: bool = False
@@ -32,6 +33,8 @@ class Mask:
     """The number of the sequence that each key belongs to, if several are packed in a row. They do not mix."""
     packing: Packing | None = None
     """The rows of queries and keys if they are packed, each with borders of its own. Sentences do not mix."""
+    query_L: Tensor | None = None
+    """The key that each query stands at, if there are keys behind the last query. A causal mask hides those."""
     distance_bias: Callable[[Tensor], Tensor] | None = None
     """Maps query position minus key position, L x M, to what is added to the scores, H x L x M."""
     _biases: dict[tuple[int, int], Tensor | None] = field(default_factory=dict, init=False, repr=False)
@@ -40,7 +43,7 @@ class Mask:
     @property
     def only_causal(self) -> bool:
         """Whether the mask is causal and nothing else, which fused kernels apply without a mask tensor."""
-        others = (self.window, self.keys_BM, self.segments_BM, self.packing, self.distance_bias)
+        others = (self.window, self.keys_BM, self.segments_BM, self.packing, self.query_L, self.distance_bias)
         return self.causal and all(other is None for other in others)
 
     def bias(self, length: int, keys: int, device: torch.device) -> Tensor | None:
@@ -76,7 +79,7 @@ class Mask:
             forbidden = ~reduce(torch.logical_and, allowed)
             bias = torch.zeros(forbidden.shape, device=device).masked_fill_(forbidden, float("-inf"))
         if self.distance_bias is not None:
-            distance_bias_HLM = self.distance_bias(_distances(length, keys, device))
+            distance_bias_HLM = self.distance_bias(self._distances(length, keys, device))
             bias = distance_bias_HLM if bias is None else bias + distance_bias_HLM
         return bias
 
@@ -87,21 +90,25 @@ class Mask:
             exists_B1LM = self.keys_BM[:, None, None]
             if self.causal or self.window is not None:
                 # Padding attends to itself, because a query without any key would have no weights.
-                exists_B1LM = exists_B1LM | (_distances(length, keys, device) == 0)
+                exists_B1LM = exists_B1LM | (self._distances(length, keys, device) == 0)
             conditions.append(exists_B1LM)
         if self.segments_BM is not None:
-            segments_BL = self.segments_BM[:, keys - length :]
+            segments_BL = (
+                self.segments_BM[:, keys - length :] if self.query_L is None else self.segments_BM[:, self.query_L]
+            )
             conditions.append(segments_BL[:, None, :, None] == self.segments_BM[:, None, None])
         if self.packing is not None:
             conditions.append(self.packing.same_sentence_XX)
-        if self.causal and length > 1:  # the last position may attend to all keys
+        if self.causal and self.query_L is not None:
+            conditions.append(self._distances(length, keys, device) >= 0)
+        elif self.causal and length > 1:  # the last position may attend to all keys
             conditions.append(torch.ones(length, keys, dtype=torch.bool, device=device).tril_(keys - length))
         if self.window is not None and keys > self.window:
-            conditions.append(_distances(length, keys, device).abs() < self.window)
+            conditions.append(self._distances(length, keys, device).abs() < self.window)
         return conditions
 
-
-def _distances(length: int, keys: int, device: torch.device) -> Tensor:
-    """Query position minus key position, L x M."""
-    query_L = torch.arange(keys - length, keys, dtype=torch.float32, device=device)
-    return query_L[:, None] - torch.arange(keys, dtype=torch.float32, device=device)
+    def _distances(self, length: int, keys: int, device: torch.device) -> Tensor:
+        """Query position minus key position, L x M."""
+        key_M = torch.arange(keys, dtype=torch.float32, device=device)
+        query_L = key_M[keys - length :] if self.query_L is None else self.query_L
+        return query_L[:, None] - key_M

@@ -123,7 +123,7 @@ def test_a_device_without_numbers(positions: PositionScheme) -> None:
     results = [
         transformer(source_BS, target_BT),
         logits_NV,
-        *next(iter(state.cache.values())),
+        *(heads for past in state.cache.values() for heads in (past.key_BHMK, past.value_BHMK)),
         maps.encoder[0],
         maps.decoder[0],
         maps.cross[0],
