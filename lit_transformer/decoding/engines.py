@@ -2,6 +2,7 @@
 
 from lit_transformer.decoding.engine import Engine
 from lit_transformer.decoding.settings import FLOAT32, EngineSettings
+from lit_transformer.decoding.static_search import StaticSearch
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
@@ -18,5 +19,10 @@ def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
         UserError: The engine cannot be used here, or it has no such type.
     """
     if settings.compute_type != FLOAT32:
-        raise UserError(f"compute_type is {settings.compute_type!r}: engine torch has {FLOAT32}")
+        raise UserError(f"compute_type is {settings.compute_type!r}: engine {settings.engine} has {FLOAT32}")
+    if settings.engine == "cuda_graphs":
+        device = transformer.embedding.weight.device
+        if device.type != "cuda":
+            raise UserError(f"engine cuda_graphs needs an NVIDIA GPU, and the device is {device}: choose engine torch")
+        return StaticSearch(transformer, settings.batch_tokens)
     return TransformerSearch(transformer, settings.batch_tokens)

@@ -7,7 +7,7 @@ from lit_transformer.errors import UserError
 
 BATCH_TOKENS = 2048
 """Padded source tokens per batch. It changes speed and memory, not the translations."""
-EngineName = Literal["torch"]
+EngineName = Literal["torch", "cuda_graphs"]
 """What computes a search (`engines.make_engine`). What is installed never changes the default."""
 FLOAT32 = "float32"
 """The type of the weights and products that every engine has, and the default."""
@@ -68,7 +68,7 @@ class EngineSettings:
     """What computes a search, and how.
 
     Args:
-        engine: What searches. `torch` is the plain engine.
+        engine: What searches. `torch` is the plain engine. `cuda_graphs` is for NVIDIA GPUs.
         compute_type: The type of the weights and products: `float32`, or another one that the engine has. Other types
             change some translations.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.

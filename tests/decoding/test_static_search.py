@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from lit_transformer.batch import EOS_ID, PAD_ID
 from lit_transformer.decoding.engine import Engine
+from lit_transformer.decoding.engines import make_engine
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.settings import EngineSettings, SearchSettings
 from lit_transformer.decoding.static_batch import CacheMemory, Shape, StaticBatch
 from lit_transformer.decoding.static_search import StaticSearch, shaped_batches
 from lit_transformer.decoding.transformer_search import TransformerSearch
@@ -218,3 +219,8 @@ def test_there_are_few_shapes_and_their_memory_is_bounded() -> None:
                 assert shape.sentences * shape.steps <= 2 * batch_tokens
     shapes = {shape for shape, _ in shaped_batches([1, 2, 40], 999, 50, 41)}
     assert shapes == {Shape(4, 32, 41), Shape(1, 41, 41)}
+
+
+def test_the_engine_needs_a_gpu() -> None:
+    with pytest.raises(UserError, match=r"^engine cuda_graphs .* device is cpu: choose engine torch$"):
+        make_engine(EngineSettings(engine="cuda_graphs"), make_transformer())

@@ -29,6 +29,20 @@ def picture(mask: Mask, length: int, keys: int) -> list[str]:
         pytest.param(Mask(causal=True, window=2), 4, 4, ["#...", "##..", ".##.", "..##"], id="causal window"),
         pytest.param(Mask(causal=True, window=3), 2, 5, [".###.", "..###"], id="causal window after a cache"),
         pytest.param(Mask(causal=True, window=3), 1, 5, ["..###"], id="causal window in one step"),
+        pytest.param(
+            Mask(causal=True, query_L=torch.tensor([1, 2])), 2, 5, ["##...", "###.."], id="causal before free places"
+        ),
+        pytest.param(Mask(causal=True, query_L=torch.tensor([0])), 1, 5, ["#...."], id="one step before free places"),
+        pytest.param(
+            Mask(causal=True, window=2, query_L=torch.tensor([2])), 1, 5, [".##.."], id="window before free places"
+        ),
+        pytest.param(
+            Mask(causal=True, segments_BM=SEGMENTS_BM, query_L=torch.tensor([3])),
+            1,
+            5,
+            ["..##.", "...#."],
+            id="packed rows before free places",
+        ),
         pytest.param(Mask(keys_BM=KEYS_BM), 2, 5, ["####.", "####.", "##...", "##..."], id="padding"),
         pytest.param(
             Mask(causal=True, keys_BM=KEYS_BM),
