@@ -46,6 +46,10 @@ Prepare = Callable[[Job], Work]
 """From a description to what is measured. It builds, loads and compiles."""
 
 
+Entry = tuple[Prepare[Any], Any]
+"""How a contestant is prepared, and from what."""
+
+
 class Contestant(Protocol):
     """Measures itself when it is asked."""
 
@@ -157,9 +161,10 @@ def wait_until_ready(contestants: Mapping[Name, Remote], failed: Callable[[Name,
                 ready[name] = waiting.pop(name)
             except UserError as error:
                 failed(name, str(error))
-                del waiting[name]
-    for name in waiting:
+                waiting.pop(name).end()
+    for name, contestant in waiting.items():
         failed(name, f"it was not prepared within {READY_SECONDS:.0f} seconds")
+        contestant.end()
     return {name: ready[name] for name in contestants if name in ready}
 
 

@@ -5,7 +5,7 @@ contestant decodes each sentence to its limit, which is the same for all. A trai
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,6 @@ class DecodingJob:
     """What a contestant decodes.
 
     Args:
-        contestant: `ours`, or the name of a peer.
         engine: Ours decodes with this engine, and its `batch_tokens` only if `in_batches` is off.
         size: The model, with random weights.
         checkpoint: A trained model that takes its place.
@@ -41,7 +40,6 @@ class DecodingJob:
         is_plain: Whether the settings of `machine.py` are left out.
     """
 
-    contestant: str = "ours"
     engine: EngineSettings = EngineSettings()
     size: Size
     checkpoint: str | None = None
@@ -51,6 +49,18 @@ class DecodingJob:
     device: str
     threads: int
     is_plain: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """What all contestants decode, as plain data."""
+        return {
+            "config": asdict(self.size.config),
+            "vocab_size": self.size.vocab_size,
+            "checkpoint": self.checkpoint,
+            "batches": len(self.sources),
+            "batch_size": len(self.sources[0]),
+            "search": asdict(self.settings),
+            "engine": asdict(self.engine),
+        }
 
 
 class DecodingWork(TorchWork):

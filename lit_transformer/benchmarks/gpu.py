@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lit_transformer.benchmarks.contest import Entry
 from lit_transformer.benchmarks.decoding import DecodingJob, prepare_decoding, search_settings
-from lit_transformer.benchmarks.measures import OURS, Contest, Entry, training_contest
+from lit_transformer.benchmarks.measures import OURS, Contest, training_contest
 from lit_transformer.benchmarks.sentences import draw_batches, draw_lengths, draw_padded
 from lit_transformer.benchmarks.sizes import SIZES, Size
 from lit_transformer.benchmarks.training import TrainingJob
@@ -90,4 +91,13 @@ def _decoding(scale: Scale, device: str, threads: int) -> list[Contest]:
     entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
     entries |= {f"{OURS}, {name}": (prepare_decoding, replace(job, engine=other)) for name, other in others.items()}
     title = f"decode {scale.num_sentences:,} sentences, base, beam 4, float32, batch_tokens {BATCH_TOKENS[-1]}"
-    return [Contest(measure="decode", title=title, entries=entries, num_batches=1, seconds=scale.seconds)]
+    return [
+        Contest(
+            measure="decode",
+            title=title,
+            described=job.describe(),
+            entries=entries,
+            num_batches=1,
+            seconds=scale.seconds,
+        )
+    ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
+from lit_transformer.benchmarks.contest import Entry
 from lit_transformer.benchmarks.decoding import DecodingJob, DecodingWork, prepare_model
 from lit_transformer.benchmarks.torch_work import set_up_torch
 from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
@@ -138,6 +139,16 @@ class MarianWork(DecodingWork):
         settings = self._job.settings
         longest = source_BS.shape[1] + settings.max_extra_length
         return self._model.translate(source_BS, beam_size=settings.beam_size, max_length=longest)
+
+
+def training_entries(job: TrainingJob) -> dict[str, Entry]:
+    """The contestants that train."""
+    return {"marian": (prepare_training, job)}
+
+
+def decoding_entries(job: DecodingJob) -> dict[str, Entry]:
+    """The contestants that decode."""
+    return {"marian": (prepare_decoding, job)}
 
 
 def prepare_training(job: TrainingJob) -> TrainingLoop:

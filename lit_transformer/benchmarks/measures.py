@@ -9,19 +9,16 @@ import numpy as np
 import torch
 
 from lit_transformer.batch import PAD_ID
-from lit_transformer.benchmarks.contest import Contestant, Local, Prepare, Remote, compete, wait_until_ready
+from lit_transformer.benchmarks.contest import Contestant, Entry, Local, Remote, compete, wait_until_ready
 from lit_transformer.benchmarks.decoding import DecodingJob, count_equal, prepare_decoding
 from lit_transformer.benchmarks.intervals import Rounds
-from lit_transformer.benchmarks.peers import PEERS, preparation
+from lit_transformer.benchmarks.peers import PEERS, peer_module
 from lit_transformer.benchmarks.results import Result, results_of
 from lit_transformer.benchmarks.training import TrainingJob, prepare_training
 from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.runs.forecast import training_flops
 
 OURS = "ours"
-
-Entry = tuple[Prepare[Any], Any]
-"""How a contestant is prepared, and from what."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +29,7 @@ class Contest:
         measure: `train` or `decode`.
         entries: The contestants by name, ours first.
         title: What is measured, for people.
+        described: The same for programs.
         num_batches: The batches of all of them.
         seconds: How long each measures, about.
         flops_per_token: FLOPs of training per target token.
@@ -41,6 +39,7 @@ class Contest:
     measure: str
     entries: dict[str, Entry]
     title: str
+    described: dict[str, Any]
     num_batches: int
     seconds: float
     flops_per_token: float = 0.0
@@ -62,10 +61,11 @@ def training_contest(
     for names in settings:
         entries[f"{OURS}, {'+'.join(names)}"] = prepare_training, replace(job, settings=names)
     for peer in _taking_part(peers, "train", job.device):
-        entries[peer] = preparation(peer, "train"), replace(job, contestant=peer, is_plain=plain_peers)
+        entries |= peer_module(peer).training_entries(replace(job, is_plain=plain_peers))
     return Contest(
         measure="train",
         title=title,
+        described=job.describe(),
         entries=entries,
         num_batches=len(job.batches),
         seconds=seconds,
@@ -88,8 +88,15 @@ def decoding_contest(
     for name, engine in engines.items():
         entries[f"{OURS}, {name}"] = prepare_decoding, replace(job, engine=engine)
     for peer in _taking_part(peers, "decode", job.device):
-        entries[peer] = preparation(peer, "decode"), replace(job, contestant=peer, is_plain=plain_peers)
-    return Contest(measure="decode", title=title, entries=entries, num_batches=len(job.sources), seconds=seconds)
+        entries |= peer_module(peer).decoding_entries(replace(job, is_plain=plain_peers))
+    return Contest(
+        measure="decode",
+        title=title,
+        described=job.describe(),
+        entries=entries,
+        num_batches=len(job.sources),
+        seconds=seconds,
+    )
 
 
 def _taking_part(peers: Sequence[str], measure: str, device: str) -> list[str]:

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from lit_transformer.benchmarks.contest import Prepare
 from lit_transformer.errors import UserError
 
 
@@ -55,11 +54,12 @@ def missing_line(name: str) -> str:
     return f'{name} needs {peer.package}, which is not installed: pip install "{peer.requirement}"'
 
 
-def preparation(name: str, measure: str) -> Prepare[Any]:
-    """The function that prepares a peer for a measure. Its module is imported here, because it needs the package."""
-    module = import_module(f"lit_transformer.benchmarks.{name}_peer")
-    prepare: Prepare[Any] = getattr(module, {"train": "prepare_training", "decode": "prepare_decoding"}[measure])
-    return prepare
+def peer_module(name: str) -> Any:
+    """The module of a peer, which is imported here because it needs the package.
+
+    It has `training_entries`, `decoding_entries` or both: from a job of ours to the peer's contestants.
+    """
+    return import_module(f"lit_transformer.benchmarks.{name}_peer")
 
 
 def versions() -> dict[str, str]:

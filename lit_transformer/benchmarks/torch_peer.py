@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID
+from lit_transformer.benchmarks.contest import Entry
 from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
 from lit_transformer.model.layers import Layer
 from lit_transformer.model.positions import sinusoids
@@ -79,6 +80,11 @@ def _copy_attention(theirs: nn.MultiheadAttention, in_projections: list[Tensor],
     theirs.out_proj.weight.copy_(output)
     theirs.in_proj_bias.zero_()
     theirs.out_proj.bias.zero_()
+
+
+def training_entries(job: TrainingJob) -> dict[str, Entry]:
+    """The contestants that train."""
+    return {"torch": (prepare_training, job)}
 
 
 def prepare_training(job: TrainingJob) -> TrainingLoop:

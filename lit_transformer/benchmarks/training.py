@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,7 +34,6 @@ class TrainingJob:
     """What a contestant trains.
 
     Args:
-        contestant: `ours`, or the name of a peer.
         settings: Settings of ours that are on, such as `compile`.
         size: The model.
         batches: Padded sources and targets of each batch.
@@ -43,7 +43,6 @@ class TrainingJob:
         is_plain: Whether the settings of `machine.py` are left out.
     """
 
-    contestant: str = "ours"
     settings: tuple[str, ...] = ()
     size: Size
     batches: Sequence[tuple[IntArray, IntArray]]
@@ -51,6 +50,17 @@ class TrainingJob:
     precision: str
     threads: int
     is_plain: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """What all contestants train, as plain data."""
+        sides = [side for sides in self.batches for side in sides]
+        return {
+            "config": asdict(self.size.config),
+            "vocab_size": self.size.vocab_size,
+            "precision": self.precision,
+            "batches": len(self.batches),
+            "padding": 1.0 - sum(np.count_nonzero(side != PAD_ID) for side in sides) / sum(side.size for side in sides),
+        }
 
 
 class TrainingLoop(TorchWork):

@@ -54,7 +54,7 @@ def print_contests(contests: Sequence[Contest], printer: Printer) -> None:
         if not results:
             continue
         for result in results:
-            printer.write(title=contest.title, **result.facts_for_json())
+            printer.write(title=contest.title, **contest.described, **result.facts_for_json())
         facts = results[0].facts
         repeated = f"{facts['rounds']} rounds, {facts['repeated']} of them repeated"
         printer.show(f"\n{contest.title} ({repeated})\n\n{in_columns(rows_of(results))}")
