@@ -88,6 +88,8 @@ def _decoding(scale: Scale, device: str, threads: int) -> list[Contest]:
         threads=threads,
     )
     others = {f"batch_tokens {tokens}": replace(engine, batch_tokens=tokens) for tokens in BATCH_TOKENS[:-1]}
+    if device != "cpu":
+        others["cuda_graphs"] = replace(engine, engine="cuda_graphs")
     entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
     entries |= {f"{OURS}, {name}": (prepare_decoding, replace(job, engine=other)) for name, other in others.items()}
     title = f"decode {scale.num_sentences:,} sentences, base, beam 4, float32, batch_tokens {BATCH_TOKENS[-1]}"
