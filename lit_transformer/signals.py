@@ -124,8 +124,8 @@ class StopSignals:
                 signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
-def leave_signals_to_training(_worker: int) -> None:
-    """Ignore stop signals in a data worker. Terminals and clusters signal all processes, and the last step needs data.
+def leave_signals_to_parent(_worker: int = 0) -> None:
+    """Ignore stop signals in a worker process. Terminals and clusters signal all processes, and the parent decides.
 
     Args:
         _worker: Number of the worker. PyTorch's `DataLoader` passes it to every such function.

@@ -21,46 +21,50 @@ if TYPE_CHECKING:
 
 FIRST_CHUNK = 32
 LARGEST_CHUNK = 2048
-"""Lines that are read at most before they are translated: enough to form batches of similar length."""
+"""Lines per process that are read at most before they are translated: enough to form batches of similar length."""
 BLOCK_BYTES = 1 << 20
 """Bytes that are read at a time. A pipe gives those that wait in it, which are fewer."""
 MOMENT = 0.01
 """Seconds that the first line of a chunk waits for more, so that a program that writes fast gets large chunks."""
 
 
-def chunk_sizes(done: int = 0) -> tuple[int, Iterator[int]]:
+def chunk_sizes(done: int = 0, *, workers: int) -> tuple[int, Iterator[int]]:
     """The numbers of lines of chunks, which grow, so that the first results come soon and long work is fast.
 
     The same input always has the same chunks, so that a continued translation has the same batches.
 
     Args:
         done: Lines that are translated.
+        workers: The processes that translate. They are idle at the end of a chunk, so they share larger chunks.
 
     Returns:
         The number of lines in whole chunks among `done`, and the sizes of the chunks that follow.
     """
-    size, in_chunks = FIRST_CHUNK, 0
+    size, in_chunks, largest = FIRST_CHUNK, 0, workers * LARGEST_CHUNK
     while in_chunks + size <= done:
         in_chunks += size
-        size = min(2 * size, LARGEST_CHUNK)
-    return in_chunks, _sizes(size)
+        size = min(2 * size, largest)
+    return in_chunks, _sizes(size, largest)
 
 
-def _sizes(size: int) -> Iterator[int]:
+def _sizes(size: int, largest: int) -> Iterator[int]:
     while True:
         yield size
-        size = min(2 * size, LARGEST_CHUNK)
+        size = min(2 * size, largest)
 
 
 @contextmanager
-def opened_input(path: Path | None, tokenizer: "Tokenizer") -> Iterator[tuple[Iterator[list[str]], int | None]]:
+def opened_input(
+    path: Path | None, tokenizer: "Tokenizer", *, workers: int
+) -> Iterator[tuple[Iterator[list[str]], int | None]]:
     """Give the lines of a file or of stdin in chunks, and their number if it is known.
 
     Args:
         path: The file, or None for stdin.
         tokenizer: The vocabulary, which names the words that it does not know if a person types them.
+        workers: As for `chunk_sizes`.
     """
-    _, sizes = chunk_sizes()
+    _, sizes = chunk_sizes(workers=workers)
     if path is not None:
         from lit_transformer.data.compression import open_text
 

@@ -36,6 +36,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=get_args(EngineName), default=default.engine, help=engine)
     compute_type = "type of the engine's weights and products; default: %(default)s"
     parser.add_argument("--compute_type", default=default.compute_type, help=compute_type)
+    workers = "processes that translate a long input on a CPU; default: one per core"
+    parser.add_argument("--workers", type=int, metavar="N", help=workers)
 
 
 def engine_settings(options: argparse.Namespace) -> EngineSettings:

@@ -17,7 +17,7 @@ from lit_transformer.batch import Batch
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.errors import UserError
 from lit_transformer.notes import counted, print_note
-from lit_transformer.signals import leave_signals_to_training
+from lit_transformer.signals import leave_signals_to_parent
 
 POLL_SECONDS = 5.0
 """How often a waiting loader looks for signals. PyTorch looks as often for workers that have died."""
@@ -173,7 +173,7 @@ class TimedLoader:
             collate_fn=ArrayBatch,  # type: ignore[arg-type] # gets one element, because there is no batch size
             pin_memory=self._pin_memory,
             timeout=POLL_SECONDS if self._num_workers else 0.0,
-            worker_init_fn=leave_signals_to_training,
+            worker_init_fn=leave_signals_to_parent,
         )
         return Running(loader)
 

@@ -72,6 +72,9 @@ class EngineSettings:
         compute_type: The type of the weights and products: `float32`, or another one that the engine has. Other types
             change some translations.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations.
+        workers: The most processes that search, this one included. Others are started for long inputs on a CPU. None
+            means one per core, or 1 on a GPU. Workers keep the weights that they are started with, so a model that is
+            being trained needs 1.
 
     Raises:
         UserError: If there is no such engine, or a value is out of range.
@@ -80,12 +83,15 @@ class EngineSettings:
     engine: EngineName = "torch"
     compute_type: str = FLOAT32
     batch_tokens: int = BATCH_TOKENS
+    workers: int | None = 1
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(EngineName):
             raise UserError(f"engine is {self.engine!r}: choose one of {', '.join(get_args(EngineName))}")
         if self.batch_tokens < 1:
             raise UserError(f"batch_tokens is {self.batch_tokens}: it must be at least 1")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers is {self.workers}: it must be at least 1")
 
     @property
     def changes(self) -> dict[str, str]:

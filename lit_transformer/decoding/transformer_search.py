@@ -74,10 +74,12 @@ class TransformerSearch:
     Args:
         transformer: The model. Dropout is off during the search.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the hypotheses.
+        num_processes: How many processes share the memory. If there are several, remedies for a lack of it name them.
     """
 
     transformer: Transformer
     batch_tokens: int
+    num_processes: int = 1
 
     def search(
         self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
@@ -85,11 +87,13 @@ class TransformerSearch:
         """See `Engine.search`."""
         transformer = self.transformer
         device = transformer.embedding.weight.device
+        lower = f"beam_size {settings.beam_size}"
+        if self.num_processes > 1:
+            lower = f"workers {self.num_processes}, {lower}"
         found: list[list[Hypothesis]] = [[] for _ in sources]
         for batch in batches_by_length([len(ids) for ids in sources], self.batch_tokens):
             source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
-            remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
-            with inference(transformer), enough_memory(remedy):
+            with inference(transformer), enough_memory(memory_remedy(source_BS, lower=lower)):
                 hypotheses = search_batch(transformer, source_BS, settings)
             for index, candidates in zip(batch, hypotheses, strict=True):
                 found[index] = candidates

@@ -14,7 +14,7 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, record_attention
 from lit_transformer.decoding.candidates import stream_candidates
 from lit_transformer.decoding.devices import default_device, moved, usable_device
-from lit_transformer.decoding.engines import make_engine
+from lit_transformer.decoding.engines import make_engine, num_workers
 from lit_transformer.decoding.given_texts import check_text, checked_texts
 from lit_transformer.decoding.settings import BATCH_TOKENS, FLOAT32, EngineName, EngineSettings, SearchSettings
 from lit_transformer.decoding.translations import Translation
@@ -33,9 +33,7 @@ class Translator:
             translator has a copy of it, else it translates with the model's current weights.
         tokenizer: The vocabulary that both sides share, or the `Vocabularies` of both sides.
         device: Where to compute, as in `torch.device`.
-        batch_tokens: As for `EngineSettings`.
-        engine: As for `EngineSettings`.
-        compute_type: As for `EngineSettings`.
+        batch_tokens, engine, compute_type, workers: As for `EngineSettings`.
         source: The language to translate from. Only `save_pretrained` needs it.
         target: The language to translate into.
         step: How many optimizer steps the model was trained for.
@@ -53,17 +51,19 @@ class Translator:
         batch_tokens: int = BATCH_TOKENS,
         engine: EngineName = "torch",
         compute_type: str = FLOAT32,
+        workers: int | None = 1,
         source: str = "",
         target: str = "",
         step: int = 0,
     ) -> None:
-        self.engine_settings = EngineSettings(engine=engine, compute_type=compute_type, batch_tokens=batch_tokens)
+        how = EngineSettings(engine=engine, compute_type=compute_type, batch_tokens=batch_tokens, workers=workers)
         vocabularies = Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
         check_sizes(transformer, vocabularies)
         self.device = usable_device(device)
         self.transformer = moved(transformer, self.device)
         self.vocabularies = vocabularies
-        self.engine = make_engine(self.engine_settings, self.transformer)
+        self.engine = make_engine(how, self.transformer)
+        self.engine_settings, self.num_workers = how, num_workers(how, self.device)
         self.source, self.target, self.step = source, target, step
 
     @classmethod
@@ -75,6 +75,7 @@ class Translator:
         batch_tokens: int = BATCH_TOKENS,
         engine: EngineName = "torch",
         compute_type: str = FLOAT32,
+        workers: int | None = 1,
     ) -> Self:
         """Read a trained model.
 
@@ -85,6 +86,7 @@ class Translator:
             batch_tokens: As for `Translator`.
             engine: As for `Translator`.
             compute_type: As for `Translator`.
+            workers: As for `Translator`.
 
         Raises:
             UserError: If there is no model that can be read.
@@ -97,6 +99,7 @@ class Translator:
             batch_tokens=batch_tokens,
             engine=engine,
             compute_type=compute_type,
+            workers=workers,
             source=trained.source,
             target=trained.target,
             step=trained.step,
@@ -192,12 +195,10 @@ class Translator:
         found = self._candidates(texts, settings, first_line)
         return found[0] if isinstance(texts, str) else found
 
-    def _candidates(
-        self, texts: str | Iterable[str], settings: SearchSettings, line: int = 1
-    ) -> list[list[Translation]]:
+    def _candidates(self, texts: str | Iterable[str], how: SearchSettings, line: int = 1) -> list[list[Translation]]:
         checked = [check_text(texts, "texts")] if isinstance(texts, str) else checked_texts(texts, "texts")
         with progress("translating", len(checked), "text") as advance:
-            [found] = self.stream([checked], settings, first_line=line, advance=advance)
+            [found] = self.stream([checked], how, first_line=line, advance=advance)
         return found
 
     def stream(
@@ -252,10 +253,8 @@ class Translator:
             UserError: If a text is not one string on one line, there is no such layer, a side is too long, the memory
                 does not suffice, or the model's weights are not numbers.
         """
-        texts = [check_text(text, "text")]
         targets = None if target is None else [check_text(target, "target")]
-        [attention] = self.attentions(texts, targets, settings, layers=layers)
-        return attention
+        return self.attentions([check_text(text, "text")], targets, settings, layers=layers)[0]
 
     def attentions(
         self,
