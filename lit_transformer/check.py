@@ -37,12 +37,12 @@ def check(cli: "CheckCLI") -> None:
     from lit_transformer.data.accumulation import planned_steps
     from lit_transformer.runs.advice import find_warnings
     from lit_transformer.runs.forecast import forecast_batches, forecast_costs, planned_accumulation
-    from lit_transformer.runs.kernels import prepare_float32
+    from lit_transformer.runs.kernels import prepare_cpu
     from lit_transformer.runs.resuming import find_start
 
     settings, trainer, model, data = cli.config, cli.trainer, cli.model, cli.datamodule
     find_start(settings.ckpt_path, Path(trainer.default_root_dir, settings.name or ""))
-    prepare_float32(trainer)
+    prepare_cpu(trainer)
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")

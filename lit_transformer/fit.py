@@ -73,7 +73,7 @@ def fit(cli: "FitCLI") -> FitResult:
     from lit_transformer.cli.loggers import loggers_attached
     from lit_transformer.cli.reports import print_result, print_run, print_start
     from lit_transformer.decoding.devices import enough_memory
-    from lit_transformer.runs.kernels import few_kernels_cached, prepare_float32
+    from lit_transformer.runs.kernels import few_kernels_cached, prepare_cpu
     from lit_transformer.runs.launching import check_launcher, check_settings_of_ranks, start_processes, waiting_noted
     from lit_transformer.runs.parts import callback_of
     from lit_transformer.runs.resuming import Resuming, continued_run, saved_on_exception
@@ -89,7 +89,7 @@ def fit(cli: "FitCLI") -> FitResult:
     with waiting_noted(trainer), in_one_line("trainer", ValueError):
         start_processes(trainer)
     check_settings_of_ranks(trainer, cli.config)
-    prepare_float32(trainer)
+    prepare_cpu(trainer)
     ckpt_path = cli.config.ckpt_path or saved_on_exception(trainer)
     resumed = callback_of(trainer, Resuming).read(trainer, ckpt_path, cli.config.name)
     continued = continued_run(resumed, ckpt_path)

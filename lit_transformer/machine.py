@@ -13,6 +13,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from lit_transformer.notes import counted
+
 SWITCH = "LIT_TRANSFORMER_MACHINE"
 """The variable that leaves the machine's own settings in place if it is `plain`."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -22,6 +24,13 @@ KEPT_BYTES = {M_TRIM_THRESHOLD: 64 * 2**20, M_MMAP_THRESHOLD: 32 * 2**20}
 
 glibc accepts no more than 32 MiB for the second. One setting without the other makes decoding slower.
 """
+WAITING = {"GOMP_SPINCOUNT": "1000"}
+"""How long a thread of GNU's OpenMP spins before it sleeps: 20 microseconds, and not milliseconds.
+
+A thread that spins keeps a core from other programs, and the system lets its own partner wait for that core.
+"""
+WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""A user's own settings of how threads wait. OpenMP reads them when torch is loaded."""
 MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 """A user's own settings of glibc's malloc."""
 
@@ -100,7 +109,12 @@ def _read(path: Path) -> str:
 
 
 def prepare_process() -> None:
-    """Set what does not need torch: glibc keeps freed memory. Call it before torch is loaded."""
+    """Set what does not need torch: glibc keeps freed memory, and threads sleep soon. Call it before torch is loaded.
+
+    Whoever calls it gives the environment back.
+    """
+    if not is_plain() and not any(name in os.environ for name in WAITING_VARIABLES):
+        os.environ |= WAITING
     if keeps_memory():
         # glibc cannot report its former settings, so they are not given back.
         for name, value in KEPT_BYTES.items():
@@ -158,10 +172,28 @@ def uses_onednn() -> bool:
     )
 
 
+def limit_threads() -> None:
+    """Let torch take no more threads than there are cores, if `OMP_NUM_THREADS` does not give their number.
+
+    torch does not know the limits of control groups.
+    """
+    import torch
+
+    if not is_plain() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+
+
 def describe() -> list[str]:
     """What commands set on this machine, and why, one line each."""
+    import torch
+
     if is_plain():
         return [f"nothing is set, because {SWITCH} is plain"]
     products = "oneDNN, because MKL is slow on this AMD processor" if uses_onednn() else "PyTorch's choice"
     memory = "kept (glibc)" if keeps_memory() else "left to the C library"
-    return [f"float32 products: {products}", f"freed memory: {memory}"]
+    waiting = ", ".join(f"{name}={os.environ[name]}" for name in WAITING_VARIABLES if name in os.environ)
+    return [
+        f"float32 products: {products}",
+        f"freed memory: {memory}",
+        f"threads: {torch.get_num_threads()} on {counted(usable_cores(), 'core')}{waiting and ', ' + waiting}",
+    ]

@@ -1,5 +1,6 @@
 """What commands set for the machine: decided by facts, exact, and given back."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,15 @@ import pytest
 import torch
 
 from lit_transformer import machine
-from lit_transformer.machine import SWITCH, Processor, describe, prepare_process, prepare_products, usable_cores
+from lit_transformer.machine import (
+    SWITCH,
+    Processor,
+    describe,
+    limit_threads,
+    prepare_process,
+    prepare_products,
+    usable_cores,
+)
 
 AVX512 = ("avx2", "avx512f", "avx512bw", "avx512_bf16")
 WANTS_ONEDNN = Processor("AuthenticAMD", frozenset(AVX512))
@@ -80,6 +89,35 @@ def test_the_switch_leaves_everything_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     prepare_products()
     assert torch.get_float32_matmul_precision() == "highest"
     assert SWITCH in " ".join(describe())
+
+
+def test_threads_spin_for_a_short_time_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")  # this process stays as it is
+    monkeypatch.delenv(SWITCH, raising=False)
+    for variable in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(variable, raising=False)
+    with monkeypatch.context() as user:
+        user.setenv("OMP_WAIT_POLICY", "ACTIVE")
+        prepare_process()
+        assert "GOMP_SPINCOUNT" not in os.environ
+    prepare_process()
+    assert os.environ.pop("GOMP_SPINCOUNT").isdecimal()
+
+
+def test_threads_are_no_more_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
+    former = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        limit_threads()
+        assert torch.get_num_threads() == 2
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        limit_threads()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(former)
 
 
 def test_a_users_own_malloc_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:

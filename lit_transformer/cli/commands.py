@@ -66,7 +66,7 @@ def run_command(
         add_options: Adds the command's options to its parser.
         run: The work. It imports heavy packages itself, so that `--help` and a misspelt option are answered at once.
     """
-    with user_errors_to_exit(), _precision_kept():
+    with user_errors_to_exit(), _torch_kept():
         parser = Parser(command)
         add_options(parser)
         options = parser.parse_args(args)
@@ -75,11 +75,17 @@ def run_command(
 
 
 @contextmanager
-def _precision_kept() -> Iterator[None]:
-    """Give back torch's precision of products, which commands choose. Without torch it is torch's default."""
-    former = sys.modules["torch"].get_float32_matmul_precision() if "torch" in sys.modules else "highest"
+def _torch_kept() -> Iterator[None]:
+    """Give back torch's precision of products and its threads, which commands choose.
+
+    If a command loads torch, the precision is afterwards torch's default.
+    """
+    torch = sys.modules.get("torch")
+    precision, threads = (torch.get_float32_matmul_precision(), torch.get_num_threads()) if torch else ("highest", None)
     try:
         yield
     finally:
         if "torch" in sys.modules:
-            sys.modules["torch"].set_float32_matmul_precision(former)
+            sys.modules["torch"].set_float32_matmul_precision(precision)
+        if torch:
+            torch.set_num_threads(threads)

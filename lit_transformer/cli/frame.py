@@ -45,7 +45,7 @@ def end_command(error: OSError) -> NoReturn:
 def user_errors_to_exit(
     cannot_print: Callable[[OSError], None] = end_command, spell: Callable[[str], str] = str
 ) -> Iterator[None]:
-    """Run a command: turn mistakes into exit statuses, and make the standard streams reliable.
+    """Run a command: turn mistakes into exit statuses, make the standard streams reliable, and keep the environment.
 
     A `UserError` becomes one line on stderr and status 2. Ctrl-C becomes one line and status 130. Other exceptions are
     defects and pass. stdout is UTF-8 in every locale. Characters without an encoding are written with backslashes.
@@ -54,13 +54,24 @@ def user_errors_to_exit(
         cannot_print: Called if stdout cannot be written. Output that cannot be written to stderr is lost.
         spell: Puts the command's names of its options into the message of a `UserError`, which names arguments.
     """
-    with _standard_streams(cannot_print), _quiet_matplotlib():
+    with _environment_kept(), _standard_streams(cannot_print), _quiet_matplotlib():
         try:
             yield
             # Flush here, where an error can be reported, and not when Python ends.
             print(end="", flush=True)
         except (Exception, KeyboardInterrupt) as error:
             sys.exit(_report(error, spell))
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Give back the environment, in which the machine's settings and Lightning's lie."""
+    former = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(former)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from lit_transformer.decoding.settings import BATCH_TOKENS, EngineName, EngineSettings, SearchSettings
 from lit_transformer.errors import UserError
-from lit_transformer.machine import prepare_products
+from lit_transformer.machine import limit_threads, prepare_products
 
 if TYPE_CHECKING:
     from lit_transformer.checkpoints.trained_model import TrainedModel
@@ -72,6 +72,7 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
     )
     if translator.device.type == "cpu":
         prepare_products()
+        limit_threads()
     return trained, translator
 
 

@@ -1,7 +1,6 @@
 """The state of the process that trains. It may be a notebook's or a server's, and gets it back."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 def process_state_kept() -> Iterator[None]:
     """Give back what training changes in its process.
 
-    That is the environment, the levels, filters and streams of loggers, the filters of warnings, the states of random
+    That is the levels, filters and streams of loggers, the filters of warnings, the states of random
     number generators, torch's threads, and its choice of kernels.
     """
-    environment = dict(os.environ)
     loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     levels, filters = [logger.level for logger in loggers], [[*logger.filters] for logger in loggers]
     handlers = [each for logger in loggers for each in logger.handlers if type(each) is logging.StreamHandler]
@@ -30,8 +28,6 @@ def process_state_kept() -> Iterator[None]:
         try:
             yield
         finally:
-            os.environ.clear()
-            os.environ.update(environment)
             for logger, level, former in zip(loggers, levels, filters, strict=True):
                 logger.setLevel(level)
                 logger.filters[:] = former

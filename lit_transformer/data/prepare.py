@@ -28,6 +28,7 @@ from lit_transformer.data.text import BATCH_SIZE, PAIR_SCHEMA, Text, bars_on_ter
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.files import UNFINISHED, expanded
+from lit_transformer.machine import usable_cores
 from lit_transformer.notes import counted
 from lit_transformer.progress import announce
 
@@ -135,7 +136,7 @@ def _tokenize(
     item_type = pa.uint16() if max(tokenizer.vocab_size for tokenizer in vocabularies) <= 2**16 else pa.int32()
     schema = pa.schema([(name, pa.list_(item_type)) for name in PAIR_SCHEMA.names])
     if num_proc is None:
-        num_proc = min(_num_cores(), _MAX_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
+        num_proc = min(usable_cores(), _MAX_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
     announce(f"tokenizing {counted(len(pairs), 'pair')}", len(pairs))
     # Named after the file, so that `remove_unfinished` removes it after a kill.
     with (
@@ -158,11 +159,6 @@ def _tokenize(
         batches = tokenized.with_format("arrow")[:].to_batches()
         write_arrow(path, schema, _join(_kept_batches(batches, max_length, max_length_ratio, counts)))
     return PreparationReport(**counts)
-
-
-def _num_cores() -> int:
-    """Return the number of cores that this process may use. A shared machine may have more."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _encode_batch(table: pa.Table, vocabularies: Vocabularies, schema: pa.Schema, main_process: int) -> pa.Table:

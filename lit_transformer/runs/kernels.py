@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import lightning as L
 import torch
 
-from lit_transformer.machine import prepare_products
+from lit_transformer.machine import limit_threads, prepare_products
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 """The variable that oneDNN reads when it makes its first kernel."""
@@ -16,10 +16,15 @@ CACHED_KERNELS = 64
 faster (180 steps of Multi30k, bf16-mixed)."""
 
 
-def prepare_float32(trainer: L.Trainer) -> None:
-    """Choose how a CPU multiplies in a run in float32. In other precisions, no product of a step is in float32."""
-    if trainer.strategy.root_device.type == "cpu" and trainer.precision == "32-true":
-        prepare_products()
+def prepare_cpu(trainer: L.Trainer) -> None:
+    """Choose the threads of a run on a CPU, and how it multiplies in float32.
+
+    In other precisions, no large product of a step is in float32.
+    """
+    if trainer.strategy.root_device.type == "cpu":
+        limit_threads()
+        if trainer.precision == "32-true":
+            prepare_products()
 
 
 @contextmanager

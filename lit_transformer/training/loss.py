@@ -16,6 +16,9 @@ from torch.autograd.function import once_differentiable
 # all at once. A GPU needs large products, and 2^28 float32 logits are 1 GiB.
 LOGITS_PER_CHUNK = {"cpu": 2**21}
 LOGITS_PER_CHUNK_ELSEWHERE = 2**28
+LEAST_ROWS = 256
+"""Rows of a chunk with a large vocabulary, at least: each chunk adds to the gradient of the whole matrix. With 37,000
+tokens and d_model 512 in bfloat16, 256 rows are 1.9 times as fast as the 56 that fit into the cache."""
 
 
 class LossSums(NamedTuple):
@@ -100,7 +103,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             gradients = _Gradients(
                 torch.empty_like(states_PD, dtype=sum_dtype), torch.zeros_like(weight_VD, dtype=sum_dtype)
             )
-        rows = max(1, LOGITS_PER_CHUNK.get(device, LOGITS_PER_CHUNK_ELSEWHERE) // vocab_size)
+        rows = max(LEAST_ROWS, LOGITS_PER_CHUNK.get(device, LOGITS_PER_CHUNK_ELSEWHERE) // vocab_size)
         with torch.autocast(device, enabled=False):
             projection = _Projection(weight_VD, weight_VD.to(product_dtype), weight_VD.mean(dim=0, dtype=sum_dtype))
             for begin in range(0, len(states_PD), rows):

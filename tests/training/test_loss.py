@@ -45,6 +45,7 @@ def test_three_positions_over_five_pieces_by_hand() -> None:
 @pytest.mark.parametrize("rows", [1, 3, 30, P, 1000])
 def test_values_and_gradients_equal_torch_for_every_chunk_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, rows * V)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     states_PD, weight_VD, target_P = inputs()
     result = sums(states_PD, weight_VD, target_P)
     logits_PV = states_PD @ weight_VD.T
@@ -110,6 +111,7 @@ def test_states_and_weight_of_any_dtypes(
 ) -> None:
     """Against float64: 512 chunks leave the rounding of one product, because sums are float32 at least."""
     monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, 8 * V)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     states_PD = torch.randn(4096, D).to(states_dtype).requires_grad_()
     weight_VD = torch.randn(V, D).to(weight_dtype).requires_grad_()
     target_P = torch.randint(0, V, (len(states_PD),))
@@ -156,6 +158,7 @@ def test_one_chunk_of_logits_is_held_at_a_time(autocast: bool, copies: float, mo
     """In float32; in mixed precision they come and go in bfloat16. What else there is, is small beside them."""
     rows, vocab_size, d_model = 64, 1009, 2
     monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, rows * vocab_size)
+    monkeypatch.setattr(loss, "LEAST_ROWS", 1)
     states_PD = torch.randn(5 * rows, d_model, requires_grad=True)
     weight_VD = torch.randn(vocab_size, d_model, requires_grad=True)
     target_P = torch.randint(0, vocab_size, (len(states_PD),))
@@ -174,3 +177,18 @@ def test_validation_computes_no_gradients(mode: type[torch.no_grad | torch.infer
     assert counter.get_total_flops() == 2 * P * D * V
     assert not result.smoothed.requires_grad
     assert (result.smoothed.item(), result.nll.item()) == (expected.smoothed.item(), expected.nll.item())
+
+
+def test_a_large_vocabulary_does_not_make_chunks_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chunk adds to the gradient of the whole matrix."""
+    monkeypatch.setitem(loss.LOGITS_PER_CHUNK, torch.get_default_device().type, 1)
+    rows: list[int] = []
+    linear = F.linear
+
+    def counted(states: Tensor, weight: Tensor) -> Tensor:
+        rows.append(len(states))
+        return linear(states, weight)
+
+    monkeypatch.setattr(F, "linear", counted)
+    smoothed_cross_entropy(torch.randn(600, D), torch.randn(V, D), torch.randint(V, (600,)), pad_id=PAD_ID, epsilon=0.1)
+    assert rows == [256, 256, 88]
