@@ -13,8 +13,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from lit_transformer.notes import counted
-
 SWITCH = "LIT_TRANSFORMER_MACHINE"
 """The variable that leaves the machine's own settings in place if it is `plain`."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -195,5 +193,5 @@ def describe() -> list[str]:
     return [
         f"float32 products: {products}",
         f"freed memory: {memory}",
-        f"threads: {torch.get_num_threads()} on {counted(usable_cores(), 'core')}{waiting and ', ' + waiting}",
+        f"threads: {torch.get_num_threads()}, usable cores: {usable_cores()}{waiting and ', ' + waiting}",
     ]
