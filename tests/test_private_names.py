@@ -25,6 +25,7 @@ OWNERS: dict[str, Callable[[], Any]] = {
     "_is_avx512_bf16_supported": lambda: torch.cpu,
     "_is_amx_tile_supported": lambda: torch.cpu,
     "_is_mkldnn_bf16_supported": lambda: torch.ops.mkldnn,
+    "_dynamo": lambda: torch,
     "_fingerprint": lambda: datasets.Dataset.from_dict({"id": [1]}),
 }
 """The object that has each private name. The bounds of pyproject.toml keep out versions that were not tried."""

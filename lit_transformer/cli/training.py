@@ -36,6 +36,7 @@ from lit_transformer.model.config import longest_sequence
 from lit_transformer.notes import print_note
 from lit_transformer.runs.attention_curves import AttentionCurves
 from lit_transformer.runs.changed_settings import ChangedSettings
+from lit_transformer.runs.compiling import CompiledGraphs
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.runs.fit_to_memory import FitToMemory
@@ -242,6 +243,7 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
         RunRecord(),
         Resuming(),
         ChangedSettings(),
+        CompiledGraphs(),
         FitToMemory(),
         Divergence(),
         Progress(),

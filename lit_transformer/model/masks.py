@@ -57,6 +57,8 @@ class Mask:
         Returns:
             What is added to the scores, or None if nothing is.
         """
+        if torch.compiler.is_compiling():  # a look-up by lengths would tie the graph to them, and it makes a bias once
+            return self._make_bias(length, keys, device)
         if (length, keys) not in self._biases:
             self._biases[length, keys] = self._make_bias(length, keys, device)
         return self._biases[length, keys]

@@ -8,10 +8,12 @@ beams).
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lit_transformer.errors import UserError
 from lit_transformer.model.attention import Cache, CrossAttention, KeysValues, SelfAttention, Source
@@ -59,11 +61,21 @@ class Stack(nn.Module):
         config: The architecture.
         positions: The position scheme (`make_positions`).
         attends_to_source: Whether every layer has cross-attention, as in the decoder.
+        activation_checkpointing: Whether the backward pass computes each layer again from its input. That takes less
+            memory and more time, and the numbers are the same.
     """
 
-    def __init__(self, config: TransformerConfig, positions: Positions, *, attends_to_source: bool = False) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        positions: Positions,
+        *,
+        attends_to_source: bool = False,
+        activation_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.attends_to_source = attends_to_source
+        self.activation_checkpointing = activation_checkpointing
         self.positions = positions
         self.dropout = Dropout(config.dropout)
         layers = nn.ModuleList(Layer(config, attends_to_source=attends_to_source) for _ in range(config.num_layers))
@@ -100,8 +112,10 @@ class Stack(nn.Module):
         mask = self.positions.add_bias(mask)
         rotate = self.positions.rotation(positions_BL)
         states_BLD = self.dropout(self.positions.embed(vectors_BLD, positions_BL))
+        recomputes = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
         for layer in self.layers:
-            states_BLD = layer(states_BLD, mask, rotate=rotate, cache=cache, source=source)
+            apply = partial(layer, mask=mask, rotate=rotate, cache=cache, source=source)
+            states_BLD = checkpoint(apply, states_BLD, use_reentrant=False) if recomputes else apply(states_BLD)
         return self.norm(states_BLD)
 
     def project(self, memory: Memory) -> Source:

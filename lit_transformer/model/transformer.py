@@ -43,10 +43,17 @@ class Transformer(nn.Module):
         vocab_size: Tokens in the vocabulary, which is the target's if the source has its own.
         pad_id: The id that fills up short sources.
         source_vocab_size: Tokens in a vocabulary of the source alone. None if both sides share one.
+        activation_checkpointing: Whether the backward pass computes each layer again (`Stack`).
     """
 
     def __init__(
-        self, config: TransformerConfig, *, vocab_size: int, pad_id: int, source_vocab_size: int | None = None
+        self,
+        config: TransformerConfig,
+        *,
+        vocab_size: int,
+        pad_id: int,
+        source_vocab_size: int | None = None,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
@@ -55,8 +62,10 @@ class Transformer(nn.Module):
         self.embedding = _embedding(vocab_size, config)
         self.source_embedding = None if source_vocab_size is None else _embedding(source_vocab_size, config)
         source_positions, target_positions = make_positions(config), make_positions(config)
-        self.encoder = Stack(config, source_positions)
-        self.decoder = Stack(config, target_positions, attends_to_source=True)
+        self.encoder = Stack(config, source_positions, activation_checkpointing=activation_checkpointing)
+        self.decoder = Stack(
+            config, target_positions, attends_to_source=True, activation_checkpointing=activation_checkpointing
+        )
 
     def forward(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
         """Logits of the next token at every target position under teacher forcing, B x T x V."""

@@ -76,3 +76,8 @@ def cpu_multiplies_bfloat16() -> bool:
     """
     multiplies = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return multiplies and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def num_compiled_graphs() -> int:
+    """Return how many graphs PyTorch has compiled in this process. Its compiler has no public count."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])

@@ -1,6 +1,6 @@
 """Training a translator: the encoder-decoder loss, and validation by decoding. It knows neither corpora nor runs.
 
-Legend: B batch, S source length, T target length, D d_model.
+Legend: B batch, S source length, T target length.
 """
 
 from dataclasses import asdict
@@ -34,13 +34,13 @@ from lit_transformer.evaluation.metrics import final_metrics, text_metrics
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
+from lit_transformer.training.batch_loss import BatchLoss
 from lit_transformer.training.loading import saved_arguments
-from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
+from lit_transformer.training.loss import LossSums
 from lit_transformer.training.metrics import PREFIX, SELECTION, TEST_PREFIX, loss_metrics, selection_score
 from lit_transformer.training.module import LitModel
 from lit_transformer.training.samples import Sample, first_samples, translate_batch, with_sources
 from lit_transformer.training.schedule import ScheduleName
-from lit_transformer.training.teacher_forcing import decoder_states
 
 
 class LitTransformer(LitModel):
@@ -65,6 +65,8 @@ class LitTransformer(LitModel):
         validation_beam_size: Beam size for validation BLEU. 1 is greedy search, which is fast.
         bleu_tokenize: sacreBLEU's tokenizer for validation BLEU. By default, it depends on the target language. Give
             `none` for a corpus that is already tokenized.
+        compile: Whether forward pass and loss of training are compiled. The first step takes minutes then.
+        activation_checkpointing: Whether the backward pass computes each layer again, to save memory. It is slower.
         seed: Dropout is a function of the seed, the step and the rank. Follows seed_everything.
     """
 
@@ -81,6 +83,8 @@ class LitTransformer(LitModel):
         schedule: ScheduleName | LRSchedulerCallable = "inverse_square_root",
         validation_beam_size: int = 1,
         bleu_tokenize: Tokenization | None = None,
+        compile: bool = False,
+        activation_checkpointing: bool = False,
         seed: int = SEED,
     ) -> None:
         super().__init__(
@@ -101,7 +105,11 @@ class LitTransformer(LitModel):
             raise UserError(f"validation_beam_size is {validation_beam_size}: it must be from 1 to {MAX_BEAM_SIZE}")
         try:
             self.transformer = Transformer(
-                transformer, vocab_size=vocab_size, pad_id=PAD_ID, source_vocab_size=source_vocab_size
+                transformer,
+                vocab_size=vocab_size,
+                pad_id=PAD_ID,
+                source_vocab_size=source_vocab_size,
+                activation_checkpointing=activation_checkpointing,
             )
         # torch raises these if there is not enough memory, or if a size does not fit into an integer.
         except (RuntimeError, TypeError, OverflowError) as error:
@@ -113,10 +121,9 @@ class LitTransformer(LitModel):
         functions = [name for name, value in (("optimizer", optimizer), ("schedule", schedule)) if callable(value)]
         self.save_hyperparameters(ignore=["transformer", *functions])
         self.save_hyperparameters({"transformer": asdict(transformer)})
-        self.vocab_size = vocab_size
-        self.source_vocab_size = source_vocab_size
-        self.max_positions = transformer.longest
+        self.vocab_size, self.source_vocab_size, self.max_positions = vocab_size, source_vocab_size, transformer.longest
         self.label_smoothing = label_smoothing
+        self.batch_loss = BatchLoss(compiles=compile)
         self.validation_beam_size = validation_beam_size
         self.bleu_tokenize = bleu_tokenize
         self.val_scores = text_metrics(tokenize=bleu_tokenize or "13a", prefix=PREFIX)
@@ -171,14 +178,7 @@ class LitTransformer(LitModel):
 
     def loss_sums(self, batch: Batch) -> LossSums:
         """Return the losses of a micro-batch under teacher forcing, summed over its target tokens."""
-        states_BTD = decoder_states(self.transformer, batch)
-        return smoothed_cross_entropy(
-            states_BTD.flatten(0, 1),
-            self.transformer.embedding.weight,
-            batch.target_output_BT.flatten(),
-            pad_id=PAD_ID,
-            epsilon=self.label_smoothing,
-        )
+        return self.batch_loss.loss_sums(self.transformer, batch, epsilon=self.label_smoothing)
 
     def setup(self, stage: str) -> None:
         """Take vocabularies and languages from the datamodule, and choose the tokenizer of BLEU by the target language.

@@ -362,3 +362,29 @@ def test_dropout_is_applied_to_embeddings_and_to_every_sublayer() -> None:
     zeroed.clear()
     transformer.eval()(sentences(S), sentences(T))
     assert max(zeroed) == 0.0
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_layers_that_are_computed_again_take_less_memory_and_give_the_same(norm: Norm) -> None:
+    """To the bit, dropout included."""
+    config = dataclasses.replace(SMALL, norm=norm, dropout=0.3)
+    source_BS, target_BT = padded_sentences(S), sentences(T)
+    results: list[tuple[int, list[Tensor]]] = []
+    for recomputes in (False, True):
+        torch.manual_seed(0)
+        transformer = Transformer(config, vocab_size=V, pad_id=PAD_ID, activation_checkpointing=recomputes)
+        weights = list(transformer.parameters())
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = transformer(source_BS, target_BT).square().sum()
+        kept = sum(sizes.values()) - sum(weight.nbytes for weight in weights if weight.data_ptr() in sizes)
+        results.append((kept, [loss, *torch.autograd.grad(loss, weights)]))
+    (full, expected), (less, found) = results
+    assert all(map(torch.equal, found, expected))
+    assert less < full / 3

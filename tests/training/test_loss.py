@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_transformer.training import loss
-from lit_transformer.training.loss import LossSums, smoothed_cross_entropy
+from lit_transformer.training.loss import LossSums, smoothed_cross_entropy, whole_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -57,6 +57,21 @@ def test_values_and_gradients_equal_torch_for_every_chunk_size(rows: int, monkey
     grads = torch.autograd.grad(0.37 * result.smoothed, (states_PD, weight_VD))
     expected_grads = torch.autograd.grad(0.37 * expected, (states_PD, weight_VD))
     torch.testing.assert_close(grads, expected_grads, rtol=0.0, atol=1e-13)
+
+
+def test_all_logits_at_once_give_the_same() -> None:
+    states_PD, weight_VD, target_P = inputs()
+    expected = sums(states_PD, weight_VD, target_P)
+    result = whole_cross_entropy(states_PD, weight_VD, target_P, pad_id=PAD_ID, epsilon=EPSILON)
+    torch.testing.assert_close(result, expected, rtol=1e-13, atol=0.0)
+    assert not result.nll.requires_grad
+    grads, expected_grads = (
+        torch.autograd.grad(0.37 * each.smoothed, (states_PD, weight_VD)) for each in (result, expected)
+    )
+    torch.testing.assert_close(grads, expected_grads, rtol=0.0, atol=1e-13)
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
+        mixed = whole_cross_entropy(states_PD.float(), weight_VD.float(), target_P, pad_id=PAD_ID, epsilon=EPSILON)
+    assert mixed.smoothed.dtype == mixed.nll.dtype == torch.float32
 
 
 def test_gradients_equal_differences(device: torch.device) -> None:
