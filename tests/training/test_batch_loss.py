@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lit_transformer.batch import EOS_ID, PAD_ID, Batch, make_batch
+from lit_transformer.batch import EOS_ID, PAD_ID, Batch, IntArray, make_batch
+from lit_transformer.data.packing import PackedPlan
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.private_names import num_compiled_graphs
@@ -47,6 +49,13 @@ def random_batch(rows: int, source_length: int, target_length: int) -> Batch:
     return make_batch(side(source_length).numpy(), side(target_length).numpy())
 
 
+def padded_ids(lengths: IntArray) -> IntArray:
+    place = np.arange(lengths.max())
+    ids = np.random.default_rng(1).integers(EOS_ID + 1, 19, (len(lengths), len(place)))
+    ids[place == lengths[:, None] - 1], ids[place >= lengths[:, None]] = EOS_ID, PAD_ID
+    return ids
+
+
 def loss_and_gradients(module: LitTransformer, batch: Batch) -> tuple[Tensor, ...]:
     sums = module.loss_sums(batch)
     return (*sums, *torch.autograd.grad(sums.smoothed, list(module.parameters())))
@@ -66,6 +75,20 @@ def test_one_graph_has_the_loss_and_gradients_of_all_sizes() -> None:
         for batch in batches:
             assert_same(loss_and_gradients(module, batch), loss_and_gradients(make_module(**settings), batch))
         assert module.state_dict().keys() == make_module(**settings).state_dict().keys()
+    assert num_compiled_graphs() - former == 2
+
+
+@pytest.mark.usefixtures("traced")
+def test_packed_rows_are_compiled_for_their_size() -> None:
+    """The numbers of sentences are open from the second batch on."""
+    lengths = np.random.default_rng(0).integers(2, 20, (2, 90))
+    plan, former = PackedPlan(lengths[0], lengths[1], 128, 1), num_compiled_graphs()
+    module = make_module(compile=True)
+    for step in range(5):
+        rows = plan.step_rows(step)
+        padded = make_batch(*(padded_ids(side[rows]) for side in lengths))
+        expected = loss_and_gradients(make_module(), padded)
+        assert_same(loss_and_gradients(module, plan.lay_out(padded, 1)), expected)
     assert num_compiled_graphs() - former == 2
 
 
@@ -92,9 +115,12 @@ def test_dropout_follows_the_seed_and_validation_is_eager() -> None:
 
 
 def test_a_compiler_that_does_not_work_is_one_line() -> None:
-    with torch.compiler.set_stance("default", force_backend="none of that name"):
-        with pytest.raises(UserError, match=r"^compile is true.*none of that name.*\bset compile to false$"):
-            make_module(compile=True).loss_sums(random_batch(2, 3, 4))
+    line = r"^compile is true.*none of that name.*\bset compile to false$"
+    with (
+        torch.compiler.set_stance("default", force_backend="none of that name"),
+        pytest.raises(UserError, match=line),
+    ):
+        make_module(compile=True).loss_sums(random_batch(2, 3, 4))
 
 
 @pytest.mark.parametrize("size", SIZES)
