@@ -154,7 +154,7 @@ def run_train(options: argparse.Namespace, printer: "Printer") -> None:
 
 def run_decode(options: argparse.Namespace, printer: "Printer") -> None:
     """Measure beam search."""
-    from lit_transformer.benchmarks.decoding import DecodingJob, search_settings
+    from lit_transformer.benchmarks.decoding import DecodingJob, padded_tokens, search_settings
     from lit_transformer.benchmarks.measures import decoding_contest
     from lit_transformer.benchmarks.sentences import draw_sources, sources_of_corpus
     from lit_transformer.cli.measurements import print_contests
@@ -168,6 +168,7 @@ def run_decode(options: argparse.Namespace, printer: "Printer") -> None:
         if is_trained
         else draw_sources(NUM_BATCHES, batch_size=options.batch_size, vocab_size=size.vocab_size, seed=1)
     )
+    engine = EngineSettings(batch_tokens=sum(map(padded_tokens, sources)) // len(sources))
     job = DecodingJob(
         size=size,
         checkpoint=options.checkpoint,
@@ -175,11 +176,14 @@ def run_decode(options: argparse.Namespace, printer: "Printer") -> None:
         settings=search_settings(is_trained=is_trained, beam_size=options.beam_size),
         device=options.device,
         threads=options.threads,
+        engine=engine,
+        # The processes of an engine share the batches of a round.
+        in_batches=options.threads == 1 or options.device != "cpu",
     )
     engines = dict[str, EngineSettings]()
-    for name in options.engines:
-        engine, _, compute_type = name.partition(":")
-        engines[name] = EngineSettings(engine=engine, **({"compute_type": compute_type} if compute_type else {}))
+    for text in options.engines:
+        name, _, compute_type = text.partition(":")
+        engines[text] = replace(engine, engine=name, **({"compute_type": compute_type} if compute_type else {}))
     contest = decoding_contest(
         f"decode {options.checkpoint or options.size}, beam {options.beam_size}, batches of {options.batch_size}",
         job,

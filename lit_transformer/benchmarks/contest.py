@@ -168,13 +168,16 @@ def wait_until_ready(contestants: Mapping[Name, Remote], failed: Callable[[Name,
     return {name: ready[name] for name in contestants if name in ready}
 
 
-def compete(contestants: Mapping[str, Contestant], *, num_batches: int, seconds: float) -> Rounds:
+def compete(
+    contestants: Mapping[str, Contestant], *, num_batches: int, seconds: float, fewest_batches: int = 1
+) -> Rounds:
     """Measure contestants round after round, all on the same batches in a round.
 
     Args:
         contestants: At least one, by name.
         num_batches: The batches that there are. They are used again if the time allows more.
         seconds: How long the slowest contestant measures, about. Three intervals may take longer.
+        fewest_batches: The least number of batches of an interval.
 
     Raises:
         UserError: A contestant has failed.
@@ -182,8 +185,8 @@ def compete(contestants: Mapping[str, Contestant], *, num_batches: int, seconds:
     for contestant in contestants.values():  # the first batch chooses kernels and grows the memory
         contestant.measure([0])
     slowest = max(contestant.measure([num_batches - 1]).wall for contestant in contestants.values())
-    num_rounds = max(FEWEST_ROUNDS, min(NUM_ROUNDS, int(seconds / slowest)))
-    per_round = max(1, round(seconds / num_rounds / slowest))
+    num_rounds = max(FEWEST_ROUNDS, min(NUM_ROUNDS, int(seconds / slowest / fewest_batches)))
+    per_round = max(fewest_batches, round(seconds / num_rounds / slowest))
 
     def measure(number: int) -> dict[str, Interval]:
         batches = [batch % num_batches for batch in range(number * per_round, (number + 1) * per_round)]

@@ -4,6 +4,7 @@ Random weights never end a sentence in a sensible place. So their special tokens
 contestant decodes each sentence to its limit, which is the same for all. A trained model ends its sentences itself.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from lit_transformer.decoding.engines import make_engine
 from lit_transformer.decoding.settings import EngineSettings, SearchSettings
 from lit_transformer.model.transformer import Transformer
 
+WORKERS_START_SECONDS = 15.0
 EXTRA_LENGTH = 2
 """Tokens that the translations by random weights have more than their source."""
 
@@ -101,13 +103,24 @@ class EngineWork(DecodingWork):
 
 
 def prepare_decoding(job: DecodingJob) -> EngineWork:
-    """Load or draw the model, and start its engine."""
+    """Load or draw the model, and start its engine with as many workers as the job has threads."""
     set_up_torch(job.device, threads=job.threads, is_plain=job.is_plain)
     allow_tf32(torch.device(job.device))
     engine = job.engine
     if job.in_batches:
-        engine = replace(engine, batch_tokens=max(len(batch) * max(map(len, batch)) for batch in job.sources))
-    return EngineWork(make_engine(engine, prepare_model(job)), job)
+        engine = replace(engine, batch_tokens=max(padded_tokens(batch) for batch in job.sources))
+    workers = job.threads if job.device == "cpu" else 1
+    work = EngineWork(make_engine(replace(engine, workers=workers), prepare_model(job)), job)
+    begin = time.perf_counter()
+    # Workers start when they pay, and are measured when all of them run.
+    while workers > 1 and time.perf_counter() - begin < WORKERS_START_SECONDS:
+        work.run(range(len(job.sources)))
+    return work
+
+
+def padded_tokens(batch: Sequence[list[int]]) -> int:
+    """Source tokens of a batch, padding included."""
+    return len(batch) * max(map(len, batch))
 
 
 def prepare_model(job: DecodingJob) -> Transformer:

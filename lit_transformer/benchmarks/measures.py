@@ -19,6 +19,8 @@ from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.runs.forecast import training_flops
 
 OURS = "ours"
+BATCHES_PER_WORKER = 4
+"""With fewer, a worker would often wait for the last one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Contest:
         described: The same for programs.
         num_batches: The batches of all of them.
         seconds: How long each measures, about.
+        fewest_batches: The least number of batches of an interval.
         flops_per_token: FLOPs of training per target token.
         peak_flops: FLOPs per second of a large product on this device, or 0 if they are not known.
     """
@@ -42,6 +45,7 @@ class Contest:
     described: dict[str, Any]
     num_batches: int
     seconds: float
+    fewest_batches: int = 1
     flops_per_token: float = 0.0
     peak_flops: float = 0.0
 
@@ -96,6 +100,7 @@ def decoding_contest(
         entries=entries,
         num_batches=len(job.sources),
         seconds=seconds,
+        fewest_batches=1 if job.in_batches else BATCHES_PER_WORKER * job.threads,
     )
 
 
@@ -132,7 +137,12 @@ def hold(
         for number, contest in enumerate(contests):
             contestants = {name: ready[number, name] for name in contest.entries if (number, name) in ready}
             if OURS in contestants:
-                rounds = compete(contestants, num_batches=contest.num_batches, seconds=contest.seconds)
+                rounds = compete(
+                    contestants,
+                    num_batches=contest.num_batches,
+                    seconds=contest.seconds,
+                    fewest_batches=contest.fewest_batches,
+                )
                 facts = {name: contestant.facts() for name, contestant in contestants.items()}
                 yield contest, _compared(contest, rounds, facts)
             else:
