@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lit_transformer.benchmark import main
-from lit_transformer.benchmarks import contest, peers, sizes
+from lit_transformer.benchmarks import contest, gpu, peers, sizes
 from lit_transformer.benchmarks.sizes import Size
 from lit_transformer.model.config import TransformerConfig
 
@@ -70,8 +70,11 @@ def test_lines_on_stdout_leave_tables_to_stderr(capsys: pytest.CaptureFixture[st
     assert "| ours" in printed.err
 
 
-def test_everything_for_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_everything_for_a_gpu_runs_on_a_cpu(compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "results.jsonl"
+    if not compiled:
+        monkeypatch.setattr(gpu, "TRAINING_SETTINGS", {"base": ("packing", "activation_checkpointing"), "big": ()})
     main(["gpu", "--device=cpu", "--threads=1", "--against", "none", "--json", str(path)])
     lines = lines_of(path)
     assert [line["name"] for line in lines if "name" in line] == ["ceilings"]

@@ -16,6 +16,7 @@ from lit_transformer.benchmarks.torch_work import TorchWork, count_synchronizati
 from lit_transformer.data.packing import RowShape, pack
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.runs.private_names import num_compiled_graphs
 from lit_transformer.training.optimizer import make_optimizer
 from lit_transformer.training.translation import LitTransformer
 
@@ -89,6 +90,7 @@ class TrainingLoop(TorchWork):
         self._compiles = COMPILE in job.settings
         if self._compiles:  # for one shape, and then for all
             self.run(range(min(COMPILED_SHAPES, len(self._batches))))
+            self._graphs = num_compiled_graphs()
         self.rest()
 
     def run(self, batches: Sequence[int]) -> int:
@@ -104,6 +106,8 @@ class TrainingLoop(TorchWork):
 
     def facts(self) -> dict[str, Any]:
         facts = {"first_loss": self._first_loss, **self.gpu_facts()}
+        if self._compiles:
+            facts["graphs"] = [self._graphs, num_compiled_graphs() - self._graphs]
         if self.device.type == "cuda":
             facts["synchronizations"] = count_synchronizations(self._step)
         return facts
