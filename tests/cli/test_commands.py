@@ -17,7 +17,8 @@ for name in sys.argv[1:]:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
         main(["--help"])
     print(name, "usage: python -m lit_transformer" in out.getvalue())
-    for args in ([["--misspelt", "1"], []] if name not in ("fit", "check") else [["--help=misspelt"]]):
+    mistakes = {"fit": [["--help=misspelt"]], "check": [["--help=misspelt"]], "benchmark": [["--misspelt", "1"]]}
+    for args in mistakes.get(name, [["--misspelt", "1"], []]):
         try:
             main(args)
         except SystemExit as end:
@@ -35,7 +36,7 @@ def test_help_and_mistakes_are_answered_at_once(repo_root: Path) -> None:
     assert not heavy & {name.split(".")[0] for name in modules.split()}
     for name in COMMANDS:
         assert lines.count(f"{name} True") == 1
-        assert lines.count(f"{name} 2") == (1 if name in ("fit", "check") else 2)
+        assert lines.count(f"{name} 2") == (1 if name in ("fit", "check", "benchmark") else 2)
 
 
 @pytest.mark.parametrize("args", [["--beam_sise", "3"], ["--beam_sise=3", "--checkpoint", "runs"]])
