@@ -1,6 +1,6 @@
 """Greedy search: one hypothesis per sentence, which takes the best token at every position.
 
-Legend: B batch, N rows (as many as sentences), V vocabulary, T target length, X one hypothesis.
+Legend: B batch, N rows (batch x beams), V vocabulary, T target length, X any size.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """A batch of the static search: tensors that stay where they are, and a step that writes to them in place.
 
-Legend: B batch (sentences), S source length, N rows (batch x beams), V vocabulary, H heads, M key length, K head
-dimension, X any size.
+Legend: B batch, S source length, T target length, L query length, M key length, D d_model, H heads, K head dimension, N
+rows (batch x beams), V vocabulary, X any size.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ It finds the hypotheses of the plain engine: the same model computes them, and t
 Four things differ. Batches have few shapes and are filled up. Keys, values and hypotheses are written in place. The
 length so far is a tensor. Sentences that are done stay in the batch to its end.
 
-Legend: B batch (sentences), S source length.
+Legend: B batch, S source length.
 """
 
 from collections.abc import Iterator, Sequence

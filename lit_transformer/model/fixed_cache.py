@@ -1,6 +1,6 @@
 """A decoder's cache whose tensors keep their sizes and their places in memory, as a recorded step of a GPU needs them.
 
-Legend: B batch (rows), H heads, M key length, K head dimension, N rows.
+Legend: B batch, H heads, M key length, K head dimension, N rows (batch x beams).
 """
 
 from typing import NamedTuple, Self
