@@ -23,9 +23,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a checkpoint, a run folder, a folder above runs, a model folder, or hf:NAME on the Hugging Face Hub",
     )
-    parser.add_argument(
-        "--batch_tokens", type=int, default=BATCH_TOKENS, help="padded source tokens per batch; default: %(default)s"
-    )
+    batch_tokens = f"padded source tokens per batch; default: {BATCH_TOKENS}, or more on a GPU by its memory"
+    parser.add_argument("--batch_tokens", type=int, help=batch_tokens)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU if there is one, else the CPU")
 
 

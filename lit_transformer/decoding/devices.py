@@ -15,10 +15,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.notes import counted
 
 Module = TypeVar("Module", bound=nn.Module)
+
+MOST_BATCH_TOKENS = 32_768
+"""The most that `default_batch_tokens` gives: no more were measured."""
 
 if hasattr(os, "register_at_fork"):
     # A process that has computed on several threads has OpenMP's pool of them. A fork copies the pool without its
@@ -46,6 +50,18 @@ def usable_device(name: str) -> torch.device:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise UserError(f"device {name!r} cannot be used here: {reason}; give cpu, or a GPU that is there") from error
     return device
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """Padded source tokens per batch of a search: more on NVIDIA GPUs, which wait for the host if batches are small.
+
+    On an H100, 32,768 are 4 times as fast as 2,048. They take 7 GB with the base model in float32, and twice as much
+    with the big one (docs/gpu.md). So a GPU has 1,024 tokens for each GB of its memory, and no more than 32,768.
+    """
+    if device.type != "cuda":
+        return BATCH_TOKENS
+    gigabytes = torch.cuda.get_device_properties(device).total_memory // 10**9
+    return max(BATCH_TOKENS, min(MOST_BATCH_TOKENS, 1024 * gigabytes))
 
 
 def allow_tf32(device: torch.device) -> None:

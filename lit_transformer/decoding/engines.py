@@ -2,6 +2,7 @@
 
 import torch
 
+from lit_transformer.decoding.devices import default_batch_tokens
 from lit_transformer.decoding.engine import Engine
 from lit_transformer.decoding.settings import FLOAT32, EngineSettings
 from lit_transformer.decoding.static_search import StaticSearch
@@ -21,17 +22,18 @@ def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
     Raises:
         UserError: The engine cannot be used here, or it has no such type.
     """
+    device = transformer.embedding.weight.device
+    batch_tokens = default_batch_tokens(device) if settings.batch_tokens is None else settings.batch_tokens
     if settings.compute_type != FLOAT32:
         raise UserError(f"compute_type is {settings.compute_type!r}: engine {settings.engine} has {FLOAT32}")
-    device = transformer.embedding.weight.device
     if settings.engine == "cuda_graphs":
         if device.type != "cuda":
             raise UserError(f"engine cuda_graphs needs an NVIDIA GPU, and the device is {device}: choose engine torch")
-        return StaticSearch(transformer, settings.batch_tokens)
+        return StaticSearch(transformer, batch_tokens)
     workers = num_workers(settings, device)
     if workers == 1:
-        return TransformerSearch(transformer, settings.batch_tokens)
-    return WorkerSearch(transformer, settings.batch_tokens, workers)
+        return TransformerSearch(transformer, batch_tokens)
+    return WorkerSearch(transformer, batch_tokens, workers)
 
 
 def num_workers(settings: EngineSettings, device: torch.device) -> int:

@@ -48,7 +48,7 @@ class Translator:
         tokenizer: Tokenizer | Vocabularies,
         *,
         device: str = "cpu",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         engine: EngineName = "torch",
         compute_type: str = FLOAT32,
         workers: int | None = 1,
@@ -72,7 +72,7 @@ class Translator:
         place: str | Path,
         *,
         device: str | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         engine: EngineName = "torch",
         compute_type: str = FLOAT32,
         workers: int | None = 1,
@@ -287,7 +287,7 @@ class Translator:
             None if targets is None else checked_texts(targets, "targets"),
             settings,
             layers=layers,
-            batch_tokens=self.engine_settings.batch_tokens,
+            batch_tokens=self.engine_settings.batch_tokens or BATCH_TOKENS,
             first_line=first_line,
         )
 
