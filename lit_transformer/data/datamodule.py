@@ -61,7 +61,8 @@ class TranslationData(DescribedData):
         max_length: Training pairs with more tokens than this on either side are dropped.
         max_length_ratio: Training pairs are also dropped if one side has more than this many times the tokens of the
             other.
-        validation_batch_tokens: Padded tokens on each side of a validation batch.
+        validation_batch_tokens: Padded tokens on each side of a validation batch. By default, 8,192 on a GPU and 2,048
+            elsewhere.
         cache_dir: Folder for prepared data.
         num_workers: Processes that assemble batches. By default, one for a GPU and none for a CPU.
         seed: Determines the order of the training pairs. By default the model's, or without a model 1.
@@ -89,7 +90,7 @@ class TranslationData(DescribedData):
         packing: bool = False,
         max_length: int = 256,
         max_length_ratio: float = 4.0,
-        validation_batch_tokens: int = 2048,
+        validation_batch_tokens: int | None = None,
         cache_dir: str = CACHE_DIR,
         num_workers: int | None = None,
         seed: int | None = None,
@@ -103,7 +104,7 @@ class TranslationData(DescribedData):
             ("max_tokens_per_device", 1 if max_tokens_per_device == "auto" else max_tokens_per_device, 1),
             ("max_length", max_length, 2),  # one token and EOS
             ("max_length_ratio", max_length_ratio, 1),
-            ("validation_batch_tokens", validation_batch_tokens, 1),
+            ("validation_batch_tokens", 1 if validation_batch_tokens is None else validation_batch_tokens, 1),
             ("num_workers", num_workers or 0, 0),
         ):
             if value < least:

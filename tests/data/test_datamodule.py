@@ -2,14 +2,16 @@
 
 from itertools import chain, islice, repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import numpy as np
 import pytest
+import torch
 
 from lit_transformer.batch import EOS_ID, PAD_ID, UNK_ID
-from lit_transformer.data import cache
+from lit_transformer.data import cache, loaders
 from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.data.store import TokenStore
 from lit_transformer.errors import UserError
@@ -38,6 +40,19 @@ def test_without_a_trainer_it_gives_the_batches_of_one_device(tmp_path: Path) ->
     assert sum(batch.num_target_tokens for batch in first_step) == first_step[0].step_target_tokens <= 450
     indices = [index for batch in data.val_dataloader() for index in batch.indices]
     assert sorted(indices) == list(range(NUM_SENTENCES))
+
+
+@pytest.mark.parametrize(("device", "given", "expected"), [("cpu", None, 120), ("cuda", None, 300), ("cuda", 120, 120)])
+def test_validation_batches_are_larger_on_a_gpu(
+    device: str, given: int | None, expected: int, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "VALIDATION_BATCH_TOKENS", {"CPU": 120, "GPU": 300})
+    data = set_up(corpus, validation_batch_tokens=given)
+    data.splits = data.splits._replace(test=data.splits.valid)
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
+    largest = max(text.batch.source_BS.numel() for text in data.predict_dataloader())
+    assert expected // 2 < largest <= expected
 
 
 def test_what_is_not_there_yet(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from lit_transformer.decoding.devices import MOST_BATCH_TOKENS, default_batch_to
 from lit_transformer.decoding.settings import BATCH_TOKENS
 
 
-@pytest.mark.parametrize(("gigabytes", "expected"), [(1, BATCH_TOKENS), (8, 8192), (24, 24576), (80, MOST_BATCH_TOKENS)])
+@pytest.mark.parametrize(
+    ("gigabytes", "expected"), [(1, BATCH_TOKENS), (8, 8192), (24, 24576), (80, MOST_BATCH_TOKENS)]
+)
 def test_a_gpu_searches_in_larger_batches_the_more_memory_it_has(
     gigabytes: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
