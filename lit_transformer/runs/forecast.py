@@ -8,9 +8,11 @@ Legend: B batch, S source length.
 import mmap
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -249,7 +251,10 @@ def resident_bytes() -> int:
 
 
 def activation_bytes(module: LitTransformer, batch: Batch) -> int:
-    """Return the bytes that autograd keeps between forward and backward. Shared memory counts once."""
+    """Return the bytes that autograd keeps between forward and backward. Shared memory counts once.
+
+    With activation checkpointing, those of one layer are added, which the backward pass computes again.
+    """
     sizes: dict[int, int] = {}
     weights = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
 
@@ -259,8 +264,13 @@ def activation_bytes(module: LitTransformer, batch: Batch) -> int:
             sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    layer, calls = module.transformer.decoder.layers[-1], list[tuple[Any, Any]]()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), ExitStack() as hooks:
+        if module.transformer.decoder.activation_checkpointing and not module.batch_loss.compiles:
+            hooks.enter_context(layer.register_forward_pre_hook(lambda _, *call: calls.append(call), with_kwargs=True))
         sums = module.loss_sums(batch)
+        for arguments, others in calls[:1]:
+            layer(*arguments, **others)
     sums.smoothed.backward()
     module.zero_grad(set_to_none=True)
     return sum(sizes.values())

@@ -54,6 +54,15 @@ def test_activations_grow_with_the_batch() -> None:
     assert all(weight.grad is None for weight in module.parameters())
 
 
+def test_layers_that_are_computed_again_keep_less() -> None:
+    """The inputs of all layers, and what one layer keeps while it is computed again."""
+    full, less = (
+        activation_bytes(LitTransformer(CONFIG, vocab_size=VOCAB_SIZE, activation_checkpointing=again), full_batch(40))
+        for again in (False, True)
+    )
+    assert full / (2 * CONFIG.num_layers) < less < full / 2
+
+
 def test_batches_are_the_plan_s() -> None:
     random = np.random.default_rng(0)
     source, target = random.integers(2, 40, 400), random.integers(2, 40, 400)
