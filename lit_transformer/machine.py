@@ -49,6 +49,11 @@ class Processor(NamedTuple):
         has_amx = any(feature.startswith("amx") for feature in self.features)
         return self.vendor == "AuthenticAMD" and "avx512bw" in self.features and not has_amx
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether it has instructions for products of bfloat16 (x86)."""
+        return not self.features.isdisjoint({"avx512_bf16", "amx_bf16"})
+
 
 def is_plain() -> bool:
     """Whether the user has switched this module off."""

@@ -17,9 +17,10 @@ import pytest
 
 from lit_transformer import SearchSettings, Translator, translate
 from lit_transformer.checkpoints.places import find_checkpoint
-from lit_transformer.cli import input_lines
+from lit_transformer.cli import input_lines, translating
 from lit_transformer.cli.partial_output import PartialOutput
 from lit_transformer.data.demo.corpus import demo_pairs
+from lit_transformer.machine import Processor
 from tests.helpers.processes import fork, status_of
 from tests.helpers.runs import own_lines
 
@@ -118,6 +119,23 @@ def test_what_is_translated_at_a_time_changes_nothing(
         stdin("".join(f"{text}\n" for text in ENGLISH).encode())
         translate.main(["--checkpoint", str(tiny_run), *options])
         assert capsys.readouterr() == ("".join(f"{text}\n" for text in GERMAN), "")
+
+
+def test_a_long_input_is_told_of_a_faster_type_once(
+    tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the processor has it, and it is not given."""
+    monkeypatch.setattr(input_lines, "FIRST_CHUNK", 2)
+    monkeypatch.setattr(translating, "LONG_SECONDS", 0.0)
+    for features, options, num_notes in (
+        (["avx512_bf16"], [], 1),
+        (["avx512_bf16"], ["--compute_type", "bfloat16"], 0),
+        (["avx2"], [], 0),
+    ):
+        monkeypatch.setattr(translating, "processor", lambda found=features: Processor("", frozenset(found)))
+        stdin("".join(f"{text}\n" for text in ENGLISH).encode())
+        translate.main(["--checkpoint", str(tiny_run), "--device", "cpu", *options])
+        assert capsys.readouterr().err.count("--compute_type bfloat16") == num_notes
 
 
 def test_candidates_with_scores(

@@ -1,5 +1,6 @@
 """What `translate` and `test` write: the translations of chunks of lines, as rows of text, with progress on stderr."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -9,8 +10,12 @@ from typing import TYPE_CHECKING
 from lit_transformer.cli.input_lines import chunk_sizes, chunks_of, count_and_digest, file_lines
 from lit_transformer.cli.partial_output import PartialOutput, origin_of, partial_output
 from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.machine import processor
 from lit_transformer.notes import counted, print_note
 from lit_transformer.progress import progress
+
+LONG_SECONDS = 60.0
+"""If a translation takes longer, a note names a faster way."""
 
 if TYPE_CHECKING:
     from lit_transformer.decoding.translations import Translation
@@ -92,6 +97,7 @@ def translated_rows(
         The rows of each chunk.
     """
     num_few, number = 0, done
+    begin, is_named = time.monotonic(), False
     with (
         progress("translating", total, "line", done=done, is_shown=is_shown) as advance,
         closing(translator.stream(chunks, settings, first_line=done + 1, advance=advance)) as stream,
@@ -103,10 +109,21 @@ def translated_rows(
                 yield [row for line, best in enumerate(found, number + 1) for row in _rows(line, best, n_best)]
             number += len(found)
             num_few += sum(len(best) < settings.num_returned for best in found)
+            if not is_named and number != total and time.monotonic() - begin >= LONG_SECONDS:
+                is_named = True
+                _name_faster_way(translator)
     if num_few:
         print_note(
             f"{num_few:,} of {number - done:,} lines have fewer than {n_best} different translations: their other rows "
             "have no text and the score -inf"
+        )
+
+
+def _name_faster_way(translator: "Translator") -> None:
+    """Print a note if this processor has a faster type that changes some translations, so that it is no default."""
+    if translator.device.type == "cpu" and not translator.engine_settings.changes and processor().has_bfloat16:
+        print_note(
+            "`--compute_type bfloat16` is faster on this processor, and changes some translations (docs/speed.md)"
         )
 
 

@@ -1,15 +1,19 @@
 """The engines by name. What is installed never changes translations, so the default is always the plain one."""
 
+from copy import deepcopy
+
 import torch
 
-from lit_transformer.decoding.devices import default_batch_tokens
+from lit_transformer.decoding.devices import default_batch_tokens, enough_memory
 from lit_transformer.decoding.engine import Engine
-from lit_transformer.decoding.settings import FLOAT32, EngineSettings
+from lit_transformer.decoding.settings import BFLOAT16, FLOAT32, EngineSettings
 from lit_transformer.decoding.static_search import StaticSearch
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.decoding.workers import WorkerSearch, default_workers
 from lit_transformer.errors import UserError
+from lit_transformer.machine import processor
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.notes import print_note
 
 
 def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
@@ -24,7 +28,9 @@ def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
     """
     device = transformer.embedding.weight.device
     batch_tokens = default_batch_tokens(device) if settings.batch_tokens is None else settings.batch_tokens
-    if settings.compute_type != FLOAT32:
+    if settings.engine == "torch" and settings.compute_type == BFLOAT16:
+        transformer = _in_bfloat16(transformer, device)
+    elif settings.compute_type != FLOAT32:
         raise UserError(f"compute_type is {settings.compute_type!r}: engine {settings.engine} has {FLOAT32}")
     if settings.engine == "cuda_graphs":
         if device.type != "cuda":
@@ -34,6 +40,15 @@ def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
     if workers == 1:
         return TransformerSearch(transformer, batch_tokens)
     return WorkerSearch(transformer, batch_tokens, workers)
+
+
+def _in_bfloat16(transformer: Transformer, device: torch.device) -> Transformer:
+    """A copy with weights in bfloat16. The search still adds up scores in float32."""
+    features = processor().features
+    if device.type == "cpu" and features and not processor().has_bfloat16:
+        print_note("this processor has no instructions for bfloat16, so compute_type bfloat16 is slower than float32")
+    with enough_memory(f"set compute_type to {FLOAT32}"):
+        return deepcopy(transformer).bfloat16()
 
 
 def num_workers(settings: EngineSettings, device: torch.device) -> int:

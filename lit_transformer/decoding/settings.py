@@ -11,6 +11,8 @@ EngineName = Literal["torch", "cuda_graphs"]
 """What computes a search (`engines.make_engine`). What is installed never changes the default."""
 FLOAT32 = "float32"
 """The type of the weights and products that every engine has, and the default."""
+BFLOAT16 = "bfloat16"
+"""A type of half the size, with 8 bits of precision."""
 MAX_BEAM_SIZE = 10_000
 """A larger value is refused before it fills the memory."""
 MAX_LENGTH_PENALTY = 10.0
@@ -69,8 +71,8 @@ class EngineSettings:
 
     Args:
         engine: What searches. `torch` is the plain engine. `cuda_graphs` is for NVIDIA GPUs.
-        compute_type: The type of the weights and products: `float32`, or another one that the engine has. Other types
-            change some translations.
+        compute_type: The type of the weights and products: `float32`, or another one that the engine has. Engine
+            `torch` also has `bfloat16`. Other types change some translations, and take a copy of the weights.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations. By default,
             2,048 on a CPU, and more on a GPU (`default_batch_tokens`).
         workers: The most processes that search, this one included. Others are started for long inputs on a CPU. None
