@@ -7,12 +7,14 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lit_transformer.data.vocabularies import Vocabularies
+    from collections.abc import Iterable
+
+    from lit_transformer.data.tokenizer import Tokenizer
     from lit_transformer.model.transformer import Transformer
 
 
-def content_digest(transformer: "Transformer", vocabularies: "Vocabularies") -> str:
-    """Identify a model by its architecture, its vocabularies and its weights, wherever it lies."""
+def content_digest(transformer: "Transformer", vocabularies: "Iterable[Tokenizer]") -> str:
+    """Identify a model by its architecture, its weights and the given vocabularies, wherever it lies."""
     digest = blake2b(repr(transformer.config).encode(), digest_size=16)
     for vocabulary in vocabularies:
         digest.update(vocabulary.model_bytes)

@@ -210,6 +210,18 @@ class Tokenizer:
         )
         return [piece.translate(_SHOWN) for piece in pieces]
 
+    def pieces(self) -> list[str]:
+        """Return all tokens by id, as SentencePiece writes them. The special ones have the names of `tokens`.
+
+        Raises:
+            UserError: Two tokens have the same name.
+        """
+        pieces = self._processor.id_to_piece([max(piece_id, 0) for piece_id in self._piece_ids])
+        names = [_SPECIAL_TOKENS.get(token_id, piece) for token_id, piece in enumerate(pieces)]
+        if twice := next((name for name in _SPECIAL_TOKENS.values() if names.count(name) > 1), None):
+            raise UserError(f"the vocabulary has a token {twice}, which is the name of a special one: choose another")
+        return names
+
     def name_unknown(self, tokens: list[str], text: str) -> list[str]:
         """Return the tokens of a text with the characters of the unknown ones: `<unk:😀>` for `<unk>`."""
         unknown = _SPECIAL_TOKENS[UNK_ID]

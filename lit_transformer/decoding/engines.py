@@ -4,6 +4,8 @@ from copy import deepcopy
 
 import torch
 
+from lit_transformer.checkpoints.ctranslate2_folder import cached_folder
+from lit_transformer.decoding.ctranslate2_search import CTranslate2Search
 from lit_transformer.decoding.devices import default_batch_tokens, enough_memory
 from lit_transformer.decoding.engine import Engine
 from lit_transformer.decoding.settings import BFLOAT16, FLOAT32, EngineSettings
@@ -24,10 +26,20 @@ def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
         transformer: The model, on the device that it computes on.
 
     Raises:
-        UserError: The engine cannot be used here, or it has no such type.
+        UserError: The engine cannot be used here or with this model, or it has no such type.
     """
     device = transformer.embedding.weight.device
     batch_tokens = default_batch_tokens(device) if settings.batch_tokens is None else settings.batch_tokens
+    if settings.engine == "ctranslate2":
+        if device.type != "cpu":
+            raise UserError(f"engine ctranslate2 is for CPUs, and the device is {device}: give device cpu")
+        return CTranslate2Search(
+            cached_folder(transformer),
+            transformer.config,
+            compute_type=settings.compute_type,
+            batch_tokens=batch_tokens,
+            num_threads=num_workers(settings, device),
+        )
     if settings.engine == "torch" and settings.compute_type == BFLOAT16:
         transformer = _in_bfloat16(transformer, device)
     elif settings.compute_type != FLOAT32:
@@ -52,7 +64,7 @@ def _in_bfloat16(transformer: Transformer, device: torch.device) -> Transformer:
 
 
 def num_workers(settings: EngineSettings, device: torch.device) -> int:
-    """The most processes that search, this one included.
+    """The most searches at a time: processes of engine torch, this one included, or threads of ctranslate2.
 
     Raises:
         UserError: There are to be several, and the device is not the CPU.

@@ -7,7 +7,7 @@ from lit_transformer.errors import UserError
 
 BATCH_TOKENS = 2048
 """Padded source tokens per batch on a CPU."""
-EngineName = Literal["torch", "cuda_graphs"]
+EngineName = Literal["torch", "ctranslate2", "cuda_graphs"]
 """What computes a search (`engines.make_engine`). What is installed never changes the default."""
 FLOAT32 = "float32"
 """The type of the weights and products that every engine has, and the default."""
@@ -70,9 +70,10 @@ class EngineSettings:
     """What computes a search, and how.
 
     Args:
-        engine: What searches. `torch` is the plain engine. `cuda_graphs` is for NVIDIA GPUs.
-        compute_type: The type of the weights and products: `float32`, or another one that the engine has. Engine
-            `torch` also has `bfloat16`. Other types change some translations, and take a copy of the weights.
+        engine: What searches. `torch` is the plain engine. `ctranslate2` is fast on CPUs, and needs the package of that
+            name. `cuda_graphs` is for NVIDIA GPUs.
+        compute_type: The type of the weights and products: `float32`, or another one that the engine has, such as
+            `bfloat16` of torch, or `int8` of ctranslate2. Other types change some translations.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations. By default,
             2,048 on a CPU, and more on a GPU (`default_batch_tokens`).
         workers: The most processes that search, this one included. Others are started for long inputs on a CPU. None

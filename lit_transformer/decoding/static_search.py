@@ -89,7 +89,7 @@ class StaticSearch:
     def _search_batch(
         self, source_BS: Tensor, shape: Shape, count: int, settings: SearchSettings
     ) -> list[list[Hypothesis]]:
-        max_length_B = limits(self._transformer, source_BS, settings)
+        max_length_B = limits((source_BS != PAD_ID).sum(dim=1), settings, longest=self._transformer.config.longest)
         max_length_B[count:] = 0
         key = shape, settings
         if key not in self._batches:

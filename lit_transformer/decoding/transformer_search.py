@@ -42,24 +42,23 @@ def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSe
         transformer.step,
         transformer.start(transformer.encode(source_BS), beam_size=settings.beam_size),
         settings=settings,
-        max_length_B=limits(transformer, source_BS, settings),
+        max_length_B=limits((source_BS != PAD_ID).sum(dim=1), settings, longest=transformer.config.longest),
         ids=SPECIAL_IDS,
     )
 
 
-def limits(transformer: Transformer, source_BS: Tensor, settings: SearchSettings) -> Tensor:
+def limits(length_B: Tensor, settings: SearchSettings, *, longest: int | None) -> Tensor:
     """The greatest length of each sentence's hypotheses, EOS included, B.
 
     Args:
-        transformer: The model.
-        source_BS: As for `search_batch`.
+        length_B: The length of each source, EOS included.
         settings: How to search.
+        longest: The positions that the model has. None if there is no limit.
 
     Raises:
         UserError: If the model has no position for the EOS of a hypothesis of `settings.min_length` tokens.
     """
-    max_length_B = (source_BS != PAD_ID).sum(dim=1) + settings.max_extra_length
-    longest = transformer.config.longest
+    max_length_B = length_B + settings.max_extra_length
     if longest is None:
         return max_length_B
     if settings.min_length >= longest:
