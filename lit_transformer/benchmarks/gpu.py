@@ -91,6 +91,7 @@ def _decoding(scale: Scale, device: str, threads: int) -> list[Contest]:
         threads=threads,
     )
     others = {f"batch_tokens {tokens}": replace(engine, batch_tokens=tokens) for tokens in BATCH_TOKENS[:-1]}
+    others["bfloat16"] = replace(engine, compute_type="bfloat16")
     if device != "cpu":
         others["cuda_graphs"] = replace(engine, engine="cuda_graphs")
     entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
