@@ -8,7 +8,6 @@ it. Each device cuts its pairs into micro-batches in the order of their lengths,
 Lengths are in tokens and count the final EOS.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_transformer.batch import Batch, IntArray
+from lit_transformer.data.borders import LengthGroups, batch_borders, longest_sentences, same_number_of_batches
 from lit_transformer.errors import UserError
 
 PLAN_VERSION = 2
@@ -79,6 +79,8 @@ class BatchPlan:
     without the latter."""
     longest: IntArray = field(init=False)
     """Tokens of the longest sentence of each global batch, source or target, for each of `ORDERS`."""
+    groups: list[LengthGroups] = field(init=False, repr=False)
+    """The lengths of the sorted pairs, for each of `ORDERS`."""
 
     def __post_init__(self) -> None:
         longest = int(max(self.source_lengths.max(), self.target_lengths.max()))
@@ -92,30 +94,22 @@ class BatchPlan:
         keys <<= length_bits
         keys |= self.source_lengths
         keys.sort()
-        # Groups of pairs of equal lengths, of which there are few. np.unique does the same, but several times slower.
+        # np.unique does the same, but several times slower.
         ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, num_pairs)
-        groups, counts = keys[ends - 1], np.diff(ends, prepend=0)
-        lengths = groups & ((1 << length_bits) - 1), groups >> length_bits
-        sorted_groups = [order.keys(*lengths, length_bits).argsort() for order in ORDERS]
-        all_borders = []
-        for order, rows in zip(ORDERS, sorted_groups, strict=True):
-            filled = rows[::-1] if order.from_longest else rows
-            borders = batch_borders(lengths[0][filled], lengths[1][filled], counts[filled], self.tokens_per_batch)
-            all_borders.append(num_pairs - borders[::-1] if order.from_longest else borders)
-        num_batches = max(map(len, all_borders)) - 1
-        borders = np.stack([_split_to(borders, num_batches) for borders in all_borders])
-        object.__setattr__(self, "borders", borders)
-        longer = np.maximum(*lengths)
-        object.__setattr__(
-            self,
-            "longest",
-            np.stack(
-                [
-                    _longest(longer[order], counts[order], borders)
-                    for order, borders in zip(sorted_groups, borders, strict=True)
-                ]
-            ),
+        lengths, counts = keys[ends - 1], np.diff(ends, prepend=0)
+        sides = lengths & ((1 << length_bits) - 1), lengths >> length_bits
+        in_order = [order.keys(*sides, length_bits).argsort() for order in ORDERS]
+        groups = [LengthGroups(sides[0][rows], sides[1][rows], counts[rows].cumsum()) for rows in in_order]
+        borders = same_number_of_batches(
+            [
+                batch_borders(each, self.tokens_per_batch, from_longest=order.from_longest)
+                for order, each in zip(ORDERS, groups, strict=True)
+            ]
         )
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "borders", borders)
+        longest_of_batches = [longest_sentences(*each) for each in zip(groups, borders, strict=True)]
+        object.__setattr__(self, "longest", np.stack(longest_of_batches))
 
     @property
     def num_batches(self) -> int:
@@ -126,6 +120,13 @@ class BatchPlan:
         """Return the pairs of an optimizer step (counted from 0), in the order of their lengths."""
         epoch, offset = divmod(step, self.num_batches)
         return self._batch(epoch, _epoch(self, epoch)[1][offset])
+
+    def batch_lengths(self, order: int, index: int) -> tuple[IntArray, IntArray]:
+        """Return the source and the target lengths of the sorted pairs from borders[order, index] on.
+
+        They are the same in every epoch of the order, and are known without sorting the pairs of one.
+        """
+        return self.groups[order].lengths(*self.borders[order, index : index + 2])
 
     def accumulation(self, *, max_tokens_per_device: int, world_size: int) -> int:
         """Return the number of micro-batches that each device takes per step.
@@ -165,11 +166,14 @@ class BatchPlan:
         own = rows[rank::world_size]
         return own[len(own) * micro_batch // accumulation : len(own) * (micro_batch + 1) // accumulation]
 
-    def num_positions(self, rows: IntArray, count: int) -> int:  # noqa: ARG002 # for packed rows
-        """Return the positions of one of `count` micro-batches of a step on both sides, padding included."""
-        if len(rows) == 0:
-            return 0
-        return len(rows) * (int(self.source_lengths[rows].max()) + int(self.target_lengths[rows].max()))
+    def num_positions(self, lengths: tuple[IntArray, IntArray], count: int) -> int:  # noqa: ARG002 # for packed rows
+        """Return the positions of one of `count` micro-batches of a step on both sides, padding included.
+
+        Args:
+            lengths: Of its source and of its target sentences.
+            count: Micro-batches of a step on all devices.
+        """
+        return sum(len(side) * int(side.max(initial=0)) for side in lengths)
 
     def lay_out(self, batch: Batch, count: int = 0, margin: float = 1.0) -> Batch:  # noqa: ARG002 # for packed rows
         """Return a padded batch of pairs as this plan lays it out: as it is."""
@@ -227,60 +231,6 @@ def _epoch(plan: BatchPlan, epoch: int) -> tuple[IntArray, IntArray]:
     rows: IntArray = np.empty(num_pairs, np.int32 if num_pairs <= 2**31 else np.int64)
     rows[ties] = np.arange(num_pairs, dtype=rows.dtype)
     return rows[keys], random.permutation(plan.num_batches)
-
-
-def _split_to(borders: IntArray, num_batches: int) -> IntArray:
-    """Halve the batch with the most pairs until there are this many batches."""
-    while len(borders) <= num_batches:
-        largest = int(np.diff(borders).argmax())
-        borders = np.insert(borders, largest + 1, borders[largest : largest + 2].sum() // 2)
-    return borders
-
-
-def _longest(longer: IntArray, counts: IntArray, borders: IntArray) -> IntArray:
-    """Return the tokens of the longest sentence of each batch.
-
-    Args:
-        longer: Tokens of the longer side in each group of pairs of equal lengths.
-        counts: Pairs of each group.
-        borders: Of the batches, in pairs.
-    """
-    ends = np.cumsum(counts)
-    first, last = (np.searchsorted(ends, rows, side="right") for rows in (borders[:-1], borders[1:] - 1))
-    # The even ranges cover the groups of one batch each. The odd ones lie between, and the last ends at the zero.
-    ranges = np.stack([first, last + 1], axis=1).ravel()
-    return np.maximum.reduceat(np.append(longer, 0), ranges)[::2]
-
-
-def batch_borders(
-    source_lengths: IntArray, target_lengths: IntArray, counts: IntArray, tokens_per_batch: int
-) -> IntArray:
-    """Cut consecutive pairs into the fewest batches of at most `tokens_per_batch` tokens on either side.
-
-    Args:
-        source_lengths: Source tokens of each group of pairs of equal lengths.
-        target_lengths: Target tokens of each group.
-        counts: Pairs of each group.
-        tokens_per_batch: The bound.
-
-    Returns:
-        Where each batch begins, and where the last one ends.
-    """
-    pairs = [0, *np.cumsum(counts).tolist()]
-    sides = [
-        ([0, *np.cumsum(lengths * counts).tolist()], [*lengths.tolist(), 1])
-        for lengths in (source_lengths, target_lengths)
-    ]
-    borders = [0]
-    while (begin := borders[-1]) < pairs[-1]:
-        group = bisect_right(pairs, begin) - 1
-        end = pairs[-1]
-        for tokens, lengths in sides:
-            limit = tokens[group] + (begin - pairs[group]) * lengths[group] + tokens_per_batch
-            last = bisect_right(tokens, limit) - 1
-            end = min(end, pairs[last] + (limit - tokens[last]) // lengths[last])
-        borders.append(end)
-    return np.asarray(borders, dtype=np.int64)
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ Legend: B batch, S source length, T target length, L query length, X any size.
 """
 
 from functools import lru_cache
-from itertools import pairwise
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +71,11 @@ class PackedPlan(BatchPlan):
         """Return the pairs of one micro-batch of a device. A device has the same ones as without packing."""
         return rows[rank::world_size][micro_batch::accumulation]
 
-    def num_positions(self, rows: IntArray, count: int) -> int:  # noqa: ARG002 # all micro-batches have as many
+    def num_positions(
+        self,
+        lengths: tuple[IntArray, IntArray],  # noqa: ARG002 # all micro-batches have as many
+        count: int,
+    ) -> int:
         """Return the positions of one of `count` micro-batches of a step on both sides, what fills rows included."""
         shape = self.row_shape(count)
         return shape.source + shape.target
@@ -106,19 +110,12 @@ class PackedPlan(BatchPlan):
 
 @lru_cache(maxsize=16)
 def _most_tokens(plan: BatchPlan, count: int) -> tuple[int, int]:
-    """Return the most source and the most target tokens of one of `count` micro-batches of any step.
-
-    The lengths of sorted pairs are the same in every epoch of an order, because only pairs of equal lengths are in
-    random order.
-    """
-    length_bits, most = int(plan.longest.max()).bit_length(), [0, 0]
-    sides = plan.source_lengths, plan.target_lengths
-    for order, borders in zip(ORDERS, plan.borders, strict=True):
-        rows = order.keys(*sides, length_bits).argsort()
-        for begin, end in pairwise(borders):
-            for side, lengths in enumerate(sides):
-                dealt = np.pad(lengths[rows[begin:end]], (0, -(end - begin) % count)).reshape(-1, count)
-                most[side] = max(most[side], int(dealt.sum(axis=0).max()))
+    """Return the most source and the most target tokens of one of `count` micro-batches of any step."""
+    most = [0, 0]
+    for order, index in product(range(len(ORDERS)), range(plan.num_batches)):
+        for side, lengths in enumerate(plan.batch_lengths(order, index)):
+            dealt = np.pad(lengths, (0, -len(lengths) % count)).reshape(-1, count)
+            most[side] = max(most[side], int(dealt.sum(axis=0).max()))
     return most[0], most[1]
 
 

@@ -43,7 +43,7 @@ KERNEL_BYTES = 500e6
 needs kernels of its own. In float32, MKL needs none, and those of oneDNN took about 100 MB."""
 MEASURED_TOKENS = 2048
 """Padded tokens per side of the measured batch, few enough for a laptop."""
-NUM_SAMPLED_STEPS = 200
+NUM_SAMPLED_BATCHES = 1000
 HISTOGRAM_BINS = (0, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
@@ -66,20 +66,21 @@ class BatchForecast:
 
 
 def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> BatchForecast:
-    """Count the steps of an epoch. Padding and imbalance are those of evenly spaced steps of the epochs' orders."""
+    """Count the steps of an epoch. Padding and imbalance are those of evenly spaced batches of the epochs' orders."""
     tokens = 0
     positions, slowest = 0, 0
     all_sizes: set[int] = set()
-    for step in np.unique(np.linspace(0, len(ORDERS) * plan.num_batches - 1, NUM_SAMPLED_STEPS).astype(int)):
-        rows = plan.step_rows(int(step))
-        sizes = [
-            plan.num_positions(
-                plan.micro_batch_rows(rows, micro_batch, accumulation, rank, world_size), accumulation * world_size
-            )
+    num_batches = len(ORDERS) * plan.num_batches
+    for batch in np.unique((np.arange(NUM_SAMPLED_BATCHES) + 0.5) * num_batches // NUM_SAMPLED_BATCHES):
+        source, target = plan.batch_lengths(*divmod(int(batch), plan.num_batches))
+        rows = np.arange(len(source))
+        parts = [
+            plan.micro_batch_rows(rows, micro_batch, accumulation, rank, world_size)
             for micro_batch in range(accumulation)
             for rank in range(world_size)
         ]
-        tokens += int(plan.source_lengths[rows].sum() + plan.target_lengths[rows].sum())
+        sizes = [plan.num_positions((source[part], target[part]), accumulation * world_size) for part in parts]
+        tokens += int(source.sum() + target.sum())
         positions += sum(sizes)
         all_sizes.update(sizes)
         slowest += int(np.max(np.reshape(sizes, (accumulation, world_size)), axis=1).sum())
@@ -228,8 +229,10 @@ def _measure(
     device, plan = trainer.strategy.root_device, data.plan
     trainer.precision_plugin.convert_module(module.to(device)).train()
     largest = plan.largest_micro_batches(accumulation=batches.accumulation, world_size=devices)
+    count = batches.accumulation * devices
     positions, rows = max(
-        ((plan.num_positions(rows, batches.accumulation * devices), rows) for rows in largest), key=lambda each: each[0]
+        ((plan.num_positions((plan.source_lengths[rows], plan.target_lengths[rows]), count), rows) for rows in largest),
+        key=lambda each: each[0],
     )
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
     measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]

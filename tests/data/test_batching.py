@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lit_transformer.batch import IntArray
-from lit_transformer.data.batching import ORDERS, BatchPlan, batch_borders
+from lit_transformer.data.batching import ORDERS, BatchPlan
+from lit_transformer.data.borders import LengthGroups, batch_borders
 from lit_transformer.errors import UserError
 
 lengths = st.lists(st.tuples(st.integers(1, 37), st.integers(1, 37)), min_size=1, max_size=101)
@@ -52,9 +53,9 @@ def test_each_epoch_has_every_pair_once_within_the_budget(pairs: list[tuple[int,
 @given(lengths, budgets)
 def test_there_are_as_few_batches_as_possible(pairs: list[tuple[int, int]], budget: int) -> None:
     source_lengths, target_lengths = np.array(sorted(pairs)).T
-    borders = batch_borders(source_lengths, target_lengths, np.ones(len(pairs), int), budget)
+    borders = batch_borders(LengthGroups(source_lengths, target_lengths, np.arange(len(pairs)) + 1), budget)
     groups, counts = np.unique(sorted(pairs), axis=0, return_counts=True)
-    assert batch_borders(groups[:, 0], groups[:, 1], counts, budget).tolist() == borders.tolist()
+    assert batch_borders(LengthGroups(groups[:, 0], groups[:, 1], counts.cumsum()), budget).tolist() == borders.tolist()
     for begin, end in itertools.pairwise(borders[:-1]):
         with_next = slice(begin, end + 1)
         assert max(source_lengths[with_next].sum(), target_lengths[with_next].sum()) > budget
@@ -127,10 +128,13 @@ def test_pairs_are_sorted_by_both_lengths_in_turns_then_at_random(
             batches[index].tolist() for index in random.permutation(len(batches))
         ]
         filled = rows[::-1] if number % 4 >= 2 else rows
-        fewest = batch_borders(source[filled], target[filled], np.ones(len(pairs), int), budget)
+        fewest = batch_borders(LengthGroups(source[filled], target[filled], np.arange(len(pairs)) + 1), budget)
         if number % 4 >= 2:
             fewest = len(pairs) - fewest
         assert set(fewest) <= set(borders), "only halves of the longest possible batches"
+        for index, batch in enumerate(batches):
+            lengths = plan.batch_lengths(number % len(ORDERS), index)
+            assert [side.tolist() for side in lengths] == [source[batch].tolist(), target[batch].tolist()]
         longest = [max(source[part].max(), target[part].max()) for part in batches]
         assert plan.longest[number % len(ORDERS)].tolist() == longest
 
