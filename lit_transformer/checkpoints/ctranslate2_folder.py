@@ -61,6 +61,16 @@ def check_expressible(config: TransformerConfig) -> None:
         )
 
 
+def is_usable(config: TransformerConfig) -> bool:
+    """Whether the package is there and has such an architecture."""
+    try:
+        check_installed()
+        check_expressible(config)
+    except UserError:
+        return False
+    return True
+
+
 def num_positions(config: TransformerConfig) -> int:
     """Tokens of the longest sequence that a converted model can read or write."""
     return min(config.longest or NUM_POSITIONS, NUM_POSITIONS)

@@ -120,11 +120,16 @@ def translated_rows(
 
 
 def _name_faster_way(translator: "Translator") -> None:
-    """Print a note if this processor has a faster type that changes some translations, so that it is no default."""
-    if translator.device.type == "cpu" and not translator.engine_settings.changes and processor().has_bfloat16:
-        print_note(
-            "`--compute_type bfloat16` is faster on this processor, and changes some translations (docs/speed.md)"
-        )
+    """Print a note if something that is no default, because it changes some translations, is faster on this CPU."""
+    from lit_transformer.checkpoints.ctranslate2_folder import is_usable
+
+    if translator.device.type != "cpu" or translator.engine_settings.changes:
+        return
+    faster = ["--engine ctranslate2"] if is_usable(translator.transformer.config) else []
+    faster += ["--compute_type bfloat16"] if processor().has_bfloat16 else []
+    if faster:
+        names = " or ".join(f"`{option}`" for option in faster)
+        print_note(f"{names} is faster here, and changes some translations (docs/speed.md)")
 
 
 def _rows(number: int, candidates: "list[Translation]", n_best: int) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 
 from lit_transformer.batch import PAD_ID
 from lit_transformer.checkpoints import ctranslate2_folder
-from lit_transformer.checkpoints.ctranslate2_folder import cached_folder, write_ctranslate2_folder
+from lit_transformer.checkpoints.ctranslate2_folder import cached_folder, is_usable, write_ctranslate2_folder
 from lit_transformer.checkpoints.folder import SOURCE_VOCABULARY_FILE, VOCABULARY_FILE
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
@@ -73,3 +73,10 @@ def test_a_missing_package_is_named_with_its_command(tmp_path: Path, monkeypatch
     monkeypatch.setattr(ctranslate2_folder, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install"):
         cached_folder(make(), tmp_path)
+
+
+def test_it_is_usable_if_the_package_is_there_and_has_the_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_usable(TransformerConfig())
+    assert not is_usable(TransformerConfig(positions="alibi"))
+    monkeypatch.setattr(ctranslate2_folder, "find_spec", lambda _: None)
+    assert not is_usable(TransformerConfig())
