@@ -30,6 +30,7 @@ class Peer:
 PEERS = {
     "torch": Peer(package="torch", requirement="torch", measures=("train",)),
     "marian": Peer(package="transformers", requirement="lit-transformer[benchmark]", measures=("train", "decode")),
+    "ctranslate2": Peer(package="ctranslate2", requirement="lit-transformer[benchmark]", measures=("decode",)),
 }
 """What there is to compare with."""
 

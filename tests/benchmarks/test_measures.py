@@ -1,5 +1,6 @@
 """Contests of tiny models in this process: all contestants compute the same."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from lit_transformer.benchmarks.results import Result
 from lit_transformer.benchmarks.sentences import draw_batches, draw_sources
 from lit_transformer.benchmarks.sizes import Size
 from lit_transformer.benchmarks.training import TrainingJob
+from lit_transformer.checkpoints import ctranslate2_folder
 from lit_transformer.model.config import TransformerConfig
 
 V = 101
@@ -34,10 +36,11 @@ def test_peers_start_training_at_our_loss() -> None:
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_peers_find_our_translations(beam_size: int) -> None:
+def test_peers_find_our_translations(beam_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctranslate2_folder, "CACHE_DIR", str(tmp_path))
     sources = draw_sources(3, batch_size=5, vocab_size=V, seed=1)
     settings = search_settings(is_trained=False, beam_size=beam_size)
     job = DecodingJob(size=SIZE, sources=sources, settings=settings, device="cpu", threads=1)
-    found = results_of(decoding_contest("", job, ["torch", "marian"], {}, seconds=0.01))
-    assert list(found) == ["ours", "marian"]
-    assert found["marian"].facts["equal"] == (15, 15)
+    found = results_of(decoding_contest("", job, ["torch", "marian", "ctranslate2"], {}, seconds=0.01))
+    assert list(found) == ["ours", "marian", "ctranslate2 float32", "ctranslate2 int8"]
+    assert found["marian"].facts["equal"] == found["ctranslate2 float32"].facts["equal"] == (15, 15)
