@@ -3,7 +3,8 @@
 The unit is the global batch: pairs of similar length with at most `tokens_per_batch` source tokens and at most
 `tokens_per_batch` target tokens (section 5.1: about 25,000 each). One optimizer step takes one global batch, however
 many devices share it. Its pairs are dealt to the devices like cards, so all devices have sentences of every length in
-it. Each device cuts its pairs into micro-batches in the order of their lengths, so a micro-batch has little padding.
+it. Each device cuts its pairs into micro-batches in the order of their longer sides, so a micro-batch has little
+padding.
 
 Lengths are in tokens and count the final EOS.
 """
@@ -150,20 +151,31 @@ class BatchPlan:
                 f"{self.longest.max()} tokens: raise it, or lower max_length"
             )
 
+    def longer_sides(self, rows: IntArray) -> IntArray:
+        """Return the tokens of the longer sentence of each of these pairs."""
+        return np.maximum(self.source_lengths[rows], self.target_lengths[rows])
+
     @staticmethod
     def micro_batch_rows(
-        rows: IntArray, micro_batch: int, accumulation: int, rank: int = 0, world_size: int = 1
+        rows: IntArray, longer: IntArray, micro_batch: int, accumulation: int, rank: int = 0, world_size: int = 1
     ) -> IntArray:
         """Return the pairs of one micro-batch of a device. There may be none.
 
+        A device sorts its pairs by their longer side before it cuts them. If a corpus has few batches, lengths differ
+        within a batch, and the order of the plan, which is that of one side, would leave more padding on the other. A
+        device with one micro-batch has nothing to cut.
+
         Args:
             rows: The pairs of the global batch.
+            longer: The tokens of the longer sentence of each.
             micro_batch: The number of the micro-batch on this device, counted from 0.
             accumulation: Micro-batches per step on each device.
             rank: The device, counted from 0.
             world_size: Number of devices.
         """
         own = rows[rank::world_size]
+        if accumulation > 1:
+            own = own[longer[rank::world_size].argsort(kind="stable")]
         return own[len(own) * micro_batch // accumulation : len(own) * (micro_batch + 1) // accumulation]
 
     def num_positions(self, lengths: tuple[IntArray, IntArray], count: int) -> int:  # noqa: ARG002 # for packed rows
@@ -198,7 +210,11 @@ class BatchPlan:
             rows = self._batch(*divmod(int(batch), self.num_batches))  # the first epoch of an order has its number
             # The device of the last pair. None has more pairs.
             rank = (len(rows) - 1) % world_size
-            parts = [self.micro_batch_rows(rows, part, accumulation, rank, world_size) for part in range(accumulation)]
+            longer = self.longer_sides(rows)
+            parts = [
+                self.micro_batch_rows(rows, longer, part, accumulation, rank, world_size)
+                for part in range(accumulation)
+            ]
             largest.append(max(parts, key=self._padded_tokens))
         return largest
 
@@ -208,9 +224,7 @@ class BatchPlan:
 
     def _padded_tokens(self, rows: IntArray) -> int:
         """Return the padded tokens of a micro-batch on the longer side."""
-        return len(rows) * int(
-            max(lengths[rows].max(initial=0) for lengths in (self.source_lengths, self.target_lengths))
-        )
+        return len(rows) * int(self.longer_sides(rows).max(initial=0))
 
 
 @lru_cache(maxsize=2)

@@ -66,7 +66,12 @@ class PackedPlan(BatchPlan):
 
     @staticmethod
     def micro_batch_rows(
-        rows: IntArray, micro_batch: int, accumulation: int, rank: int = 0, world_size: int = 1
+        rows: IntArray,
+        longer: IntArray,  # noqa: ARG004 # for padded rows
+        micro_batch: int,
+        accumulation: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> IntArray:
         """Return the pairs of one micro-batch of a device. A device has the same ones as without packing."""
         return rows[rank::world_size][micro_batch::accumulation]

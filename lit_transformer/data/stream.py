@@ -48,7 +48,10 @@ class TrainingStream(IterableDataset[Batch]):
         """Return the given micro-batch of an optimizer step, both counted from 0."""
         step_rows = self._plan.step_rows(self.epochs.plan_step(step))
         step_target_tokens = int(self._plan.target_lengths[step_rows].sum())
-        rows = self._plan.micro_batch_rows(step_rows, micro_batch, self.accumulation, self._rank, self._world_size)
+        longer = self._plan.longer_sides(step_rows)
+        rows = self._plan.micro_batch_rows(
+            step_rows, longer, micro_batch, self.accumulation, self._rank, self._world_size
+        )
         if len(rows):
             source_BS, target_BT = self._store.gather(rows, "source"), self._store.gather(rows, "target")
         else:

@@ -73,9 +73,9 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
     num_batches = len(ORDERS) * plan.num_batches
     for batch in np.unique((np.arange(NUM_SAMPLED_BATCHES) + 0.5) * num_batches // NUM_SAMPLED_BATCHES):
         source, target = plan.batch_lengths(*divmod(int(batch), plan.num_batches))
-        rows = np.arange(len(source))
+        rows, longer = np.arange(len(source)), np.maximum(source, target)
         parts = [
-            plan.micro_batch_rows(rows, micro_batch, accumulation, rank, world_size)
+            plan.micro_batch_rows(rows, longer, micro_batch, accumulation, rank, world_size)
             for micro_batch in range(accumulation)
             for rank in range(world_size)
         ]

@@ -69,6 +69,8 @@ def sentences(batch: Batch) -> list[tuple[tuple[int, ...], ...]]:
 @pytest.mark.parametrize(("world_size", "accumulation"), [(1, 1), (1, 3), (2, 2), (3, 1), (8, 3)])
 def test_a_step_has_the_pairs_of_the_padded_plan(store: TokenStore, world_size: int, accumulation: int) -> None:
     padded, packed = (make_plan(store, kind) for kind in (BatchPlan, PackedPlan))
+    rows = padded.step_rows(5)
+    assert np.array_equal(packed.step_rows(5), rows)
     assert isinstance(packed, PackedPlan)
     steps = range(len(ORDERS) * padded.num_batches + 2)
     shape = packed.row_shape(accumulation * world_size)
@@ -88,9 +90,15 @@ def test_a_step_has_the_pairs_of_the_padded_plan(store: TokenStore, world_size: 
 
 def test_each_rank_has_the_pairs_that_it_has_without_packing(store: TokenStore) -> None:
     padded, packed = (make_plan(store, kind) for kind in (BatchPlan, PackedPlan))
+    rows = padded.step_rows(5)
+    assert np.array_equal(packed.step_rows(5), rows)
     for rank in range(3):
         one, other = (
-            sorted(np.concatenate([plan.micro_batch_rows(plan.step_rows(5), part, 2, rank, 3) for part in range(2)]))
+            sorted(
+                np.concatenate(
+                    [plan.micro_batch_rows(rows, plan.longer_sides(rows), part, 2, rank, 3) for part in range(2)]
+                )
+            )
             for plan in (padded, packed)
         )
         assert one == other
@@ -105,7 +113,9 @@ def test_accumulation_is_the_least_within_the_bound(
 
     def most_tokens(accumulation: int) -> int:
         parts = [
-            plan.micro_batch_rows(plan.step_rows(step), part, accumulation, rank, world_size)
+            plan.micro_batch_rows(
+                rows := plan.step_rows(step), plan.longer_sides(rows), part, accumulation, rank, world_size
+            )
             for step in range(len(ORDERS) * plan.num_batches)
             for part in range(accumulation)
             for rank in range(world_size)

@@ -71,8 +71,10 @@ def test_batches_are_the_plan_s() -> None:
     padded = longest_waits = 0
     steps = range(len(ORDERS) * plan.num_batches)
     for step in steps:
+        rows = plan.step_rows(step)
+        longer = plan.longer_sides(rows)
         for micro_batch in range(3):
-            parts = [BatchPlan.micro_batch_rows(plan.step_rows(step), micro_batch, 3, rank, 2) for rank in range(2)]
+            parts = [plan.micro_batch_rows(rows, longer, micro_batch, 3, rank, 2) for rank in range(2)]
             sizes = [len(part) * (source[part].max() + target[part].max()) if len(part) else 0 for part in parts]
             padded += sum(sizes)
             longest_waits += max(sizes)
