@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
     from lit_transformer.cli.measurements import Printer, open_json
 
     complete(options)
-    environment = describe_environment()
+    environment = describe_environment(options.device)
     common = {**environment, "device": options.device, "threads": options.threads}
     with ExitStack() as stack:
         printer = Printer(open_json(options.json, stack), common)

@@ -13,8 +13,12 @@ COMPUTE_TYPES = {"cpu": ("float32", "int8"), "cuda": ("float32", "float16")}
 
 
 def decoding_entries(job: DecodingJob) -> dict[str, Entry]:
-    """Convert the model, and translate with each type."""
-    device = torch.device(job.device).type
+    """Convert the model, and translate with each type.
+
+    Raises:
+        UserError: CTranslate2 has no such architecture.
+    """
+    device = torch.device(job.device)
     folder = cached_folder(prepare_model(job).cpu())
     own = CTranslate2Job(
         folder=str(folder),
@@ -22,10 +26,11 @@ def decoding_entries(job: DecodingJob) -> dict[str, Entry]:
         sources=[[ids[:-1] for ids in batch] for batch in job.sources],
         max_lengths=[max(map(len, batch)) + job.settings.max_extra_length for batch in job.sources],
         beam_size=job.settings.beam_size,
-        device=device,
+        device=device.type,
+        device_index=device.index or 0,
         threads=job.threads,
     )
     return {
         f"ctranslate2 {compute_type}": (CTranslate2Work, dataclasses.replace(own, compute_type=compute_type))
-        for compute_type in COMPUTE_TYPES[device]
+        for compute_type in COMPUTE_TYPES[device.type]
     }

@@ -16,6 +16,7 @@ class CTranslate2Job:
         max_lengths: The greatest length of the outputs of each batch.
         beam_size: Live hypotheses per sentence.
         device: `cpu` or `cuda`.
+        device_index: Which GPU.
         threads: Batches that are translated at a time, each by one thread.
     """
 
@@ -25,6 +26,7 @@ class CTranslate2Job:
     max_lengths: Sequence[int]
     beam_size: int
     device: str
+    device_index: int
     threads: int
 
 
@@ -39,7 +41,12 @@ class CTranslate2Work:
         self._tokens = [[list(map(str, ids)) for ids in batch] for batch in job.sources]
         self._outputs = dict[int, list[list[int]]]()
         self._translator = ctranslate2.Translator(
-            job.folder, device=job.device, compute_type=job.compute_type, inter_threads=job.threads, intra_threads=1
+            job.folder,
+            device=job.device,
+            device_index=job.device_index,
+            compute_type=job.compute_type,
+            inter_threads=job.threads,
+            intra_threads=1,
         )
 
     def run(self, batches: Sequence[int]) -> int:

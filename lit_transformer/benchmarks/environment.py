@@ -18,14 +18,14 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_in
 CPU_FACTS = {"model name": "model", "cpu family": "family", "model": "model_number", "cpu MHz": "mhz"}
 
 
-def describe_environment() -> dict[str, Any]:
-    """Everything that is needed to compare a result with one of another machine."""
+def describe_environment(device: str) -> dict[str, Any]:
+    """Everything that is needed to compare a result on a device with one of another machine."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "version": lit_transformer.__version__,
         "cpu": _cpu(),
-        "gpu": _gpu(),
+        "gpu": _gpu(torch.device(device)),
         "load": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -48,10 +48,10 @@ def _cpu() -> dict[str, Any]:
     return {**facts, "vendor": processor().vendor, "features": features, **cores}
 
 
-def _gpu() -> dict[str, Any] | None:
-    if not torch.cuda.is_available():
+def _gpu(device: torch.device) -> dict[str, Any] | None:
+    if device.type != "cuda":
         return None
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(device)
     return {
         "name": properties.name,
         "gigabytes": round(properties.total_memory / 1e9, 1),

@@ -17,6 +17,7 @@ from lit_transformer.benchmarks.contest import Entry
 from lit_transformer.benchmarks.decoding import DecodingJob, DecodingWork, prepare_model
 from lit_transformer.benchmarks.torch_work import set_up_torch
 from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
+from lit_transformer.errors import UserError
 from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
 
@@ -61,8 +62,15 @@ class MarianPeer(nn.Module):
 
 
 def marian_of(ours: Transformer, *, max_positions: int) -> MarianMTModel:
-    """Marian with the weights of ours."""
+    """Marian with the weights of ours.
+
+    Raises:
+        UserError: Marian has no such architecture.
+    """
     config = ours.config
+    widths = {config.key_size, config.value_size, config.d_model / config.num_heads}
+    if (config.norm, config.positions, len(widths), ours.source_embedding) != ("post", "sinusoidal", 1, None):
+        raise UserError("Marian has post-norm, sinusoids, heads of d_model / num_heads and one vocabulary only")
     theirs: Any = MarianMTModel(
         MarianConfig(
             vocab_size=ours.vocab_size,

@@ -16,6 +16,8 @@ from lit_transformer.benchmarks.peers import PEERS, peer_module
 from lit_transformer.benchmarks.results import Result, results_of
 from lit_transformer.benchmarks.training import TrainingJob, prepare_training
 from lit_transformer.decoding.settings import EngineSettings
+from lit_transformer.errors import UserError
+from lit_transformer.notes import print_warning
 from lit_transformer.runs.forecast import training_flops
 
 OURS = "ours"
@@ -92,7 +94,10 @@ def decoding_contest(
     for name, engine in engines.items():
         entries[f"{OURS}, {name}"] = prepare_decoding, replace(job, engine=engine)
     for peer in _taking_part(peers, "decode", job.device):
-        entries |= peer_module(peer).decoding_entries(replace(job, is_plain=plain_peers))
+        try:
+            entries |= peer_module(peer).decoding_entries(replace(job, is_plain=plain_peers))
+        except UserError as error:  # known before its process starts
+            print_warning(f"{peer} is left out: {error}")
     return Contest(
         measure="decode",
         title=title,

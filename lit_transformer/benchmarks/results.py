@@ -65,7 +65,7 @@ def rows_of(results: Sequence[Result]) -> list[list[str]]:
         "synchronizations": "waits",
     }
     columns = {key: name for key, name in extra.items() if any(key in result.facts for result in results)}
-    rows = [["", "tokens/s", "ours is", "tokens/CPU s", "ours is", *columns.values()]]
+    rows = [["", "tokens/s", "ours is", "tokens/CPU s", "ours is, by CPU s", *columns.values()]]
     for result in results:
         facts = [_shown(key, result.facts.get(key)) for key in columns]
         rates = [f"{rate.median:,.0f}" for rate in (result.per_second, result.per_cpu_second)]
@@ -86,7 +86,7 @@ def in_columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _speedup(spread: Spread | None) -> str:
-    return "" if spread is None else f"{spread.median:.2f} ({spread.low:.2f}-{spread.high:.2f})"
+    return "" if spread is None else f"{spread.median:.2f}x ({spread.low:.2f}-{spread.high:.2f})"
 
 
 def _shown(key: str, value: Any) -> str:

@@ -25,8 +25,8 @@ class TorchWork:
 
     def synchronize(self) -> None:
         """Wait for the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
     def wake(self, batch: int) -> None:
         """Do nothing, unless a subclass has something to do."""
@@ -38,7 +38,7 @@ class TorchWork:
 
     def gpu_facts(self) -> dict[str, Any]:
         """The most memory of a GPU that tensors had."""
-        return {"peak_gpu_mb": torch.cuda.max_memory_allocated() / 1e6} if self.device.type == "cuda" else {}
+        return {"peak_gpu_mb": torch.cuda.max_memory_allocated(self.device) / 1e6} if self.device.type == "cuda" else {}
 
 
 def count_synchronizations(step: Callable[[int], object]) -> float:

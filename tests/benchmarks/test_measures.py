@@ -1,5 +1,6 @@
 """Contests of tiny models in this process: all contestants compute the same."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lit_transformer.benchmarks.sentences import draw_batches, draw_sources
 from lit_transformer.benchmarks.sizes import Size
 from lit_transformer.benchmarks.training import TrainingJob
 from lit_transformer.checkpoints import ctranslate2_folder
+from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 
 V = 101
@@ -23,6 +25,22 @@ def results_of(contest: Contest) -> dict[str, Result]:
     [(_, results)] = hold([contest], lambda *failure: failures.append(failure), in_process=True)
     assert not failures
     return {result.contestant: result for result in results}
+
+
+def test_peers_without_such_an_architecture_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ctranslate2_folder, "CACHE_DIR", str(tmp_path))
+    size = replace(SIZE, config=replace(SIZE.config, positions="alibi"))
+    sources = draw_sources(1, batch_size=2, vocab_size=V, seed=1)
+    settings = search_settings(is_trained=False, beam_size=1)
+    job = DecodingJob(size=size, sources=sources, settings=settings, device="cpu", threads=1)
+    contest = decoding_contest("", job, ["marian", "ctranslate2"], {}, seconds=0.01)
+    assert list(contest.entries) == ["ours", "marian"]
+    assert "alibi" in capsys.readouterr().err
+    prepare, theirs = contest.entries["marian"]
+    with pytest.raises(UserError, match="sinusoid"):
+        prepare(theirs)
 
 
 def test_peers_start_training_at_our_loss() -> None:

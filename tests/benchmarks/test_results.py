@@ -13,9 +13,9 @@ def test_the_table_compares_with_the_first_contestant() -> None:
     results = results_of("decode", rounds, facts)
     assert results[0].speedup is None
     [head, ours, peer] = rows_of(results)
-    assert head[1:5] == ["tokens/s", "ours is", "tokens/CPU s", "ours is"]
+    assert len(set(head)) == len(head) == len(ours)
     assert ours == ["ours", "300", "", "150", "", "1,234", ""]
-    assert peer == ["peer", "100", "3.00 (3.00-3.00)", "100", "1.50 (1.50-1.50)", "7", "9 of 10"]
+    assert peer == ["peer", "100", "3.00x (3.00-3.00)", "100", "1.50x (1.50-1.50)", "7", "9 of 10"]
     assert results[0].facts_for_json()["repeated"] == 1
 
 
