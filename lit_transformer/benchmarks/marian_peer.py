@@ -2,7 +2,7 @@
 
 Its attention is the one that is written out (`eager`), which is faster on CPUs than its default.
 
-Legend: B batch, S source length, T target length, V vocabulary.
+Legend: B batch, S source length, T target length.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class MarianPeer(nn.Module):
         self.model: Any = marian_of(ours, max_positions=max_positions)
 
     def forward(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
-        """Logits under teacher forcing, B x T x V."""
+        """Logits under teacher forcing, batch x target length x vocabulary."""
         mask_BS = source_BS != PAD_ID
         return self.model(input_ids=source_BS, attention_mask=mask_BS, decoder_input_ids=target_input_BT).logits
 

@@ -3,7 +3,7 @@
 It has the weights of ours, and biases of its projections that start at 0. Its dropout is also applied to attention
 weights and inside the feed-forward network, because it has one rate for all.
 
-Legend: B batch, S source length, T target length, L length, D d_model, V vocabulary.
+Legend: B batch, S source length, T target length, L query length, D d_model.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ class TorchPeer(nn.Module):
                 copy_layer(layer, our_layer)
 
     def forward(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
-        """Logits under teacher forcing, B x T x V."""
+        """Logits under teacher forcing, batch x target length x vocabulary."""
         length = target_input_BT.shape[1]
         mask = nn.Transformer.generate_square_subsequent_mask(length, device=source_BS.device)
         padding_BS = source_BS == PAD_ID

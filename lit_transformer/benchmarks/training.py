@@ -1,4 +1,7 @@
-"""Training steps in a plain loop: ours with any settings, and the peers that train."""
+"""Training steps in a plain loop: ours with any settings, and the peers that train.
+
+Legend: B batch, S source length, T target length.
+"""
 
 import inspect
 from collections.abc import Callable, Sequence

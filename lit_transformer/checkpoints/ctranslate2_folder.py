@@ -9,6 +9,8 @@
 
 Padding, unknown tokens and BOS have a bias that keeps them from being chosen. In scores, the other tokens share the
 whole probability.
+
+Legend: V vocabulary.
 """
 
 from collections.abc import Sequence
