@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     if options.output is not None:
         translate_file(translator, settings, n_best, source=source, output=expanded(options.output))
         return
-    with opened_input(source, translator.vocabularies.source, workers=translator.num_workers) as (chunks, total):
+    with opened_input(source, translator) as (chunks, total):
         # On a terminal, the translations show how far the work is. A bar would cover what a person types.
         is_shown = not sys.stdout.isatty() and (source is not None or not sys.stdin.isatty())
         for rows in translated_rows(translator, chunks, settings, n_best, total=total, is_shown=is_shown):

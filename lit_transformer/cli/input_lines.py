@@ -14,33 +14,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from lit_transformer.cli.conversation import typed_lines
+from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 
 if TYPE_CHECKING:
-    from lit_transformer.data.tokenizer import Tokenizer
+    from lit_transformer.decoding.translator import Translator
 
 FIRST_CHUNK = 32
 LARGEST_CHUNK = 2048
-"""Lines per process that are read at most before they are translated: enough to form batches of similar length."""
+"""Lines per process that are read at most before they are translated: enough to form batches of similar length.
+
+If batches have more than `BATCH_TOKENS` tokens, as on a GPU, all chunks are as many times as large.
+"""
 BLOCK_BYTES = 1 << 20
 """Bytes that are read at a time. A pipe gives those that wait in it, which are fewer."""
 MOMENT = 0.01
 """Seconds that the first line of a chunk waits for more, so that a program that writes fast gets large chunks."""
 
 
-def chunk_sizes(done: int = 0, *, workers: int) -> tuple[int, Iterator[int]]:
+def chunk_sizes(translator: "Translator", done: int = 0) -> tuple[int, Iterator[int]]:
     """The numbers of lines of chunks, which grow, so that the first results come soon and long work is fast.
 
     The same input always has the same chunks, so that a continued translation has the same batches.
 
     Args:
+        translator: Its processes are idle at the end of a chunk, so they share larger chunks.
         done: Lines that are translated.
-        workers: The processes that translate. They are idle at the end of a chunk, so they share larger chunks.
 
     Returns:
         The number of lines in whole chunks among `done`, and the sizes of the chunks that follow.
     """
-    size, in_chunks, largest = FIRST_CHUNK, 0, workers * LARGEST_CHUNK
+    scale = max(1, translator.batch_tokens // BATCH_TOKENS)
+    size, in_chunks, largest = FIRST_CHUNK * scale, 0, LARGEST_CHUNK * scale * translator.num_workers
     while in_chunks + size <= done:
         in_chunks += size
         size = min(2 * size, largest)
@@ -54,17 +59,14 @@ def _sizes(size: int, largest: int) -> Iterator[int]:
 
 
 @contextmanager
-def opened_input(
-    path: Path | None, tokenizer: "Tokenizer", *, workers: int
-) -> Iterator[tuple[Iterator[list[str]], int | None]]:
+def opened_input(path: Path | None, translator: "Translator") -> Iterator[tuple[Iterator[list[str]], int | None]]:
     """Give the lines of a file or of stdin in chunks, and their number if it is known.
 
     Args:
         path: The file, or None for stdin.
-        tokenizer: The vocabulary, which names the words that it does not know if a person types them.
-        workers: As for `chunk_sizes`.
+        translator: As for `chunk_sizes`. Its vocabulary names the words that it does not know if a person types them.
     """
-    _, sizes = chunk_sizes(workers=workers)
+    _, sizes = chunk_sizes(translator)
     if path is not None:
         from lit_transformer.data.compression import open_text
 
@@ -73,7 +75,7 @@ def opened_input(
         with open_text(path) as file:
             yield chunks_of(file_lines(file, str(path)), sizes), total
     elif sys.stdin.isatty():
-        yield ([line] for line in typed_lines(tokenizer)), None
+        yield ([line] for line in typed_lines(translator.vocabularies.source)), None
     else:
         yield arriving_lines(sys.stdin, sizes), num_waiting(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else None
 

@@ -63,7 +63,7 @@ def append_translations(
         total: The number of all lines.
     """
     rows_per_line = n_best or 1
-    done, sizes = chunk_sizes(output.num_rows // rows_per_line, workers=translator.num_workers)
+    done, sizes = chunk_sizes(translator, output.num_rows // rows_per_line)
     output.keep(done * rows_per_line)
     if done:
         print_note(f"{counted(done, 'line is', 'lines are')} translated already: line {done + 1:,} is next")

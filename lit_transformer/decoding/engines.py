@@ -29,7 +29,7 @@ def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
         UserError: The engine cannot be used here or with this model, or it has no such type.
     """
     device = transformer.embedding.weight.device
-    batch_tokens = default_batch_tokens(device) if settings.batch_tokens is None else settings.batch_tokens
+    batch_tokens = num_batch_tokens(settings, device)
     if settings.engine == "ctranslate2":
         if device.type != "cpu":
             raise UserError(f"engine ctranslate2 is for CPUs, and the device is {device}: give device cpu")
@@ -40,13 +40,14 @@ def make_engine(settings: EngineSettings, transformer: Transformer) -> Engine:
             batch_tokens=batch_tokens,
             num_threads=num_workers(settings, device),
         )
-    if settings.engine == "torch" and settings.compute_type == BFLOAT16:
+    if settings.engine == "cuda_graphs" and device.type != "cuda":
+        raise UserError(f"engine cuda_graphs needs an NVIDIA GPU, and the device is {device}: choose engine torch")
+    if settings.compute_type == BFLOAT16:
         transformer = _in_bfloat16(transformer, device)
     elif settings.compute_type != FLOAT32:
-        raise UserError(f"compute_type is {settings.compute_type!r}: engine {settings.engine} has {FLOAT32}")
+        types = f"{FLOAT32} and {BFLOAT16}"
+        raise UserError(f"compute_type is {settings.compute_type!r}: engine {settings.engine} has {types}")
     if settings.engine == "cuda_graphs":
-        if device.type != "cuda":
-            raise UserError(f"engine cuda_graphs needs an NVIDIA GPU, and the device is {device}: choose engine torch")
         return StaticSearch(transformer, batch_tokens)
     workers = num_workers(settings, device)
     if workers == 1:
@@ -61,6 +62,11 @@ def _in_bfloat16(transformer: Transformer, device: torch.device) -> Transformer:
         print_note("this processor has no instructions for bfloat16, so compute_type bfloat16 is slower than float32")
     with enough_memory(f"set compute_type to {FLOAT32}"):
         return deepcopy(transformer).bfloat16()
+
+
+def num_batch_tokens(settings: EngineSettings, device: torch.device) -> int:
+    """Padded source tokens per batch, at most."""
+    return default_batch_tokens(device) if settings.batch_tokens is None else settings.batch_tokens
 
 
 def num_workers(settings: EngineSettings, device: torch.device) -> int:

@@ -99,7 +99,6 @@ class EngineSettings:
 
     @property
     def changes(self) -> dict[str, str]:
-        """Those of the settings that change translations and are not the defaults."""
-        default = EngineSettings()
-        names = ("engine", "compute_type")
-        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(default, name)}
+        """Those of the settings that change translations: not the defaults, nor what changes the rounding of sums."""
+        engine = {"engine": self.engine} if self.engine == "ctranslate2" else {}
+        return engine | ({"compute_type": self.compute_type} if self.compute_type != FLOAT32 else {})

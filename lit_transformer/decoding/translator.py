@@ -14,7 +14,7 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.attention import Attention, record_attention
 from lit_transformer.decoding.candidates import stream_candidates
 from lit_transformer.decoding.devices import default_device, moved, usable_device
-from lit_transformer.decoding.engines import make_engine, num_workers
+from lit_transformer.decoding.engines import make_engine, num_batch_tokens, num_workers
 from lit_transformer.decoding.given_texts import check_text, checked_texts
 from lit_transformer.decoding.settings import BATCH_TOKENS, FLOAT32, EngineName, EngineSettings, SearchSettings
 from lit_transformer.decoding.translations import Translation
@@ -62,8 +62,7 @@ class Translator:
         self.device = usable_device(device)
         self.transformer = moved(transformer, self.device)
         self.vocabularies = vocabularies
-        self.engine = make_engine(how, self.transformer)
-        self.engine_settings, self.num_workers = how, num_workers(how, self.device)
+        self._take_engine(how)
         self.source, self.target, self.step = source, target, step
 
     @classmethod
@@ -295,5 +294,10 @@ class Translator:
         """The same translator with only the heads of `mask`, to see what the others contribute."""
         same = copy(self)
         same.transformer = with_heads(self.transformer, mask)
-        same.engine = make_engine(EngineSettings(batch_tokens=same.engine_settings.batch_tokens), same.transformer)
+        same._take_engine(EngineSettings(batch_tokens=self.engine_settings.batch_tokens))
         return same
+
+    def _take_engine(self, settings: EngineSettings) -> None:
+        self.engine_settings, self.engine = settings, make_engine(settings, self.transformer)
+        self.batch_tokens = num_batch_tokens(settings, self.device)
+        self.num_workers = num_workers(settings, self.device)

@@ -5,12 +5,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from lit_transformer.cli.input_lines import BLOCK_BYTES, arriving_lines
+from lit_transformer.cli.input_lines import BLOCK_BYTES, arriving_lines, chunk_sizes
+from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="Windows cannot tell what waits in a pipe")
@@ -109,3 +112,26 @@ def test_chunks_grow_when_more_is_waiting(tmp_path: Path) -> None:
     num_lines = BLOCK_BYTES
     with in_a_file(b"a\n" * num_lines, tmp_path) as opened:
         assert [len(chunk) for chunk in arriving_lines(opened, repeat(2 * num_lines))] == [num_lines]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("scale", [1, 16])
+def test_chunks_are_larger_for_larger_batches_and_more_processes(workers: int, scale: int) -> None:
+    """After any number of lines, the same chunks follow."""
+
+    def sizes_of(batch_tokens: int, num_workers: int) -> list[int]:
+        translator: Any = SimpleNamespace(batch_tokens=batch_tokens, num_workers=num_workers)
+        in_chunks, sizes = chunk_sizes(translator)
+        assert in_chunks == 0
+        first = list(islice(sizes, 20))
+        for number in range(1, 10):
+            whole = sum(first[:number])
+            for done in (whole, whole + 1):
+                in_chunks, sizes = chunk_sizes(translator, done)
+                assert (in_chunks, next(sizes)) == (whole, first[number])
+        return first
+
+    base, found = sizes_of(BATCH_TOKENS, 1), sizes_of(scale * BATCH_TOKENS, workers)
+    assert sizes_of(1, 1) == base
+    assert found[0] == scale * base[0]
+    assert found[-1] == found[-2] == scale * workers * base[-1]

@@ -11,7 +11,7 @@ import pytest
 from lit_transformer.cli import input_lines
 from lit_transformer.cli.partial_output import PARTIAL, partial_output
 from lit_transformer.cli.translating import append_translations
-from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
 from lit_transformer.decoding.translations import Translation
 from lit_transformer.errors import UserError
 
@@ -21,6 +21,9 @@ ORIGIN: dict[str, str | int | None] = {"input": "a", "checkpoint": "b", "beam_si
 
 class Chunks:
     """Translates a line to itself and the first line of its chunk, which stands for the batch that it is in."""
+
+    num_workers = 1
+    batch_tokens = BATCH_TOKENS
 
     def __init__(self, most_chunks: int = 99) -> None:
         self.most_chunks = most_chunks

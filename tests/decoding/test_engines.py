@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
 from lit_transformer.decoding import engines
 from lit_transformer.decoding.engines import make_engine
 from lit_transformer.decoding.settings import BFLOAT16, EngineSettings, SearchSettings
+from lit_transformer.decoding.static_search import StaticSearch
 from lit_transformer.errors import UserError
 from lit_transformer.machine import Processor
 from lit_transformer.model.config import PositionScheme, TransformerConfig
@@ -24,9 +27,11 @@ def test_bfloat16_finds_nearly_the_same_scores(positions: PositionScheme) -> Non
     """Compared on the same tokens. The model itself stays in float32."""
     transformer = make_transformer(positions)
     settings = SearchSettings(beam_size=2, max_extra_length=5)
-    found = make_engine(EngineSettings(compute_type=BFLOAT16), transformer).search(SOURCES, settings)
+    plain = make_engine(EngineSettings(compute_type=BFLOAT16), transformer)
+    static = StaticSearch(deepcopy(transformer).bfloat16(), 99)
+    found = [*plain.search(SOURCES, settings), *static.search(SOURCES, settings)]
     assert {weight.dtype for weight in transformer.parameters()} == {torch.float32}
-    for source, [best, *_] in zip(SOURCES, found, strict=True):
+    for source, [best, *_] in zip(SOURCES * 2, found, strict=True):
         output = [*best.tokens, EOS_ID][: len(best.token_scores)]
         logits_BTV = transformer(torch.tensor([source]), torch.tensor([[BOS_ID, *output[:-1]]]))
         expected = logits_BTV[0].log_softmax(dim=-1).gather(1, torch.tensor(output)[:, None])[:, 0]
@@ -45,5 +50,13 @@ def test_bfloat16_on_a_processor_without_it(
 
 
 def test_a_type_that_there_is_not() -> None:
-    with pytest.raises(UserError, match=r"^compute_type is 'int8': "):
+    with pytest.raises(UserError, match=r"^compute_type is 'int8': .*float32.*bfloat16"):
         make_engine(EngineSettings(compute_type="int8"), make_transformer())
+
+
+def test_what_changes_translations() -> None:
+    """Neither batches and workers, nor CUDA graphs, which compute the same."""
+    assert EngineSettings(engine="cuda_graphs", batch_tokens=7, workers=3).changes == {}
+    assert EngineSettings(engine="ctranslate2").changes == {"engine": "ctranslate2"}
+    int8 = EngineSettings(engine="ctranslate2", compute_type="int8")
+    assert int8.changes == {"engine": "ctranslate2", "compute_type": "int8"}
