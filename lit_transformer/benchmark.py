@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: the first GPU if there is one, else the CPU")
     parser.add_argument("--threads", type=int, help="cores that each contestant uses; default: all that are usable")
     seconds = "how long each contestant is measured, about; default: %(default)s"
-    parser.add_argument("--seconds", type=float, default=20.0, help=seconds)
+    parser.add_argument("--seconds", type=float, default=10.0, help=seconds)
     tokens = "tokens of a batch of train on each side; default: 2048 on CPUs, 25000 on GPUs"
     parser.add_argument("--tokens_per_batch", type=int, help=tokens)
     batch_size = "sentences of a batch of decode; default: %(default)s"

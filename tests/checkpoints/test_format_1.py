@@ -14,7 +14,9 @@ from torch import Tensor
 
 from lit_transformer import Translator
 from lit_transformer.checkpoints.format_1 import to_format_2
+from lit_transformer.cli.process_state import process_state_kept
 from lit_transformer.cli.training import FitCLI, parse
+from lit_transformer.machine import prepare_products
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from tests.helpers.runs import arguments, fit, load, same
@@ -116,7 +118,9 @@ def test_a_trainer_of_a_script_goes_on_as_well(corpus: Path, run: Path, old: Pat
     trainer = L.Trainer(
         max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
-    trainer.fit(cli.model, cli.datamodule, ckpt_path=old, weights_only=True)
+    with process_state_kept():
+        prepare_products()  # as the command did, which trained the run
+        trainer.fit(cli.model, cli.datamodule, ckpt_path=old, weights_only=True)
     expected = load(run / "step-00000003.ckpt")
     assert same(dict(cli.model.state_dict()), expected["state_dict"])
 
