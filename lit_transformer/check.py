@@ -36,8 +36,9 @@ def check(cli: "CheckCLI") -> None:
     from lit_transformer.cli.reports import print_batches, print_costs, print_row
     from lit_transformer.data.accumulation import planned_steps
     from lit_transformer.runs.advice import find_warnings
+    from lit_transformer.runs.compiling import COMPILING
     from lit_transformer.runs.forecast import forecast_batches, forecast_costs, planned_accumulation
-    from lit_transformer.runs.kernels import prepare_cpu
+    from lit_transformer.runs.kernels import multiplies_in_float32, prepare_cpu
     from lit_transformer.runs.resuming import find_start
 
     settings, trainer, model, data = cli.config, cli.trainer, cli.model, cli.datamodule
@@ -46,6 +47,8 @@ def check(cli: "CheckCLI") -> None:
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
+    if model.batch_loss.compiles:
+        print(COMPILING, flush=True)
     accumulation = planned_accumulation(trainer, model, data, devices=cli.devices)
     batches = forecast_batches(data.plan, accumulation=accumulation, world_size=cli.devices)
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -58,7 +61,7 @@ def check(cli: "CheckCLI") -> None:
     steps = planned_steps(trainer, data.epochs)
     print_batches(batches, data.plan, devices=cli.devices, epochs=data.epochs, steps=steps)
     rate = settings.tokens_per_second
-    print_row("machine", *describe())
+    print_row("machine", *describe(multiplies_in_float32=multiplies_in_float32(trainer)))
     print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate), steps=steps)
     for warning in find_warnings(trainer, model, data, batches, devices=cli.devices):
         print_row("warning", warning)

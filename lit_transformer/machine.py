@@ -186,13 +186,21 @@ def limit_threads() -> None:
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
-def describe() -> list[str]:
-    """What commands set on this machine, and why, one line each."""
+def describe(*, multiplies_in_float32: bool = True) -> list[str]:
+    """What commands set on this machine, and why, one line each.
+
+    Args:
+        multiplies_in_float32: Whether the command does so on the CPU. In bfloat16 and on a GPU, it does not.
+    """
     import torch
 
     if is_plain():
         return [f"nothing is set, because {SWITCH} is plain"]
-    products = "oneDNN, because MKL is slow on this AMD processor" if uses_onednn() else "PyTorch's choice"
+    products = "PyTorch's choice"
+    if not multiplies_in_float32:
+        products = "no large ones on the CPU"
+    elif uses_onednn():
+        products = "oneDNN, because MKL is slow on this AMD processor"
     memory = "kept (glibc)" if keeps_memory() else "left to the C library"
     waiting = ", ".join(f"{name}={os.environ[name]}" for name in WAITING_VARIABLES if name in os.environ)
     return [

@@ -82,6 +82,12 @@ def test_products_stay_as_a_program_has_set_them() -> None:
 
 
 @pytest.mark.usefixtures("on_amd")
+def test_onednn_is_named_only_if_a_run_multiplies_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "uses_onednn", lambda: True)
+    assert ["oneDNN" in describe(multiplies_in_float32=each)[0] for each in (True, False)] == [True, False]
+
+
+@pytest.mark.usefixtures("on_amd")
 def test_the_switch_leaves_everything_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "plain")
     monkeypatch.setattr("ctypes.CDLL", None)  # calling it would fail

@@ -231,7 +231,7 @@ def check_trainer(trainer: L.Trainer, strategy: str | Namespace) -> None:
     for kind, reason in UNUSABLE.items():
         if any(package_of(callback) != "lit_transformer" for callback in callbacks_of(trainer, kind)):
             raise UserError(f"trainer.callbacks names {kind.__name__}, which cannot be used: {reason}")
-    cores = os.cpu_count() or 1
+    cores = os.cpu_count() or 1  # of the machine: launchers may bind each rank to a part of them
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
         raise UserError(
             f"trainer.devices is {trainer.num_devices}, and this machine has no GPU and {cores} cores: "

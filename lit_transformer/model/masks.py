@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from lit_transformer.model.packing import Packing
+from lit_transformer.model.packing import RowPair
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,7 +31,7 @@ class Mask:
     """True where there is a key, False at padding. None if there is known to be no padding."""
     segments_BM: Tensor | None = None
     """The number of the sequence that each key belongs to, if several are packed in a row. They do not mix."""
-    packing: Packing | None = None
+    packing: RowPair | None = None
     """The rows of queries and keys if they are packed, each with borders of its own. Sentences do not mix."""
     query_L: Tensor | None = None
     """The key that each query stands at, if there are keys behind the last query. A causal mask hides those."""

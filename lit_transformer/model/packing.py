@@ -65,7 +65,7 @@ class PackedRow:
         return _take(heads_BHLK.transpose(1, 2).flatten(0, 1), self.place_X).transpose(0, 1)[None]
 
 
-class Packing(NamedTuple):
+class RowPair(NamedTuple):
     """The rows of queries and of keys. Query sentence i attends to key sentence i."""
 
     queries: PackedRow

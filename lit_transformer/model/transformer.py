@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lit_transformer.model.attention import record_weights
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
-from lit_transformer.model.packing import PackedRow, Packing
+from lit_transformer.model.packing import PackedRow, RowPair
 from lit_transformer.model.positions import make_positions
 from lit_transformer.model.stack import DecoderState, Memory, Stack
 
@@ -99,12 +99,12 @@ class Transformer(nn.Module):
         """
         self.encoder.check_length(source_row.token_BL.shape[1])
         self.decoder.check_length(target_row.token_BL.shape[1])
-        mask = Mask(packing=Packing(queries=source_row, keys=source_row))
+        mask = Mask(packing=RowPair(queries=source_row, keys=source_row))
         states_BSD = self.encoder(self.embed_source(source_BS), mask, positions_BL=source_row.positions_1X)
-        to_source = Mask(packing=Packing(queries=target_row, keys=source_row))
+        to_source = Mask(packing=RowPair(queries=target_row, keys=source_row))
         return self.decoder(
             self.embed_target(target_input_BT),
-            Mask(causal=True, packing=Packing(queries=target_row, keys=target_row)),
+            Mask(causal=True, packing=RowPair(queries=target_row, keys=target_row)),
             positions_BL=target_row.positions_1X,
             source=self.decoder.project(Memory(states_BSD, to_source)),
         )

@@ -11,6 +11,9 @@ from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.parts import model_of
 from lit_transformer.runs.private_names import num_compiled_graphs
 
+COMPILING = "compiling forward pass and loss, which takes minutes for a large model"
+"""Printed before it is done, so that nobody takes the run for dead."""
+
 
 class CompiledGraphs(Callback):
     """Counts the graphs of a run with `model.compile`, because each of them takes minutes of training."""
@@ -30,7 +33,7 @@ class CompiledGraphs(Callback):
             raise UserError("compile is true, which needs one device or strategy ddp: set compile to false")
         self._former = num_compiled_graphs()
         if trainer.is_global_zero:
-            print("compiling forward pass and loss, which takes minutes for a large model", flush=True)
+            print(COMPILING, flush=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reported = self._num_graphs()  # `FitToMemory` runs the model before the first step

@@ -27,7 +27,7 @@ from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.files import existing_folder
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.fit_to_memory import Trial
-from lit_transformer.runs.kernels import CACHED_KERNELS
+from lit_transformer.runs.kernels import kernel_bytes
 from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.runs.whole_steps import RunCheckpoint
@@ -38,9 +38,6 @@ PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
 """Table 2: training time times the sustained rate of the paper's GPUs. Ours counts operations instead."""
 ALLOCATED_ON_CPU = 2.2
 """Memory that the C library takes from the system, per byte of activations: freed blocks are not all used again."""
-KERNEL_BYTES = 500e6
-"""Memory of `CACHED_KERNELS` of oneDNN's kernels in bfloat16 and of what lies between them. Every size of micro-batch
-needs kernels of its own. In float32, MKL needs none, and those of oneDNN took about 100 MB."""
 MEASURED_TOKENS = 2048
 """Padded tokens per side of the measured batch, few enough for a laptop."""
 NUM_SAMPLED_BATCHES = 1000
@@ -179,8 +176,8 @@ def forecast_costs(
         lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
     )
     on_cpu = trainer.strategy.root_device.type == "cpu"
-    kernels = KERNEL_BYTES * min(1.0, batches.num_sizes / CACHED_KERNELS) if "bf16" in trainer.precision else 0.0
-    program = resident_bytes() + kernels if on_cpu else 0  # before anything is measured
+    # Before anything is measured.
+    program = resident_bytes() + kernel_bytes(trainer, batches.num_sizes) if on_cpu else 0
     rate, measured, activations = _measure(trainer, module, data, batches, devices=devices)
     if tokens_per_second is not None:
         rate, measured = tokens_per_second, "as given"

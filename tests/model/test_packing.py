@@ -10,7 +10,7 @@ from torch import Tensor
 from lit_transformer.model import attention
 from lit_transformer.model.attention import attend, attention_weights, fits_varlen
 from lit_transformer.model.masks import Mask
-from lit_transformer.model.packing import PackedRow, Packing
+from lit_transformer.model.packing import PackedRow, RowPair
 
 H, K = 2, 8
 QUERIES, KEYS = (3, 1, 5), (2, 4, 1)
@@ -28,7 +28,7 @@ def heads(length: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 @pytest.mark.parametrize(("keys", "causal"), [(KEYS, False), (QUERIES, False), (QUERIES, True)])
 def test_attention_within_sentences_is_that_of_the_mask_written_out(keys: tuple[int, ...], causal: bool) -> None:
-    mask = Mask(causal=causal, packing=Packing(make_row(QUERIES), make_row(keys)))
+    mask = Mask(causal=causal, packing=RowPair(make_row(QUERIES), make_row(keys)))
     query, key, value = heads(sum(QUERIES)), heads(sum(keys)), heads(sum(keys))
     weights = attention_weights(query, key, mask)
     torch.testing.assert_close(attend(query, key, value, mask), weights @ value, rtol=0.0, atol=1e-6)
@@ -78,7 +78,7 @@ def test_the_kernel_of_packed_rows_gets_the_borders(monkeypatch: pytest.MonkeyPa
     assert list(parameters)[:7] == list(inspect.signature(stand_in).parameters)[:7]
     assert parameters["window_size"].default == (-1, -1), "left and right, without a limit"
     for keys, causal in ((KEYS, False), (QUERIES, True)):
-        mask = Mask(causal=causal, packing=Packing(make_row(QUERIES), make_row(keys)))
+        mask = Mask(causal=causal, packing=RowPair(make_row(QUERIES), make_row(keys)))
         query, key, value = heads(sum(QUERIES)), heads(sum(keys)), heads(sum(keys))
         expected = attend(query, key, value, mask)
         with monkeypatch.context() as patch:
@@ -88,5 +88,5 @@ def test_the_kernel_of_packed_rows_gets_the_borders(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_a_gpu_in_16_bits_has_the_kernel() -> None:
-    mask = Mask(packing=Packing(make_row(QUERIES), make_row(KEYS)))
+    mask = Mask(packing=RowPair(make_row(QUERIES), make_row(KEYS)))
     assert not fits_varlen(heads(9, torch.bfloat16), heads(7, torch.bfloat16), mask)
