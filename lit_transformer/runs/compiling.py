@@ -6,6 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
+from lit_transformer.batch import Batch
 from lit_transformer.errors import UserError
 from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.parts import model_of
@@ -39,11 +40,11 @@ class CompiledGraphs(Callback):
         self._reported = self._num_graphs()  # `FitToMemory` runs the model before the first step
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         number = self._num_graphs()
         if number > self._reported and trainer.is_global_zero:
-            print_note(f"graph {number} was compiled for the micro-batches of step {trainer.global_step:,}")
+            print_note(f"graph {number} was compiled for the micro-batches of step {batch.step + 1:,}")
         self._reported = number
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
