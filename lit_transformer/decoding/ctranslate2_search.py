@@ -7,9 +7,6 @@ the tokens that are never chosen (`checkpoints/ctranslate2_folder.py`), so they 
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
@@ -22,6 +19,7 @@ from lit_transformer.batch import EOS_ID
 from lit_transformer.checkpoints.ctranslate2_folder import NUM_POSITIONS, num_positions
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.candidates import MAX_SOURCE_TOKENS
+from lit_transformer.decoding.child_process import Process, start_module
 from lit_transformer.decoding.ctranslate2_process import Found, Request
 from lit_transformer.decoding.engine import OnBatch
 from lit_transformer.decoding.hypotheses import Hypothesis
@@ -114,15 +112,7 @@ class _Process:
     """The running process. It is ended if this object is no longer used, or the program ends or is killed."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        # Its module is found in the same places. It has a session of its own, so Ctrl-C reaches this process alone.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", PROCESS, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
+        self._process = start_module(PROCESS, *arguments)
         self._compute_type = arguments[1]
         self.end = finalize(self, _end, self._process)
         self._read()
@@ -163,6 +153,6 @@ class _Process:
         return answer
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: Process) -> None:
     process.kill()
     process.communicate()

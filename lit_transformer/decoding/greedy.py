@@ -69,7 +69,8 @@ class Greedy:
         token_B = best.indices.masked_fill(self.done_B, self.scorer.eos)
         self.total_B = self.total_B + best.values.masked_fill(self.done_B, 0.0)
         self.length_B = self.length_B + (~self.done_B)
-        self.live = self.live.append(token_B[:, None], scores.log_prob_NV.gather(1, token_B[:, None]))
+        token_B1 = token_B[:, None]
+        self.live = self.live.append(token_B1, scores.log_prob_NV.gather(1, token_B1))
         self.done_B = self.done_B | (token_B == self.scorer.eos)
 
     def stop_at_limit(self, length: int | Tensor) -> None:

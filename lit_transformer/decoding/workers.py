@@ -7,11 +7,8 @@ Workers are programs of their own and no copies of this process. So a script tha
 neither OpenMP nor CUDA is forked.
 """
 
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -24,6 +21,7 @@ from weakref import finalize
 import torch
 
 from lit_transformer.data.batching import batches_by_length
+from lit_transformer.decoding.child_process import Process, start_module
 from lit_transformer.decoding.engine import OnBatch
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import SearchSettings
@@ -33,6 +31,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.machine import usable_cores
 from lit_transformer.model.transformer import Transformer
 
+PROCESS = "lit_transformer.decoding.worker_process"
 PAYS_SECONDS = 4.0
 """Work of one thread from which workers are started. Each needs 2 seconds of a core that is idle until then."""
 
@@ -41,7 +40,6 @@ Result = tuple[int, list[list[Hypothesis]]]
 Tasks = SimpleQueue[tuple[int, Request] | None]
 """Batches with their numbers. None ends a worker."""
 Results = SimpleQueue[Result | Exception]
-Process = subprocess.Popen[bytes]
 
 
 def default_workers() -> int:
@@ -126,7 +124,7 @@ class Workers:
         self._results: Results = SimpleQueue()
         try:
             folder, model = _write_model(own)
-            processes = [_start() for _ in range(own.num_processes - 1)]
+            processes = [start_module(PROCESS, OMP_NUM_THREADS="1") for _ in range(own.num_processes - 1)]
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"workers is {own.num_processes}, but processes cannot be started ({str(error).splitlines()[0]}): set "
@@ -185,17 +183,6 @@ def _write_model(search: TransformerSearch) -> tuple[TemporaryDirectory[str], Mo
         torch.get_float32_matmul_precision(),
     )
     return folder, model
-
-
-def _start() -> Process:
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "lit_transformer.decoding.worker_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | environment,
-        start_new_session=True,  # out of reach of the terminal's Ctrl-C
-    )
 
 
 def _hand_out(
