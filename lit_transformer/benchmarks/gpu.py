@@ -94,6 +94,7 @@ def _decoding(scale: Scale, device: str, threads: int) -> list[Contest]:
     others["bfloat16"] = replace(engine, compute_type="bfloat16")
     if device != "cpu":
         others["cuda_graphs"] = replace(engine, engine="cuda_graphs")
+        others["cuda_graphs bfloat16"] = replace(others["cuda_graphs"], compute_type="bfloat16")
     entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
     entries |= {f"{OURS}, {name}": (prepare_decoding, replace(job, engine=other)) for name, other in others.items()}
     title = f"decode {scale.num_sentences:,} sentences, base, beam 4, float32, batch_tokens {BATCH_TOKENS[-1]}"

@@ -73,7 +73,7 @@ class EngineSettings:
         engine: What searches. `torch` is the plain engine. `ctranslate2` is fast on CPUs, and needs the package of that
             name. `cuda_graphs` is for NVIDIA GPUs.
         compute_type: The type of the weights and products: `float32`, or another one that the engine has, such as
-            `bfloat16` of torch, or `int8` of ctranslate2. Other types change some translations.
+            `bfloat16`, or `int8` of ctranslate2. Other types change some translations.
         batch_tokens: Padded source tokens per batch. It changes speed and memory, not the translations. By default,
             2,048 on a CPU, and more on a GPU (`default_batch_tokens`).
         workers: The most processes that search, this one included. Others are started for long inputs on a CPU. None
