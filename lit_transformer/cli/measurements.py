@@ -51,7 +51,7 @@ def open_json(place: str | None, stack: ExitStack) -> TextIO | None:
 def print_contests(contests: Sequence[Contest], printer: Printer) -> None:
     """Hold contests and print their results."""
     for contest in contests:  # the first table may take minutes
-        print(f"measuring {', '.join(contest.entries)}: {contest.title}", file=sys.stderr, flush=True)
+        print(f"measuring {contest.title}: {'; '.join(contest.entries)}", file=sys.stderr, flush=True)
     for contest, results in hold(contests, lambda name, reason: print_warning(f"{name} is left out: {reason}")):
         if not results:
             continue
