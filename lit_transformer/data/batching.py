@@ -208,11 +208,10 @@ class BatchPlan:
         largest = []
         for batch in np.unique([tokens.argmax(), (tokens * self.longest).argmax()]):
             rows = self._batch(*divmod(int(batch), self.num_batches))  # the first epoch of an order has its number
-            # The device of the last pair. None has more pairs.
-            rank = (len(rows) - 1) % world_size
             longer = self.longer_sides(rows)
             parts = [
                 self.micro_batch_rows(rows, longer, part, accumulation, rank, world_size)
+                for rank in range(min(world_size, len(rows)))
                 for part in range(accumulation)
             ]
             largest.append(max(parts, key=self._padded_tokens))
