@@ -34,9 +34,11 @@ MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_
 
 
 class Processor(NamedTuple):
-    """What the system reports about the processor. Both are empty if it reports nothing."""
+    """What the system reports about the processor, or nothing."""
 
     vendor: str
+    family: int
+    """AMD's Zen 3 and 4 are 25, and Zen 5 is 26."""
     features: frozenset[str]
     """Its instruction sets, as Linux names them."""
 
@@ -44,10 +46,13 @@ class Processor(NamedTuple):
     def wants_onednn(self) -> bool:
         """Whether oneDNN multiplies in float32 faster than MKL and without rounding.
 
-        On AMD's processors MKL takes its path for AVX2. oneDNN takes AVX-512. With AMX it would round to bfloat16.
+        On AMD's processors MKL takes its path for AVX2, and oneDNN takes AVX-512, which has its full width since Zen 5.
+        On Zen 4 both multiply equally fast. oneDNN also makes a kernel for each new shape, so real text was translated
+        more slowly there (docs/speed.md). With AMX it would round to bfloat16.
         """
         has_amx = any(feature.startswith("amx") for feature in self.features)
-        return self.vendor == "AuthenticAMD" and "avx512bw" in self.features and not has_amx
+        is_zen_5 = self.vendor == "AuthenticAMD" and self.family >= 26
+        return is_zen_5 and "avx512bw" in self.features and not has_amx
 
     @property
     def has_bfloat16(self) -> bool:
@@ -69,7 +74,9 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
     except OSError:
         first = []
     facts = {name.strip(): value.strip() for name, _, value in first}
-    return Processor(facts.get("vendor_id", ""), frozenset(facts.get("flags", "").split()))
+    return Processor(
+        facts.get("vendor_id", ""), int(facts.get("cpu family", 0)), frozenset(facts.get("flags", "").split())
+    )
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -200,7 +207,7 @@ def describe(*, multiplies_in_float32: bool = True) -> list[str]:
     if not multiplies_in_float32:
         products = "no large ones on the CPU"
     elif uses_onednn():
-        products = "oneDNN, because MKL is slow on this AMD processor"
+        products = "oneDNN, because MKL is slow on this processor"
     memory = "kept (glibc)" if keeps_memory() else "left to the C library"
     waiting = ", ".join(f"{name}={os.environ[name]}" for name in WAITING_VARIABLES if name in os.environ)
     return [

@@ -19,7 +19,7 @@ from lit_transformer.machine import (
 )
 
 AVX512 = ("avx2", "avx512f", "avx512bw", "avx512_bf16")
-WANTS_ONEDNN = Processor("AuthenticAMD", frozenset(AVX512))
+WANTS_ONEDNN = Processor("AuthenticAMD", 26, frozenset(AVX512))
 
 
 @pytest.fixture
@@ -33,25 +33,28 @@ def on_amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "features", "wanted"),
+    ("vendor", "family", "features", "wanted"),
     [
-        ("AuthenticAMD", AVX512, True),
-        ("AuthenticAMD", ("avx2",), False),
-        ("AuthenticAMD", (*AVX512, "amx_tile"), False),
-        ("GenuineIntel", AVX512, False),
-        ("GenuineIntel", (*AVX512, "amx_tile", "amx_bf16"), False),
-        ("", (), False),
+        ("AuthenticAMD", 26, AVX512, True),
+        ("AuthenticAMD", 25, AVX512, False),
+        ("AuthenticAMD", 26, ("avx2",), False),
+        ("AuthenticAMD", 26, (*AVX512, "amx_tile"), False),
+        ("GenuineIntel", 26, AVX512, False),
+        ("GenuineIntel", 6, (*AVX512, "amx_tile", "amx_bf16"), False),
+        ("", 0, (), False),
     ],
 )
-def test_onednn_is_for_amd_with_avx512_and_without_amx(vendor: str, features: tuple[str, ...], wanted: bool) -> None:
-    assert Processor(vendor, frozenset(features)).wants_onednn == wanted
+def test_onednn_is_for_zen_5_and_later_with_avx512_and_without_amx(
+    vendor: str, family: int, features: tuple[str, ...], wanted: bool
+) -> None:
+    assert Processor(vendor, family, frozenset(features)).wants_onednn == wanted
 
 
 def test_the_processor_is_read_from_the_system(tmp_path: Path) -> None:
-    stanza = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512bw\n\n"
+    stanza = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nflags\t\t: fpu avx512bw\n\n"
     (tmp_path / "cpuinfo").write_text(stanza + stanza.replace("AuthenticAMD", "Other"))
-    assert machine.processor(tmp_path / "cpuinfo") == Processor("AuthenticAMD", frozenset({"fpu", "avx512bw"}))
-    assert machine.processor(tmp_path / "missing") == Processor("", frozenset())
+    assert machine.processor(tmp_path / "cpuinfo") == Processor("AuthenticAMD", 26, frozenset({"fpu", "avx512bw"}))
+    assert machine.processor(tmp_path / "missing") == Processor("", 0, frozenset())
 
 
 @pytest.mark.parametrize("shape", [(2, 300, 700), (61, 256, 1024), (997, 128, 37)])

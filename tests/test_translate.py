@@ -132,7 +132,7 @@ def test_a_long_input_is_told_of_a_faster_type_once(
         (["avx512_bf16"], ["--compute_type", "bfloat16"], 0),
         (["avx2"], [], 0),
     ):
-        monkeypatch.setattr(translating, "processor", lambda found=features: Processor("", frozenset(found)))
+        monkeypatch.setattr(translating, "processor", lambda found=features: Processor("", 0, frozenset(found)))
         stdin("".join(f"{text}\n" for text in ENGLISH).encode())
         translate.main(["--checkpoint", str(tiny_run), "--device", "cpu", *options])
         assert capsys.readouterr().err.count("--compute_type bfloat16") == num_notes

@@ -44,7 +44,7 @@ def test_bfloat16_on_a_processor_without_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for features, num_notes in ((["avx2"], 1), (["avx2", "avx512_bf16"], 0), ([], 0)):
-        monkeypatch.setattr(engines, "processor", lambda found=features: Processor("", frozenset(found)))
+        monkeypatch.setattr(engines, "processor", lambda found=features: Processor("", 0, frozenset(found)))
         make_engine(EngineSettings(compute_type=BFLOAT16), make_transformer())
         assert capsys.readouterr().err.count("note: ") == num_notes
 
