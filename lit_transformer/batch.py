@@ -17,6 +17,8 @@ PAD_ID = 0
 UNK_ID = 1
 BOS_ID = 2
 EOS_ID = 3
+NEVER_PREDICTED = (PAD_ID, UNK_ID, BOS_ID)
+"""Tokens that no translation contains."""
 
 VOCAB_SIZE = 37000
 """Tokens of the paper's shared vocabulary (section 5.1): the default of model and data."""

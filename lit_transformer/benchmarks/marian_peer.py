@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
+from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, pad
 from lit_transformer.benchmarks.contest import Entry
 from lit_transformer.benchmarks.decoding import DecodingJob, DecodingWork, prepare_model
 from lit_transformer.benchmarks.torch_work import set_up_torch
@@ -20,9 +20,6 @@ from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepa
 from lit_transformer.errors import UserError
 from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
-
-BANNED = (PAD_ID, UNK_ID, BOS_ID)
-"""What ours never predicts."""
 
 
 class MarianPeer(nn.Module):
@@ -55,7 +52,7 @@ class MarianPeer(nn.Module):
             num_beams=beam_size,
             do_sample=False,
             max_new_tokens=max_length,
-            suppress_tokens=list(BANNED),
+            suppress_tokens=list(NEVER_PREDICTED),
             **options,
         )
         return [_content(row[1:]) for row in rows.tolist()]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, UNK_ID
 from lit_transformer.checkpoints.content import content_digest
 from lit_transformer.checkpoints.folder import SOURCE_VOCABULARY_FILE, VOCABULARY_FILE
 from lit_transformer.data import CACHE_DIR
@@ -36,12 +36,10 @@ from lit_transformer.model.positions import LearnedPositions, Positions, sinusoi
 from lit_transformer.model.stack import Stack
 from lit_transformer.model.transformer import Transformer
 
-FLOAT32 = "float32"
 FORMAT = 1
 """Part of the names of folders in the cache. It rises if the same model is written in another way."""
 NUM_POSITIONS = 2048
 """Rows of the tables of positions, which ctranslate2 needs for fixed positions, too."""
-BANNED = (PAD_ID, UNK_ID, BOS_ID)
 BANNED_BIAS = -1e4
 """It fits into float16."""
 
@@ -90,9 +88,8 @@ def cached_folder(transformer: Transformer, cache_dir: Path | None = None) -> Pa
     if not folder.exists():
         try:
             with new_folder(folder) as unfinished:
-                _write(
-                    unfinished, transformer, [[str(token_id) for token_id in range(size)] for size in sizes], FLOAT32
-                )
+                names = [[str(token_id) for token_id in range(size)] for size in sizes]
+                _write(unfinished, transformer, names, compute_type="float32")
         except UserError:
             if not folder.exists():  # another process may have written it meanwhile
                 raise
@@ -113,13 +110,13 @@ def write_ctranslate2_folder(
     Raises:
         UserError: If CTranslate2 has no such architecture or type, or cannot tell the tokens apart.
     """
-    _write(folder, transformer, [vocabulary.pieces() for vocabulary in vocabularies], compute_type)
+    _write(folder, transformer, [vocabulary.pieces() for vocabulary in vocabularies], compute_type=compute_type)
     (folder / VOCABULARY_FILE).write_bytes(vocabularies.target.model_bytes)
     if not vocabularies.are_shared:
         (folder / SOURCE_VOCABULARY_FILE).write_bytes(vocabularies.source.model_bytes)
 
 
-def _write(folder: Path, transformer: Transformer, tokens: Sequence[list[str]], compute_type: str) -> None:
+def _write(folder: Path, transformer: Transformer, tokens: Sequence[list[str]], *, compute_type: str) -> None:
     """Convert a model. `tokens` names the tokens of source and target by id."""
     check_installed()
     check_expressible(transformer.config)
@@ -153,7 +150,7 @@ def _make_spec(transformer: Transformer, source_tokens: list[str], target_tokens
     _set_stack(encoder, transformer.encoder, config)
     _set_stack(decoder, transformer.decoder, config)
     bias_V = np.zeros(transformer.vocab_size, dtype=np.float32)
-    bias_V[list(BANNED)] = BANNED_BIAS
+    bias_V[list(NEVER_PREDICTED)] = BANNED_BIAS
     decoder.projection.weight, decoder.projection.bias = _numbers(target.weight), bias_V
     spec = TransformerSpec(encoder, decoder)
     spec.register_source_vocabulary(source_tokens)

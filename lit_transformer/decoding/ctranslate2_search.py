@@ -21,11 +21,11 @@ from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.candidates import MAX_SOURCE_TOKENS
 from lit_transformer.decoding.child_process import Process, start_module
 from lit_transformer.decoding.ctranslate2_process import Found, Request
-from lit_transformer.decoding.engine import OnBatch
+from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import length_penalty
 from lit_transformer.decoding.settings import SearchSettings
-from lit_transformer.decoding.transformer_search import check_scores, limits
+from lit_transformer.decoding.transformer_search import checked, limits
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 
@@ -62,9 +62,12 @@ class CTranslate2Search:
         self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
-        found: list[list[Hypothesis]] = [[] for _ in sources]
+        with self._lock:
+            return gathered(len(sources), self._search(sources, settings), on_batch)
+
+    def _search(self, sources: Sequence[list[int]], settings: SearchSettings) -> FoundBatches:
         if not sources:
-            return found
+            return
         if settings.max_extra_length > MAX_EXTRA_LENGTH:
             raise UserError(
                 f"max_extra_length is {settings.max_extra_length}: engine ctranslate2 takes at most {MAX_EXTRA_LENGTH}"
@@ -80,16 +83,10 @@ class CTranslate2Search:
             min_length=settings.min_length,
             beam_size=settings.beam_size,
         )
-        with self._lock:
-            if self._process.has_ended:
-                self._process = _Process(self._arguments)
-            for batch, answer in zip(batches, self._process.ask(request, len(batches)), strict=True):
-                hypotheses = [_ranked(each, settings) for each in answer]
-                check_scores(hypotheses)
-                for index, candidates in zip(batch, hypotheses, strict=True):
-                    found[index] = candidates
-                on_batch(batch)
-        return found
+        if self._process.has_ended:
+            self._process = _Process(self._arguments)
+        for batch, answer in zip(batches, self._process.ask(request, len(batches)), strict=True):
+            yield batch, checked([_ranked(each, settings) for each in answer])
 
 
 def _ranked(found: Found, settings: SearchSettings) -> list[Hypothesis]:

@@ -1,6 +1,7 @@
 """What searches for translations: token ids in, hypotheses out. Text, notes and candidates know no more than this."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from lit_transformer.decoding.hypotheses import Hypothesis
@@ -8,6 +9,8 @@ from lit_transformer.decoding.settings import SearchSettings
 
 OnBatch = Callable[[list[int]], object]
 """Called after each batch with the numbers of its sentences."""
+FoundBatches = Generator[tuple[list[int], list[list[Hypothesis]]], None, None]
+"""The numbers of the sentences of each batch, and what was found for them."""
 
 
 class Engine(Protocol):
@@ -29,3 +32,20 @@ class Engine(Protocol):
         Raises:
             UserError: If the memory does not suffice, or the model's scores are not finite.
         """
+
+
+def gathered(num_sources: int, batches: FoundBatches, on_batch: OnBatch) -> list[list[Hypothesis]]:
+    """What an engine has found, in the order of its sources.
+
+    Args:
+        num_sources: The number of sources.
+        batches: All of them in any order. An error here closes it.
+        on_batch: As for `Engine.search`.
+    """
+    found: list[list[Hypothesis]] = [[] for _ in range(num_sources)]
+    with closing(batches):
+        for batch, hypotheses in batches:
+            for index, candidates in zip(batch, hypotheses, strict=True):
+                found[index] = candidates
+            on_batch(batch)
+    return found

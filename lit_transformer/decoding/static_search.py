@@ -17,13 +17,13 @@ from torch import Tensor
 
 from lit_transformer.batch import EOS_ID, PAD_ID, pad
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
-from lit_transformer.decoding.engine import OnBatch
+from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.replay import Replay, best_replay
 from lit_transformer.decoding.search import STEPS_PER_CHECK_ELSEWHERE
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.static_batch import CacheMemory, Shape, StaticBatch
-from lit_transformer.decoding.transformer_search import check_scores, limits
+from lit_transformer.decoding.transformer_search import checked, limits
 from lit_transformer.model.transformer import Transformer
 
 LEAST_SOURCE_LENGTH = 32
@@ -56,22 +56,20 @@ class StaticSearch:
         self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
-        found: list[list[Hypothesis]] = [[] for _ in sources]
+        with self._lock:
+            return gathered(len(sources), self._search(sources, settings), on_batch)
+
+    def _search(self, sources: Sequence[list[int]], settings: SearchSettings) -> FoundBatches:
         longest = self._transformer.config.longest
         lengths = [len(ids) for ids in sources]
         batches = list(shaped_batches(lengths, self._batch_tokens, settings.max_extra_length, longest))
-        with self._lock:
-            for shape, batch in batches:
-                source_BS = padded([sources[index] for index in batch], shape)
-                remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
-                with inference(self._transformer), enough_memory(remedy), self._replay.active():
-                    self._reserve([shape for shape, _ in batches], settings.beam_size)
-                    hypotheses = self._search_batch(source_BS, shape, len(batch), settings)
-                for index, candidates in zip(batch, hypotheses, strict=True):
-                    found[index] = candidates
-                check_scores(hypotheses)
-                on_batch(batch)
-        return found
+        for shape, batch in batches:
+            source_BS = padded([sources[index] for index in batch], shape)
+            remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
+            with inference(self._transformer), enough_memory(remedy), self._replay.active():
+                self._reserve([shape for shape, _ in batches], settings.beam_size)
+                hypotheses = self._search_batch(source_BS, shape, len(batch), settings)
+            yield batch, checked(hypotheses)
 
     def _reserve(self, shapes: Sequence[Shape], beam_size: int) -> None:
         """Have memory for these shapes. Graphs know addresses: they are dropped if memory or weights are new."""

@@ -4,16 +4,16 @@ Legend: B batch, S source length.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
+from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
-from lit_transformer.decoding.engine import OnBatch
+from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
@@ -21,7 +21,7 @@ from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
 
-SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID))
+SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=NEVER_PREDICTED)
 
 
 def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
@@ -84,25 +84,28 @@ class TransformerSearch:
         self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
+        return gathered(len(sources), self._search(sources, settings), on_batch)
+
+    def _search(self, sources: Sequence[list[int]], settings: SearchSettings) -> FoundBatches:
         transformer = self.transformer
         device = transformer.embedding.weight.device
         lower = f"beam_size {settings.beam_size}"
         if self.num_processes > 1:
             lower = f"workers {self.num_processes}, {lower}"
-        found: list[list[Hypothesis]] = [[] for _ in sources]
         for batch in batches_by_length([len(ids) for ids in sources], self.batch_tokens):
             source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
             with inference(transformer), enough_memory(memory_remedy(source_BS, lower=lower)):
                 hypotheses = search_batch(transformer, source_BS, settings)
-            for index, candidates in zip(batch, hypotheses, strict=True):
-                found[index] = candidates
-            check_scores(hypotheses)
-            on_batch(batch)
-        return found
+            yield batch, checked(hypotheses)
 
 
-def check_scores(hypotheses: Iterable[list[Hypothesis]]) -> None:
-    """Raise UserError if a sentence has no hypothesis, or one whose score is not a number."""
+def checked(hypotheses: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
+    """The hypotheses of a batch.
+
+    Raises:
+        UserError: If a sentence has no hypothesis, or one whose score is not a number.
+    """
     for candidates in hypotheses:
         if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
             raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")
+    return hypotheses

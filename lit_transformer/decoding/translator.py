@@ -194,10 +194,12 @@ class Translator:
         found = self._candidates(texts, settings, first_line)
         return found[0] if isinstance(texts, str) else found
 
-    def _candidates(self, texts: str | Iterable[str], how: SearchSettings, line: int = 1) -> list[list[Translation]]:
+    def _candidates(
+        self, texts: str | Iterable[str], settings: SearchSettings, first_line: int = 1
+    ) -> list[list[Translation]]:
         checked = [check_text(texts, "texts")] if isinstance(texts, str) else checked_texts(texts, "texts")
         with progress("translating", len(checked), "text") as advance:
-            [found] = self.stream([checked], how, first_line=line, advance=advance)
+            [found] = self.stream([checked], settings, first_line=first_line, advance=advance)
         return found
 
     def stream(

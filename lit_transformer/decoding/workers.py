@@ -10,8 +10,8 @@ neither OpenMP nor CUDA is forked.
 import pickle
 import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory, gettempdir
@@ -22,7 +22,7 @@ import torch
 
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.child_process import Process, start_module
-from lit_transformer.decoding.engine import OnBatch
+from lit_transformer.decoding.engine import OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import TransformerSearch
@@ -74,15 +74,11 @@ class WorkerSearch:
         if len(batches) <= 1:
             return self._own.search(sources, settings, on_batch=on_batch)
         requests = [Request([sources[index] for index in batch], settings) for batch in batches]
-        found: list[list[Hypothesis]] = [[] for _ in sources]
-        with self._lock, _one_thread(), closing(self._search(requests)) as results:
-            for number, all_hypotheses in results:
-                for index, hypotheses in zip(batches[number], all_hypotheses, strict=True):
-                    found[index] = hypotheses
-                on_batch(batches[number])
-        return found
+        with self._lock, _one_thread():
+            results = ((batches[number], hypotheses) for number, hypotheses in self._search(requests))
+            return gathered(len(sources), results, on_batch)
 
-    def _search(self, requests: Sequence[Request]) -> Generator[Result, None, None]:
+    def _search(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Search for batches, and start workers as soon as they pay."""
         left = sum(request.num_tokens for request in requests)
         for number, request in enumerate(requests):
