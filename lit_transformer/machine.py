@@ -8,6 +8,7 @@ engines call this. In a program that imports the package, the process is its own
 import ctypes
 import math
 import os
+from collections.abc import Mapping
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -66,14 +67,19 @@ def is_plain() -> bool:
 
 
 @cache
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
-    """The processor of this machine. Only Linux reports it in a file."""
+def processor_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> Mapping[str, str]:
+    """What the system reports about the first core, by Linux's names. Only Linux reports it in a file."""
     try:
         with cpuinfo.open(encoding="utf-8", errors="replace") as file:
             first = [line.partition(":") for line in takewhile(str.strip, file)]  # one paragraph per core
     except OSError:
         first = []
-    facts = {name.strip(): value.strip() for name, _, value in first}
+    return {name.strip(): value.strip() for name, _, value in first}
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
+    """The processor of this machine."""
+    facts = processor_facts(cpuinfo)
     return Processor(
         facts.get("vendor_id", ""), int(facts.get("cpu family", 0)), frozenset(facts.get("flags", "").split())
     )

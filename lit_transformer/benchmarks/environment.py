@@ -3,14 +3,13 @@
 import os
 import platform
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import lit_transformer
 from lit_transformer.benchmarks.peers import versions
-from lit_transformer.machine import describe, processor, usable_cores
+from lit_transformer.machine import describe, processor, processor_facts, usable_cores
 from lit_transformer.runs.provenance import commit
 
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
@@ -35,14 +34,9 @@ def describe_environment(device: str) -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
-    facts = dict[str, Any]()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in CPU_FACTS:
-                facts[CPU_FACTS[name.strip()]] = value.strip()
-    except OSError:
-        facts["model"] = platform.processor()
+    reported = processor_facts()
+    facts = {ours: reported[theirs] for theirs, ours in CPU_FACTS.items() if theirs in reported}
+    facts = facts or {"model": platform.processor()}
     features = [name for name in FEATURES if name in processor().features]
     cores = {"cores": os.cpu_count(), "usable": usable_cores()}
     return {**facts, "vendor": processor().vendor, "features": features, **cores}
