@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lit_transformer.benchmarks.contest import Entry
-from lit_transformer.benchmarks.decoding import DecodingJob, prepare_decoding, search_settings
-from lit_transformer.benchmarks.measures import OURS, Contest, training_contest
+from lit_transformer.benchmarks.decoding import DecodingJob, search_settings
+from lit_transformer.benchmarks.measures import Contest, decoding_contest, training_contest
 from lit_transformer.benchmarks.sentences import draw_batches, draw_lengths, draw_padded
 from lit_transformer.benchmarks.sizes import SIZES, Size
 from lit_transformer.benchmarks.training import TrainingJob
@@ -52,7 +51,7 @@ SMALL = Scale(sizes={"base": _TINY, "big": _TINY}, tokens_per_batch=500, num_bat
 
 def gpu_contests(scale: Scale, device: str, threads: int, peak_flops: float) -> list[Contest]:
     """The contests, the most important first."""
-    return [*_training(scale, device, threads, peak_flops), *_decoding(scale, device, threads)]
+    return [*_training(scale, device, threads, peak_flops), _decoding(scale, device, threads)]
 
 
 def _training(scale: Scale, device: str, threads: int, peak_flops: float) -> list[Contest]:
@@ -75,7 +74,7 @@ def _training(scale: Scale, device: str, threads: int, peak_flops: float) -> lis
     return contests
 
 
-def _decoding(scale: Scale, device: str, threads: int) -> list[Contest]:
+def _decoding(scale: Scale, device: str, threads: int) -> Contest:
     size = scale.sizes["base"]
     lengths = draw_lengths(2 * scale.num_sentences, seed=2)[0][: scale.num_sentences]
     ids = draw_padded(lengths, size.vocab_size, np.random.default_rng(2)).tolist()
@@ -95,16 +94,5 @@ def _decoding(scale: Scale, device: str, threads: int) -> list[Contest]:
     if device != "cpu":
         others["cuda_graphs"] = replace(engine, engine="cuda_graphs")
         others["cuda_graphs bfloat16"] = replace(others["cuda_graphs"], compute_type="bfloat16")
-    entries: dict[str, Entry] = {OURS: (prepare_decoding, job)}
-    entries |= {f"{OURS}, {name}": (prepare_decoding, replace(job, engine=other)) for name, other in others.items()}
     title = f"decode {scale.num_sentences:,} sentences, base, beam 4, float32, batch_tokens {BATCH_TOKENS[-1]}"
-    return [
-        Contest(
-            measure="decode",
-            title=title,
-            described=job.describe(),
-            entries=entries,
-            num_batches=1,
-            seconds=scale.seconds,
-        )
-    ]
+    return decoding_contest(title, job, [], others, seconds=scale.seconds)

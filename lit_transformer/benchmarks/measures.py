@@ -105,7 +105,7 @@ def decoding_contest(
         entries=entries,
         num_batches=len(job.sources),
         seconds=seconds,
-        fewest_batches=1 if job.in_batches else BATCHES_PER_WORKER * job.threads,
+        fewest_batches=1 if job.in_batches or job.device != "cpu" else BATCHES_PER_WORKER * job.threads,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from lit_transformer.batch import PAD_ID, Batch, IntArray, make_batch
@@ -81,7 +82,7 @@ class TrainingLoop(TorchWork):
         self._autocast = AUTOCAST[job.precision]
         self._loss = loss
         model.to(self.device)
-        self._batches: list[Batch] = [moved(batch, self.device) for batch in batches_of(job)]
+        self._batches: list[Batch] = [move_data_to_device(batch, self.device) for batch in batches_of(job)]
         self._optimizer = make_optimizer(None, model, peak=LEARNING_RATE, clips=False)
         for group in self._optimizer.param_groups:
             group["lr"] = LEARNING_RATE
@@ -171,10 +172,3 @@ def batches_of(job: TrainingJob) -> list[Batch]:
     longest = max(side.shape[1] for sides in job.batches for side in sides)
     shape = RowShape.holding(most_source, most_target, longest)
     return [pack(batch, shape) for batch in batches]
-
-
-def moved(value: Any, device: torch.device) -> Any:
-    """A batch, or what is in it, on a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    return type(value)(*(moved(each, device) for each in value)) if isinstance(value, tuple) else value
