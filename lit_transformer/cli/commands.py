@@ -3,11 +3,10 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from lit_transformer.cli.frame import user_errors_to_exit
+from lit_transformer.cli.frame import torch_kept, user_errors_to_exit
 from lit_transformer.cli.suggestions import suggest_option
 from lit_transformer.errors import UserError
 from lit_transformer.machine import prepare_process
@@ -67,26 +66,9 @@ def run_command(
         add_options: Adds the command's options to its parser.
         run: The work. It imports heavy packages itself, so that `--help` and a misspelt option are answered at once.
     """
-    with user_errors_to_exit(), _torch_kept():
+    with user_errors_to_exit(), torch_kept():
         parser = Parser(command)
         add_options(parser)
         options = parser.parse_args(args)
         prepare_process()
         return run(options)
-
-
-@contextmanager
-def _torch_kept() -> Iterator[None]:
-    """Give back torch's precision of products and its threads, which commands choose.
-
-    If a command loads torch, the precision is afterwards torch's default.
-    """
-    torch = sys.modules.get("torch")
-    precision, threads = (torch.get_float32_matmul_precision(), torch.get_num_threads()) if torch else ("highest", None)
-    try:
-        yield
-    finally:
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_float32_matmul_precision(precision)
-        if torch:
-            torch.set_num_threads(threads)

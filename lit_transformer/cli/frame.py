@@ -75,6 +75,23 @@ def _environment_kept() -> Iterator[None]:
 
 
 @contextmanager
+def torch_kept() -> Iterator[None]:
+    """Give back torch's precision of products and its threads, which commands choose.
+
+    If torch is loaded meanwhile, the precision is afterwards torch's default.
+    """
+    torch = sys.modules.get("torch")
+    precision, threads = (torch.get_float32_matmul_precision(), torch.get_num_threads()) if torch else ("highest", None)
+    try:
+        yield
+    finally:
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_float32_matmul_precision(precision)
+        if torch:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
 def _quiet_matplotlib() -> Iterator[None]:
     """Hide that matplotlib, which torchmetrics loads, lists fonts or finds no folder to keep the list in."""
     logger = logging.getLogger("matplotlib")

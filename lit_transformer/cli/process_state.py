@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from lit_transformer.cli.frame import torch_kept
+
 
 @contextmanager
 def process_state_kept() -> Iterator[None]:
@@ -20,11 +22,10 @@ def process_state_kept() -> Iterator[None]:
     levels, filters = [logger.level for logger in loggers], [[*logger.filters] for logger in loggers]
     handlers = [each for logger in loggers for each in logger.handlers if type(each) is logging.StreamHandler]
     streams = [handler.stream for handler in handlers]
-    threads, debug_mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    debug_mode = torch.get_deterministic_debug_mode()
     benchmark, cudnn_deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    precision = torch.get_float32_matmul_precision()
     # Asking a GPU for its state would start CUDA, and tokenizing forks processes afterwards.
-    with warnings.catch_warnings(), isolate_rng(include_cuda=torch.cuda.is_initialized()):
+    with torch_kept(), warnings.catch_warnings(), isolate_rng(include_cuda=torch.cuda.is_initialized()):
         try:
             yield
         finally:
@@ -33,7 +34,5 @@ def process_state_kept() -> Iterator[None]:
                 logger.filters[:] = former
             for handler, stream in zip(handlers, streams, strict=True):
                 handler.stream = stream
-            torch.set_num_threads(threads)
-            torch.set_float32_matmul_precision(precision)
             torch.set_deterministic_debug_mode(debug_mode)
             torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, cudnn_deterministic
