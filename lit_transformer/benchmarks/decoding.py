@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.benchmarks.sizes import Size
@@ -142,6 +143,7 @@ def make_endless(transformer: Transformer) -> None:
     numbers is a constant, and their product with a row whose mean is 0 does not see the bias.
     """
     last = transformer.decoder.layers[-1].feed_forward_norm.norm
+    assert isinstance(last, nn.LayerNorm)
     last.bias.fill_(1.0)
     weight = transformer.embedding.weight
     weight -= weight.mean(dim=1, keepdim=True)

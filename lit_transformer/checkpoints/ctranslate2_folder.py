@@ -42,6 +42,21 @@ NUM_POSITIONS = 2048
 """Rows of the tables of positions, which ctranslate2 needs for fixed positions, too."""
 BANNED_BIAS = -1e4
 """It fits into float16."""
+_PAPERS_ONLY = (
+    "activation",
+    "feed_forward_bias",
+    "attention_bias",
+    "norm_type",
+    "norm_epsilon",
+    "embedding_norm",
+    "scale_embedding",
+    "tied_output",
+    "output_bias",
+    "window",
+    "rotary_base",
+    "rotary_scaling",
+)
+"""Settings that are written with the paper's value only."""
 
 
 def check_installed() -> None:
@@ -52,13 +67,22 @@ def check_installed() -> None:
 
 def check_expressible(config: TransformerConfig) -> None:
     """Raise UserError if CTranslate2 has no such architecture."""
-    if config.positions == "alibi":
-        raise UserError("positions is 'alibi': CTranslate2 has no encoder with ALiBi; translate with engine torch")
+    if config.positions in ("alibi", "relative"):
+        raise UserError(
+            f"positions is {config.positions!r}, which this project does not write for CTranslate2; translate with "
+            "engine torch"
+        )
     if config.key_size != config.value_size:
         raise UserError(
             f"d_k is {config.key_size} and d_v is {config.value_size}: CTranslate2 has one width for both; translate "
             "with engine torch"
         )
+    default = TransformerConfig()
+    for name in _PAPERS_ONLY:
+        if (value := getattr(config, name)) != getattr(default, name):
+            raise UserError(
+                f"{name} is {value!r}, which this project does not write for CTranslate2; translate with engine torch"
+            )
 
 
 def is_usable(config: TransformerConfig) -> bool:

@@ -42,6 +42,8 @@ MODEL_FOLDER_FILES = (CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, SOURCE_VOCABUL
 MODEL_TYPE = "lit_transformer"
 FORMAT = 2
 _ARCHITECTURE = [field.name for field in fields(TransformerConfig)]
+_ALWAYS_WRITTEN = _ARCHITECTURE[: _ARCHITECTURE.index("max_positions") + 1]
+"""Fields of every folder. Version 0.1 did not have the later ones, whose defaults are what it did."""
 _FIELDS: dict[str, type] = {
     "model_type": str,
     "format": int,
@@ -112,7 +114,7 @@ def load_model_folder(folder: Path) -> TrainedModel:
     weights = _read_weights(folder / WEIGHTS_FILE)
     if config["format"] == 1:
         weights = format_2_weights(weights)
-    architecture = {name: config[name] for name in _ARCHITECTURE}
+    architecture = {name: config[name] for name in _ARCHITECTURE if name in config}
     transformer = build_transformer(architecture, weights, vocabularies=vocabularies, path=folder)
     return TrainedModel(transformer, vocabularies, config["source"], config["target"], config["step"], folder)
 
@@ -160,7 +162,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} has format {config.get('format')!r:.50}, this version reads up to {FORMAT}: "
             "take the version that wrote it"
         )
-    if missing := sorted({*_FIELDS, *_ARCHITECTURE} - config.keys()):
+    if missing := sorted({*_FIELDS, *_ALWAYS_WRITTEN} - config.keys()):
         raise UserError(f"{path} lacks {', '.join(missing)}: copy the folder again")
     if unknown := sorted(config.keys() - {*_FIELDS, *_ARCHITECTURE, _SOURCE_VOCAB_SIZE}):
         raise UserError(f"{path} has unknown fields ({', '.join(unknown):.200}): take the version that wrote it")

@@ -157,6 +157,13 @@ class ScaledDotProductAttention(nn.Module):
         return attend(query_BHLK, key_BHMK, value_BHMK, mask)
 
 
+def zero_biases(*linears: nn.Linear) -> None:
+    """Set the biases of linear layers to zero, if they have any."""
+    for linear in linears:
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+
+
 def split_heads(states_BLX: Tensor, num_heads: int) -> Tensor:
     """B x L x (H K) -> B x H x L x K."""
     return states_BLX.unflatten(-1, (num_heads, -1)).transpose(1, 2)
@@ -178,12 +185,12 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.sizes = [config.num_heads * size for size in (config.key_size, config.key_size, config.value_size)]
-        self.query_key_value = nn.Linear(config.d_model, sum(self.sizes), bias=False)
+        self.query_key_value = nn.Linear(config.d_model, sum(self.sizes), bias=config.attention_bias)
         self.scaled_dot_product = ScaledDotProductAttention()
-        self.output = nn.Linear(self.sizes[2], config.d_model, bias=False)
-        for weight in self.query_key_value.weight.split(self.sizes):
+        self.output = nn.Linear(self.sizes[2], config.d_model, bias=config.attention_bias)
+        for weight in (*self.query_key_value.weight.split(self.sizes), self.output.weight):
             nn.init.xavier_uniform_(weight)
-        nn.init.xavier_uniform_(self.output.weight)
+        zero_biases(self.query_key_value, self.output)
 
     def forward(
         self, states_BLD: Tensor, mask: Mask, *, rotate: Rotation | None = None, cache: Cache | None = None
@@ -214,12 +221,13 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.sizes = [config.num_heads * size for size in (config.key_size, config.value_size)]
-        self.query = nn.Linear(config.d_model, self.sizes[0], bias=False)
-        self.key_value = nn.Linear(config.d_model, sum(self.sizes), bias=False)
+        self.query = nn.Linear(config.d_model, self.sizes[0], bias=config.attention_bias)
+        self.key_value = nn.Linear(config.d_model, sum(self.sizes), bias=config.attention_bias)
         self.scaled_dot_product = ScaledDotProductAttention()
-        self.output = nn.Linear(self.sizes[1], config.d_model, bias=False)
+        self.output = nn.Linear(self.sizes[1], config.d_model, bias=config.attention_bias)
         for weight in (self.query.weight, *self.key_value.weight.split(self.sizes), self.output.weight):
             nn.init.xavier_uniform_(weight)
+        zero_biases(self.query, self.key_value, self.output)
 
     def keys_values(self, memory_BSD: Tensor) -> KeysValues:
         """Keys and values of the source, which are the same for every target position."""

@@ -4,28 +4,53 @@ Legend: B batch, L query length, D d_model.
 """
 
 from collections.abc import Callable
+from functools import partial
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lit_transformer.model.attention import Cache, CrossAttention, Rotation, SelfAttention, Source
+from lit_transformer.model.attention import Cache, CrossAttention, Rotation, SelfAttention, Source, zero_biases
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.dropout import Dropout
 from lit_transformer.model.masks import Mask
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
+
+
+def make_norm(config: TransformerConfig) -> nn.LayerNorm | nn.RMSNorm:
+    """The normalization of d_model features that the configuration names."""
+    kind = nn.RMSNorm if config.norm_type == "rms" else nn.LayerNorm
+    return kind(config.d_model, eps=config.norm_epsilon)
+
 
 class FeedForward(nn.Module):
-    """max(0, x W1 + b1) W2 + b2, the same at each position (section 3.3, equation 2)."""
+    """max(0, x W1 + b1) W2 + b2, the same at each position (section 3.3, equation 2), or with another activation.
+
+    A gated activation multiplies the activation of one half of W1 by the other half.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.inner = nn.Linear(config.d_model, config.d_ff)
-        self.outer = nn.Linear(config.d_ff, config.d_model)
-        for linear in (self.inner, self.outer):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        name = config.activation.removeprefix("gated_")
+        self.is_gated = name != config.activation
+        self.activation = ACTIVATIONS[name]
+        self.inner = nn.Linear(config.d_model, config.d_ff * (1 + self.is_gated), bias=config.feed_forward_bias)
+        self.outer = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward_bias)
+        for weight in (*self.inner.weight.split(config.d_ff), self.outer.weight):
+            nn.init.xavier_uniform_(weight)
+        zero_biases(self.inner, self.outer)
 
     def forward(self, states_BLD: Tensor) -> Tensor:
-        return self.outer(self.inner(states_BLD).relu())
+        inner = self.inner(states_BLD)
+        if not self.is_gated:
+            return self.outer(self.activation(inner))
+        activated, gate = inner.chunk(2, dim=-1)
+        return self.outer(self.activation(activated) * gate)
 
 
 class AddNorm(nn.Module):
@@ -34,7 +59,7 @@ class AddNorm(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.pre = config.norm == "pre"
-        self.norm = nn.LayerNorm(config.d_model)
+        self.norm = make_norm(config)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, states_BLD: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Position schemes: how a model without recurrence represents order (section 3.5), and three later schemes.
+"""Position schemes: how a model without recurrence represents order (section 3.5), and four later schemes.
 
 A scheme overrides one of three hooks: what is added to the embeddings, how queries and keys are rotated, or what is
 added to the scores of self-attention. Positions count tokens from 0. `position_BL` has a single row if all rows share
@@ -7,6 +7,7 @@ them.
 Legend: B batch, L query length, M key length, D d_model, H heads, K head dimension.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -36,9 +37,9 @@ class Positions(nn.Module):
         return mask
 
 
-def frequencies(size: int, device: torch.device) -> Tensor:
-    """1 / 10000^(2i / size) for i = 0 .. size/2 - 1 (section 3.5)."""
-    return 10000.0 ** (-torch.arange(0, size, 2, dtype=torch.float32, device=device) / size)
+def frequencies(size: int, device: torch.device, base: float = 10000.0) -> Tensor:
+    """1 / base^(2i / size) for i = 0 .. size/2 - 1. The paper's base is 10000 (section 3.5)."""
+    return base ** (-torch.arange(0, size, 2, dtype=torch.float32, device=device) / size)
 
 
 def sinusoids(position_BL: Tensor, d_model: int) -> Tensor:
@@ -74,14 +75,20 @@ class RotaryPositions(Positions):
     """Queries and keys rotated pairwise by angles that grow with the position (Su et al. 2021, equation 34).
 
     The score of two rotated vectors depends on the distance of their positions alone.
+
+    Args:
+        key_size: Width of a head.
+        base: Base of the wavelengths.
+        scaling: Positions are divided by it.
     """
 
-    def __init__(self, key_size: int) -> None:
+    def __init__(self, key_size: int, base: float, scaling: float) -> None:
         super().__init__()
-        self.key_size = key_size
+        self.key_size, self.base, self.scaling = key_size, base, scaling
 
     def rotation(self, position_BL: Tensor) -> Rotation:
-        angle_BLK = position_BL[..., None] * frequencies(self.key_size, position_BL.device)
+        scaled_BL = position_BL / self.scaling
+        angle_BLK = scaled_BL[..., None] * frequencies(self.key_size, position_BL.device, self.base)
         angle_B1LK = angle_BLK[:, None]
         cosine_B1LK, sine_B1LK = angle_B1LK.cos(), angle_B1LK.sin()
 
@@ -126,16 +133,62 @@ class AlibiPositions(Positions):
         return -alibi_slopes(self.num_heads, distance_LM.device)[:, None, None] * distance_LM.abs()
 
 
-def make_positions(config: TransformerConfig) -> Positions:
-    """The scheme that the configuration names."""
+class RelativePositions(Positions):
+    """One learned bias per head for each bucket of distances (Raffel et al. 2020, section 2.1).
+
+    Small distances have a bucket each. Larger ones share buckets, whose width grows with the logarithm of the distance.
+
+    Args:
+        config: The architecture.
+        causal: Whether no query attends to later keys. If one may, half of the buckets are for these.
+    """
+
+    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+        self.most_distant = config.relative_distance
+        self.table = nn.Embedding(config.relative_buckets, config.num_heads)
+        nn.init.normal_(self.table.weight, std=config.d_model**-0.5)
+
+    def add_bias(self, mask: Mask) -> Mask:
+        return replace(mask, distance_bias=self.distance_bias)
+
+    def distance_bias(self, distance_LM: Tensor) -> Tensor:
+        """The biases of all heads, H x L x M."""
+        return self.table(self.buckets(distance_LM)).permute(2, 0, 1)
+
+    def buckets(self, distance_LM: Tensor) -> Tensor:
+        """The bucket of each distance, query position minus key position."""
+        num_buckets, first = self.table.num_embeddings, torch.zeros_like(distance_LM, dtype=torch.int64)
+        if self.causal:
+            distance_LM = distance_LM.clamp(min=0)
+        else:
+            num_buckets //= 2
+            first = (distance_LM < 0) * num_buckets
+            distance_LM = distance_LM.abs()
+        exact = num_buckets // 2
+        share_LM = (distance_LM.clamp(min=exact) / exact).log() / math.log(self.most_distant / exact)
+        shared_LM = (exact + (share_LM * (num_buckets - exact)).long()).clamp(max=num_buckets - 1)
+        return first + torch.where(distance_LM < exact, distance_LM.long(), shared_LM)
+
+
+def make_positions(config: TransformerConfig, *, causal: bool = False) -> Positions:
+    """The scheme that the configuration names.
+
+    Args:
+        config: The architecture.
+        causal: Whether the stack is causal, as a decoder.
+    """
     match config.positions:
         case "sinusoidal":
             return SinusoidalPositions()
         case "learned":
             return LearnedPositions(config.d_model, config.max_positions)
         case "rotary":
-            return RotaryPositions(config.key_size)
+            return RotaryPositions(config.key_size, config.rotary_base, config.rotary_scaling)
         case "alibi":
             return AlibiPositions(config.num_heads)
+        case "relative":
+            return RelativePositions(config, causal=causal)
         case "none":
             return Positions()

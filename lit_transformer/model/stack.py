@@ -19,7 +19,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.model.attention import Cache, CrossAttention, KeysValues, SelfAttention, Source
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.dropout import Dropout
-from lit_transformer.model.layers import Layer
+from lit_transformer.model.layers import Layer, make_norm
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import Positions
 
@@ -77,11 +77,13 @@ class Stack(nn.Module):
         self.attends_to_source = attends_to_source
         self.activation_checkpointing = activation_checkpointing
         self.positions = positions
+        self.window = config.window
+        self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
         layers = nn.ModuleList(Layer(config, attends_to_source=attends_to_source) for _ in range(config.num_layers))
         self.layers = cast("list[Layer]", layers)
         # Pre-norm leaves the sum of all sub-layers unnormalized at the top. Post-norm has normalized it already.
-        self.norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
+        self.norm = make_norm(config) if config.norm == "pre" else nn.Identity()
 
     def forward(
         self,
@@ -109,9 +111,9 @@ class Stack(nn.Module):
         assert (source is not None) == self.attends_to_source, "a stack with cross-attention takes a source, no other"
         if positions_BL is None:
             positions_BL = self._next_positions(vectors_BLD, cache)
-        mask = self.positions.add_bias(mask)
+        mask = self.positions.add_bias(mask if self.window is None else replace(mask, window=self.window))
         rotate = self.positions.rotation(positions_BL)
-        states_BLD = self.dropout(self.positions.embed(vectors_BLD, positions_BL))
+        states_BLD = self.dropout(self.embedding_norm(self.positions.embed(vectors_BLD, positions_BL)))
         recomputes = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
         for layer in self.layers:
             apply = partial(layer, mask=mask, rotate=rotate, cache=cache, source=source)

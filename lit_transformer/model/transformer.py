@@ -10,11 +10,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_transformer.model.attention import record_weights
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.embeddings import Embedding, Output
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.packing import PackedRow, RowPair
 from lit_transformer.model.positions import make_positions
@@ -59,9 +59,9 @@ class Transformer(nn.Module):
         self.config = config
         self.pad_id = pad_id
         self.vocab_size, self.source_vocab_size = vocab_size, source_vocab_size
-        self.embedding = _embedding(vocab_size, config)
-        self.source_embedding = None if source_vocab_size is None else _embedding(source_vocab_size, config)
-        source_positions, target_positions = make_positions(config), make_positions(config)
+        self.embedding, self.output = Embedding(vocab_size, config), Output(vocab_size, config)
+        self.source_embedding = None if source_vocab_size is None else Embedding(source_vocab_size, config)
+        source_positions, target_positions = make_positions(config), make_positions(config, causal=True)
         self.encoder = Stack(config, source_positions, activation_checkpointing=activation_checkpointing)
         self.decoder = Stack(
             config, target_positions, attends_to_source=True, activation_checkpointing=activation_checkpointing
@@ -111,16 +111,15 @@ class Transformer(nn.Module):
 
     def embed_source(self, source_BS: Tensor) -> Tensor:
         """Scaled embeddings of source tokens, B x S x D (section 3.4)."""
-        embedding = self.embedding if self.source_embedding is None else self.source_embedding
-        return embedding(source_BS) * self.config.d_model**0.5
+        return (self.embedding if self.source_embedding is None else self.source_embedding)(source_BS)
 
     def embed_target(self, token_BL: Tensor) -> Tensor:
         """Scaled embeddings of target tokens, B x L x D (section 3.4)."""
-        return self.embedding(token_BL) * self.config.d_model**0.5
+        return self.embedding(token_BL)
 
     def logits(self, states: Tensor) -> Tensor:
         """Decoder states to scores of the vocabulary, through the embedding matrix (section 3.4)."""
-        return F.linear(states, self.embedding.weight)
+        return self.output(states, self.embedding.weight)
 
     def start(self, memory: Memory, *, beam_size: int = 1) -> DecoderState:
         """The state before the first target token, with `beam_size` rows per sentence."""
@@ -153,9 +152,3 @@ class Transformer(nn.Module):
         with record_weights(attentions[layer] for attentions in kinds for layer in layers) as weights:
             self.decode(target_input_BT, self.encode(source_BS))
         return AttentionMaps(*({layer: weights[attentions[layer]] for layer in layers} for attentions in kinds))
-
-
-def _embedding(vocab_size: int, config: TransformerConfig) -> nn.Embedding:
-    embedding = nn.Embedding(vocab_size, config.d_model)
-    nn.init.normal_(embedding.weight, std=config.d_model**-0.5)
-    return embedding

@@ -42,9 +42,9 @@ def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies
 
 def check_architecture(checkpoint: Mapping[str, Any], config: TransformerConfig) -> None:
     """Raise UserError unless the checkpoint has this architecture. Dropout may differ."""
-    saved, mine = checkpoint[MODEL_ENTRY]["transformer"], asdict(config)
-    if other := [name for name in mine if name != "dropout" and saved.get(name) != mine[name]]:
-        settings = ", ".join(f"model.transformer.{name} {saved.get(name)}" for name in other)
+    saved, mine = asdict(TransformerConfig(**checkpoint[MODEL_ENTRY]["transformer"])), asdict(config)
+    if other := [name for name in mine if name != "dropout" and saved[name] != mine[name]]:
+        settings = ", ".join(f"model.transformer.{name} {saved[name]}" for name in other)
         raise UserError(f"the checkpoint of ckpt_path has another architecture: resume with its {settings}")
 
 

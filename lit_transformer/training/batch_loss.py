@@ -98,4 +98,5 @@ def _loss_sums(
     transformer: Transformer, batch: Batch, cross_entropy: Callable[..., LossSums], epsilon: float
 ) -> LossSums:
     states_PD, target_P = decoder_states(transformer, batch).flatten(0, 1), batch.target_output_BT.flatten()
-    return cross_entropy(states_PD, transformer.embedding.weight, target_P, pad_id=PAD_ID, epsilon=epsilon)
+    factors = transformer.output.factors(states_PD, transformer.embedding.weight)
+    return cross_entropy(*factors, target_P, pad_id=PAD_ID, epsilon=epsilon)

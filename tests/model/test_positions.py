@@ -59,12 +59,12 @@ def test_learned_positions_add_one_row_of_the_table_a_position() -> None:
 def test_rotary_scores_depend_on_distance_only() -> None:
     length, size = 13, 10
     query_K, key_K = torch.randn(2, size)
-    rotate = RotaryPositions(size).rotation(positions_from(0, length))
+    rotate = RotaryPositions(size, base=10000.0, scaling=1.0).rotation(positions_from(0, length))
     query_HLK, key_HLK = (rotate(one_K.expand(1, 1, length, size))[0] for one_K in (query_K, key_K))
     score_LM = (query_HLK @ key_HLK.transpose(-1, -2))[0]
     assert_depends_on_distance_only(score_LM)
     # Far from the start as well, which is what decoding asks for.
-    rotate = RotaryPositions(size).rotation(positions_from(1009, length))
+    rotate = RotaryPositions(size, base=10000.0, scaling=1.0).rotation(positions_from(1009, length))
     query_HLK, key_HLK = (rotate(one_K.expand(1, 1, length, size))[0] for one_K in (query_K, key_K))
     torch.testing.assert_close((query_HLK @ key_HLK.transpose(-1, -2))[0], score_LM, rtol=0.0, atol=1e-3)
 
@@ -78,7 +78,10 @@ def test_rotary_turns_pairs_by_the_angles_of_the_paper() -> None:
     )
     expected = torch.view_as_real(complex_BHLK * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
     torch.testing.assert_close(
-        RotaryPositions(size).rotation(positions_from(start, length))(heads_BHLK), expected, rtol=0.0, atol=1e-5
+        RotaryPositions(size, base=10000.0, scaling=1.0).rotation(positions_from(start, length))(heads_BHLK),
+        expected,
+        rtol=0.0,
+        atol=1e-5,
     )
 
 
@@ -141,5 +144,6 @@ def test_each_scheme_acts_in_its_own_place_only(scheme: PositionScheme) -> None:
         "rotate": not torch.equal(rotated(positions, heads, positions_from(7, 5)), heads),
         "bias": positions.add_bias(Mask()).bias(5, 5, CPU) is not None,
     }
-    place = {"sinusoidal": "embed", "learned": "embed", "rotary": "rotate", "alibi": "bias", "none": None}[scheme]
+    places = {"sinusoidal": "embed", "learned": "embed", "rotary": "rotate", "alibi": "bias", "relative": "bias"}
+    place = places.get(scheme)
     assert acts == {name: name == place for name in acts}

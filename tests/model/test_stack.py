@@ -127,9 +127,9 @@ def test_a_sequence_longer_than_the_learned_positions() -> None:
 def test_rotary_angles_are_computed_once_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def record_size(size: int, device: torch.device) -> Tensor:
+    def record_size(size: int, device: torch.device, base: float) -> Tensor:
         sizes.append(size)
-        return frequencies(size, device)
+        return frequencies(size, device, base)
 
     monkeypatch.setattr(positions_module, "frequencies", record_size)
     make_stack("post", "rotary")(vectors(), Mask())

@@ -84,7 +84,7 @@ def test_encoder_and_decoder_equal_torch_nn_transformer(norm: Norm) -> None:
 
     def embed(token_BL: Tensor) -> Tensor:
         position_LD = sinusoids(torch.arange(token_BL.shape[1], device=token_BL.device), ours.config.d_model)
-        return ours.embedding(token_BL) * ours.config.d_model**0.5 + position_LD
+        return F.embedding(token_BL, ours.embedding.weight) * ours.config.d_model**0.5 + position_LD
 
     states_BTD = theirs(
         embed(source_BS),
@@ -149,7 +149,7 @@ def test_attention_maps_are_the_weights_by_layer_and_kind() -> None:
     for weights in maps.decoder.values():
         assert torch.equal(weights == 0.0, torch.ones(T, T).triu(1).bool().expand_as(weights))
     # The first layer's map of the source is made of the embeddings, by equation (1).
-    scaled_BSD = transformer.embedding(source_BS) * SMALL.d_model**0.5
+    scaled_BSD = F.embedding(source_BS, transformer.embedding.weight) * SMALL.d_model**0.5
     states_BSD = transformer.encoder.positions.embed(scaled_BSD, torch.arange(S)[None])
     first = transformer.encoder.layers[0].self_attention
     with record_weights([first]) as recorded:

@@ -83,6 +83,8 @@ def test_mixed_precision_trains_and_validates(
         mixed_loss, mixed_gradient = step(mixed, micro_batch)
     assert mixed_loss == pytest.approx(loss, rel=0.02)
     assert (mixed_gradient - gradient).norm() < 0.2 * gradient.norm()
+    exact.eval()
+    mixed.eval()
     text_batch = TextBatch(micro_batch, (0, 1), ("text", "text"), ("text", "text"))
     with torch.inference_mode():
         exact.validation_step(text_batch, 0)
