@@ -18,8 +18,8 @@ from lit_transformer.benchmarks.decoding import DecodingJob, DecodingWork, prepa
 from lit_transformer.benchmarks.torch_work import set_up_torch
 from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
 from lit_transformer.errors import UserError
-from lit_transformer.model.layers import Layer
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.pretrained.marian import to_marian
 
 
 class MarianPeer(nn.Module):
@@ -90,38 +90,10 @@ def marian_of(ours: Transformer, *, max_positions: int) -> MarianMTModel:
         )
     )
     theirs.to(ours.embedding.weight.dtype).set_attn_implementation("eager")
-    theirs.final_logits_bias.zero_()
-    with torch.no_grad():
-        theirs.get_input_embeddings().weight.copy_(ours.embedding.weight)
-        theirs.tie_weights()
-        for side, our_stack in ((theirs.model.encoder, ours.encoder), (theirs.model.decoder, ours.decoder)):
-            # Theirs has the sines in the first half and the cosines in the second, ours by turns.
-            halves = side.embed_positions.weight.clone().unflatten(1, (2, -1))
-            side.embed_positions.weight.copy_(halves.transpose(1, 2).flatten(1))
-            for layer, our_layer in zip(side.layers, our_stack.layers, strict=True):
-                _copy_layer(layer, our_layer)
+    # Sinusoids and copies of the embedding are not among the weights.
+    theirs.load_state_dict(to_marian(ours.state_dict(), config), strict=False)
+    theirs.tie_weights()
     return theirs
-
-
-def _copy_layer(theirs: Any, ours: Layer) -> None:
-    attention = ours.self_attention
-    _copy_attention(theirs.self_attn, attention.query_key_value.weight, attention.output.weight)
-    theirs.self_attn_layer_norm.load_state_dict(ours.self_attention_norm.norm.state_dict())
-    if hasattr(theirs, "encoder_attn"):
-        cross = ours.cross_attention
-        weights = torch.cat([cross.query.weight, cross.key_value.weight])
-        _copy_attention(theirs.encoder_attn, weights, cross.output.weight)
-        theirs.encoder_attn_layer_norm.load_state_dict(ours.cross_attention_norm.norm.state_dict())
-    theirs.fc1.load_state_dict(ours.feed_forward.inner.state_dict())
-    theirs.fc2.load_state_dict(ours.feed_forward.outer.state_dict())
-    theirs.final_layer_norm.load_state_dict(ours.feed_forward_norm.norm.state_dict())
-
-
-def _copy_attention(theirs: Any, projections: Tensor, output: Tensor) -> None:
-    parts = (theirs.q_proj, theirs.k_proj, theirs.v_proj, theirs.out_proj)
-    for linear, weight in zip(parts, (*projections.chunk(3), output), strict=True):
-        linear.weight.copy_(weight)
-        linear.bias.zero_()
 
 
 def _content(ids: Sequence[int]) -> list[int]:
