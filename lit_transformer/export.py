@@ -25,12 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Convert a model and write its folder."""
     from lit_transformer.checkpoints.ctranslate2_folder import write_ctranslate2_folder
-    from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.files import expanded, new_folder
+    from lit_transformer.pretrained.places import load_translation_model
 
     output = expanded(options.output)
     with new_folder(output) as unfinished:
-        model = load_checkpoint(options.checkpoint)
+        model = load_translation_model(options.checkpoint)
         write_ctranslate2_folder(unfinished, model.transformer, model.vocabularies, compute_type=options.compute_type)
     print(f"written: {output}")
 

@@ -111,7 +111,7 @@ def load_model_folder(folder: Path) -> TrainedModel:
                 f"{folder / CONFIG_FILE}: {name} is {config.get(name)!r:.50}, but its vocabulary has {size} tokens; "
                 "copy the folder again"
             )
-    weights = _read_weights(folder / WEIGHTS_FILE)
+    weights = read_weights(folder / WEIGHTS_FILE)
     if config["format"] == 1:
         weights = format_2_weights(weights)
     architecture = {name: config[name] for name in _ARCHITECTURE if name in config}
@@ -129,12 +129,23 @@ def download_model_folder(name: str) -> Path:
         UserError: If there is no such model, it cannot be downloaded, or another program wrote it.
     """
     # The small file first, so that a model of another program is refused before its weights are downloaded.
-    folder = _download(name, [CONFIG_FILE])
+    folder = download_files(name, [CONFIG_FILE])
     _read_config(folder / CONFIG_FILE)
-    return _download(name, [CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, SOURCE_VOCABULARY_FILE], revision=folder.name)
+    files = [CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FILE, SOURCE_VOCABULARY_FILE]
+    return download_files(name, files, revision=folder.name)
 
 
-def _download(name: str, files: list[str], revision: str | None = None) -> Path:
+def download_files(name: str, files: list[str], revision: str | None = None) -> Path:
+    """Download files of a model of the Hugging Face Hub into Hugging Face's own cache, and return their folder.
+
+    Args:
+        name: `OWNER/MODEL`.
+        files: Names or patterns. Those that are not there are left out.
+        revision: The commit, or None for the newest one.
+
+    Raises:
+        UserError: If there is no such model, or it cannot be downloaded.
+    """
     # Imported here, because it takes 0.3 seconds, and most models are on this machine.
     from huggingface_hub import snapshot_download
 
@@ -147,15 +158,37 @@ def _download(name: str, files: list[str], revision: str | None = None) -> Path:
         ) from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a model folder.
+
+    Raises:
+        UserError: If it cannot be read or is not JSON with names and values.
+    """
     check_regular(path)
     try:
-        config = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {path}: {innermost_reason(error)}; copy the folder again") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {innermost_reason(error)}; copy the folder again") from error
-    if not isinstance(config, dict) or config.get("model_type") != MODEL_TYPE:
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no names and values; copy the folder again")
+    return content
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file of a model folder. Raises UserError if it cannot be read."""
+    check_regular(path)
+    try:
+        # Cloned, because safetensors maps the file into memory, and the file can change.
+        return {name: value.clone() for name, value in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read the weights {path}: {innermost_reason(error)}; copy the folder again") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_json(path)
+    if config.get("model_type") != MODEL_TYPE:
         raise UserError(f"{path} is not of model_type {MODEL_TYPE!r}, so another program wrote it: give another model")
     if config.get("format") not in (1, FORMAT):
         raise UserError(
@@ -170,15 +203,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         if type(config[name]) is not kind:
             raise UserError(f"{path}: {name} is {config[name]!r:.50}, not a {kind.__name__}; copy the folder again")
     return config
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    check_regular(path)
-    try:
-        # Cloned, because safetensors maps the file into memory, and the file can change.
-        return {name: value.clone() for name, value in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read the weights {path}: {innermost_reason(error)}; copy the folder again") from error
 
 
 def _card(source: str, target: str, step: int, num_parameters: int) -> str:

@@ -1,9 +1,10 @@
 """A trained model: what translating needs, whichever kind of file it was read from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 
+Module = TypeVar("Module", bound=nn.Module)
 WEIGHT_TYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
@@ -100,8 +102,15 @@ def empty_transformer(
 
 def without_memory(config: TransformerConfig, vocab_size: int, source_vocab_size: int | None) -> Transformer:
     """A model whose weights have names, shapes and no memory."""
-    with torch.device("meta"), _WithoutInitialization():
+    with no_memory():
         return Transformer(config, vocab_size=vocab_size, pad_id=PAD_ID, source_vocab_size=source_vocab_size)
+
+
+@contextmanager
+def no_memory() -> Iterator[None]:
+    """Models that are built in this block have weights with names, shapes and no memory."""
+    with torch.device("meta"), _WithoutInitialization():
+        yield
 
 
 class _WithoutInitialization(TorchFunctionMode):
@@ -117,21 +126,30 @@ class _WithoutInitialization(TorchFunctionMode):
         return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
 
 
-def load_weights(transformer: Transformer, weights: Mapping[str, Tensor], path: Path) -> Transformer:
+def load_weights(model: Module, weights: Mapping[str, Tensor], path: Path) -> Module:
     """Give an empty model its weights, in float32 and in evaluation mode. They are not copied.
 
     Raises:
         UserError: If the weights do not fit the model, have another type or are not finite.
     """
+    return assign_weights(model, weights, path).float()
+
+
+def assign_weights(model: Module, weights: Mapping[str, Tensor], path: Path) -> Module:
+    """What `load_weights` does, in the types that the weights have.
+
+    Raises:
+        UserError: As `load_weights`.
+    """
     try:
-        transformer.load_state_dict(weights, assign=True)
+        model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise UserError(
             f"{path} has weights of another architecture: {innermost_reason(error)}; take another one"
         ) from error
-    if other := {weight.dtype for weight in transformer.parameters()} - WEIGHT_TYPES:
+    if other := {weight.dtype for weight in model.parameters()} - WEIGHT_TYPES:
         raise UserError(f"{path} has weights of type {other.pop()}: take another one")
     # The extremes tell it 14 times as fast as `isfinite` of all elements: those of a tensor with NaN are NaN.
-    if not all(bool(torch.stack(weight.aminmax()).isfinite().all()) for weight in transformer.parameters()):
+    if not all(bool(torch.stack(weight.aminmax()).isfinite().all()) for weight in model.parameters()):
         raise UserError(f"{path} has weights that are not finite: its training diverged; take an earlier checkpoint")
-    return transformer.float().requires_grad_(False).eval()
+    return model.requires_grad_(False).eval()

@@ -57,11 +57,11 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
     """
     if sys.stderr.isatty():
         print(f"reading {options.checkpoint}", file=sys.stderr)
-    from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.decoding.devices import default_device
     from lit_transformer.decoding.translator import Translator
+    from lit_transformer.pretrained.places import load_translation_model
 
-    trained = load_checkpoint(options.checkpoint)
+    trained = load_translation_model(options.checkpoint)
     device = default_device() if options.device is None else options.device
     translator = Translator(
         trained.transformer,

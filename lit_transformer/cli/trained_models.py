@@ -7,18 +7,14 @@ from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
 
-from lit_transformer.checkpoints.places import (
-    HUB_PREFIX,
-    find_checkpoint,
-    load_checkpoint,
-    newest_readable_checkpoint,
-)
+from lit_transformer.checkpoints.places import HUB_PREFIX, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabulary import vocabulary_file
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 from lit_transformer.notes import counted, print_note
+from lit_transformer.pretrained.places import load_translation_model
 from lit_transformer.runs.run_folder import SEARCHED
 
 TOKENIZERS = {"data.tokenizer": "target", "data.source_tokenizer": "source"}
@@ -73,7 +69,7 @@ def take_model(settings: Namespace) -> TakenModel | None:
         return None
     resumed = resumed_checkpoint(settings)
     try:
-        trained = load_checkpoint(resumed or settings.init_from)
+        trained = load_translation_model(resumed or settings.init_from)
     except UserError as error:
         raise UserError(
             f"{'ckpt_path' if resumed else 'init_from'} {resumed or settings.init_from}: {error}"
@@ -108,7 +104,7 @@ def take_vocabularies(settings: Namespace) -> dict[str, Any]:
         place = settings.get(name)
         if place is None or not _is_trained_model(place):
             continue
-        vocabularies = load_checkpoint(place).vocabularies
+        vocabularies = load_translation_model(place).vocabularies
         if settings.model.source_vocab_size is None and not vocabularies.are_shared:
             raise UserError(
                 f"{name} {place} has one vocabulary per language: give source_vocab_size, tokenizer and "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self, overload
 
 from lit_transformer.checkpoints.folder import write_model_folder
-from lit_transformer.checkpoints.places import HUB_PREFIX, load_checkpoint
+from lit_transformer.checkpoints.places import HUB_PREFIX
 from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
@@ -22,6 +22,7 @@ from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
 from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.pretrained.places import load_translation_model
 from lit_transformer.progress import Advance, progress
 
 
@@ -90,7 +91,7 @@ class Translator:
         Raises:
             UserError: If there is no model that can be read.
         """
-        trained = load_checkpoint(place)
+        trained = load_translation_model(place)
         return cls(
             trained.transformer,
             trained.vocabularies,

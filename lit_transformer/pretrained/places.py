@@ -1,0 +1,77 @@
+"""Trained models from any place: those of this project and those of others.
+
+A place is what `checkpoints.places` knows, or a folder or a name on the Hugging Face Hub with a model of another
+program. `hf:` before the path of a folder on this machine is allowed.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from lit_transformer.checkpoints.descendants import COMMANDS, TrainedDescendant
+from lit_transformer.checkpoints.folder import CONFIG_FILE, MODEL_TYPE, download_files, is_model_folder, read_json
+from lit_transformer.checkpoints.places import HUB_PREFIX, find_checkpoint, load_checkpoint
+from lit_transformer.checkpoints.trained_model import TrainedModel
+from lit_transformer.errors import UserError
+from lit_transformer.files import expanded, is_address
+from lit_transformer.pretrained.config import ForeignConfig
+
+Reader = Callable[[Path, ForeignConfig], TrainedModel | TrainedDescendant]
+READERS: dict[str, Reader] = {}
+"""What reads a folder, by the `model_type` of its `config.json`."""
+FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "vocab.txt", "merges.txt"]
+"""What is downloaded of a model of another program."""
+
+
+def load_pretrained(place: str | Path) -> TrainedModel | TrainedDescendant:
+    """Read a trained model from any place, whoever wrote it.
+
+    The `path` of a model of the Hub is its name without the owner, as for `load_checkpoint`.
+
+    Raises:
+        UserError: If there is no model, or it cannot be read.
+    """
+    if not str(place).startswith(HUB_PREFIX) or is_address(place):
+        return _read(find_checkpoint(place))
+    name = str(place).removeprefix(HUB_PREFIX)
+    if expanded(name).is_dir():
+        return _read(find_checkpoint(name))
+    # The small file first, so that a model that cannot be read is refused before its weights are downloaded.
+    folder = download_files(name, [CONFIG_FILE])
+    if _is_ours(folder):
+        return load_checkpoint(place)
+    _reader(ForeignConfig(folder / CONFIG_FILE, read_json(folder / CONFIG_FILE)))
+    return replace(_read(download_files(name, FILES, revision=folder.name)), path=Path(name.rpartition("/")[2]))
+
+
+def load_translation_model(place: str | Path) -> TrainedModel:
+    """Read a translation model from any place.
+
+    Raises:
+        UserError: As `load_pretrained`, or if the model does not translate.
+    """
+    trained = load_pretrained(place)
+    if isinstance(trained, TrainedDescendant):
+        raise UserError(
+            f"{trained.path} is a model of kind {trained.name}, which does not translate; commands that take it: "
+            f"{COMMANDS[trained.name]}"
+        )
+    return trained
+
+
+def _read(path: Path) -> TrainedModel | TrainedDescendant:
+    if not is_model_folder(path) or _is_ours(path):
+        return load_checkpoint(path)
+    config = ForeignConfig(path / CONFIG_FILE, read_json(path / CONFIG_FILE))
+    return _reader(config)(path, config)
+
+
+def _is_ours(folder: Path) -> bool:
+    return read_json(folder / CONFIG_FILE).get("model_type") == MODEL_TYPE
+
+
+def _reader(config: ForeignConfig) -> Reader:
+    if config.model_type not in READERS:
+        known = ", ".join([MODEL_TYPE, *READERS])
+        raise config.refused("model_type", config.model_type, f"models of these types can be read: {known}")
+    return READERS[config.model_type]
