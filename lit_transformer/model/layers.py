@@ -28,6 +28,11 @@ def make_norm(config: TransformerConfig) -> nn.LayerNorm | nn.RMSNorm:
     return kind(config.d_model, eps=config.norm_epsilon)
 
 
+def make_activation(config: TransformerConfig) -> Callable[[Tensor], Tensor]:
+    """The activation that the configuration names, without its gate if it has one."""
+    return ACTIVATIONS[config.activation.removeprefix("gated_")]
+
+
 class FeedForward(nn.Module):
     """max(0, x W1 + b1) W2 + b2, the same at each position (section 3.3, equation 2), or with another activation.
 
@@ -36,9 +41,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        name = config.activation.removeprefix("gated_")
-        self.is_gated = name != config.activation
-        self.activation = ACTIVATIONS[name]
+        self.is_gated = config.activation.startswith("gated_")
+        self.activation = make_activation(config)
         self.inner = nn.Linear(config.d_model, config.d_ff * (1 + self.is_gated), bias=config.feed_forward_bias)
         self.outer = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward_bias)
         for weight in (*self.inner.weight.split(config.d_ff), self.outer.weight):

@@ -7,6 +7,7 @@ Legend: B batch, S source length, L query length, M key length, D d_model, H hea
 beams).
 """
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Self, cast
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lit_transformer.errors import UserError
-from lit_transformer.model.attention import Cache, CrossAttention, KeysValues, SelfAttention, Source
+from lit_transformer.model.attention import Cache, CrossAttention, KeysValues, SelfAttention, Source, record_weights
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.dropout import Dropout
 from lit_transformer.model.layers import Layer, make_norm
@@ -136,6 +137,19 @@ class Stack(nn.Module):
     def cross_attentions(self) -> list[CrossAttention]:
         """The cross-attention of every layer, for a stack that attends to a source."""
         return [layer.cross_attention for layer in self.layers]
+
+    def attention_maps(self, run: Callable[[], object], layers: Collection[int] | None = None) -> dict[int, Tensor]:
+        """The weights of all heads in self-attention, B x H x L x M per layer.
+
+        Args:
+            run: Calls the stack.
+            layers: The layers to keep, counted from 0. None keeps all. Other layers take no memory.
+        """
+        layers = range(len(self.layers)) if layers is None else layers
+        attentions = {layer: self.self_attentions[layer] for layer in layers}
+        with record_weights(attentions.values()) as weights:
+            run()
+        return {layer: weights[attention] for layer, attention in attentions.items()}
 
     def check_length(self, length: int) -> None:
         """Raise UserError if a sequence of `length` tokens is longer than learned positions allow."""
