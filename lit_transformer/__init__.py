@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from lit_transformer.batch import Batch, TextBatch, make_batch
     from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.data.datamodule import TranslationData
-    from lit_transformer.decoding.settings import SearchSettings
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.model.config import TransformerConfig
     from lit_transformer.model.transformer import Transformer
+    from lit_transformer.search_settings import SearchSettings
     from lit_transformer.training.translation import LitTransformer
 
 __version__ = "0.2.0"
@@ -51,7 +51,7 @@ __all__ = [
 _MODULES = {
     "Batch": "lit_transformer.batch",
     "LitTransformer": "lit_transformer.training.translation",
-    "SearchSettings": "lit_transformer.decoding.settings",
+    "SearchSettings": "lit_transformer.search_settings",
     "TextBatch": "lit_transformer.batch",
     "Transformer": "lit_transformer.model.transformer",
     "TransformerConfig": "lit_transformer.model.config",

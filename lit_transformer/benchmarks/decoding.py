@@ -19,8 +19,9 @@ from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.decoding.devices import allow_tf32
 from lit_transformer.decoding.engine import Engine
 from lit_transformer.decoding.engines import make_engine
-from lit_transformer.decoding.settings import EngineSettings, SearchSettings
+from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 WORKERS_START_SECONDS = 15.0
 EXTRA_LENGTH = 2

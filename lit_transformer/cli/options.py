@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from lit_transformer.decoding.settings import BATCH_TOKENS, EngineName, EngineSettings, SearchSettings
+from lit_transformer.decoding.settings import BATCH_TOKENS, EngineName, EngineSettings
 from lit_transformer.errors import UserError
 from lit_transformer.machine import limit_threads, prepare_products
+from lit_transformer.search_settings import SearchSettings
 
 if TYPE_CHECKING:
     from lit_transformer.checkpoints.trained_model import TrainedModel

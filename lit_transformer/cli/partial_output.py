@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from filelock import FileLock, Timeout
 
 from lit_transformer.checkpoints.content import content_digest
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.files import is_device, output_file, whole_file, writable
 from lit_transformer.notes import counted, print_note
+from lit_transformer.search_settings import SearchSettings
 
 if TYPE_CHECKING:
     from lit_transformer.decoding.translator import Translator

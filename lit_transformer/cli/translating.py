@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from lit_transformer.cli.input_lines import chunk_sizes, chunks_of, count_and_digest, file_lines
 from lit_transformer.cli.partial_output import PartialOutput, origin_of, partial_output
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.machine import processor
 from lit_transformer.notes import counted, print_note
 from lit_transformer.progress import progress
+from lit_transformer.search_settings import SearchSettings
 
 LONG_SECONDS = 60.0
 """If a translation takes longer, a note names a faster way."""

@@ -19,12 +19,12 @@ from lit_transformer.decoding.candidates import most_source_tokens
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.remarks import Remarks
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import counted
+from lit_transformer.search_settings import SearchSettings
 
 Weights = NDArray[np.float32]
 BOS, EOS = "<s>", "</s>"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lit_transformer.decoding.hypotheses import FILLER_SCORE, Hypothesis, Sequences
-from lit_transformer.decoding.scoring import Scorer, length_penalty, topk
-from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.scoring import Scorer, divisor, topk
+from lit_transformer.search_settings import SearchSettings
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Beams:
     max_penalty_B: Tensor
     """The length penalty of the greatest length."""
     done_B: Tensor
-    """Whether the result of a sentence is certain."""
+    """Whether the search of a sentence has ended."""
     live: Sequences
     """Best first."""
     live_score_BW: Tensor
@@ -58,7 +58,7 @@ class Beams:
             scorer,
             sentence_B=torch.arange(len(max_length_B), device=max_length_B.device),
             max_length_B=max_length_B,
-            max_penalty_B=length_penalty(max_length_B, settings.length_penalty),
+            max_penalty_B=divisor(max_length_B, settings),
             done_B=torch.zeros_like(max_length_B, dtype=torch.bool),
             live=start(tokens_BW),
             live_score_BW=live_score_BW,
@@ -93,14 +93,14 @@ class Beams:
         # Finished: candidates that end in EOS, if they are among the best W. They need not wait for the others: the
         # length penalty makes scores of different lengths comparable.
         ends_BC = token_BC == self.scorer.eos
-        ended_score_BC = score_BC / length_penalty(length, self.settings.length_penalty)
+        ended_score_BC = score_BC / divisor(length, self.settings)
         ended_score_BC = ended_score_BC.masked_fill(~ends_BC, float("-inf"))
         self._finish(ended_score_BC[:, :beam_size], parent_BC[:, :beam_size], token_score_BC[:, :beam_size])
         # Live: the best W candidates that do not end.
         self.live_score_BW, rank_BW = score_BC.masked_fill(ends_BC, float("-inf")).topk(beam_size, dim=1)
         parent_BW = parent_BC.gather(1, rank_BW)
         self.live = self.live.take(parent_BW).append(token_BC.gather(1, rank_BW), token_score_BC.gather(1, rank_BW))
-        self._stop()
+        self._stop(length)
         first_row_B = torch.arange(0, parent_BW.numel(), beam_size, device=parent_BW.device)
         return (first_row_B[:, None] + parent_BW).flatten()
 
@@ -120,11 +120,18 @@ class Beams:
         eos_BW = torch.full_like(rank_BW, self.scorer.eos)
         self.finished = self.finished.append(eos_BW, eos_score_BC.gather(1, rank_BW))
 
-    def _stop(self) -> None:
-        """Mark the sentences whose result is certain. Their live hypotheses end."""
-        # The best that a live hypothesis can reach: no further loss, and the largest penalty.
-        bound_B = self.live_score_BW[:, 0] / self.max_penalty_B
-        self._mark_done(self.finished_score_BW[:, self.settings.num_returned - 1] >= bound_B)
+    def _stop(self, length: int | Tensor) -> None:
+        """Mark the sentences that are done by the rule of the settings. Their live hypotheses end."""
+        if self.settings.stopping == "exact":
+            # The best that a live hypothesis can reach: no further loss, and the largest penalty.
+            bound_B = self.live_score_BW[:, 0] / self.max_penalty_B
+            self._mark_done(self.finished_score_BW[:, self.settings.num_returned - 1] >= bound_B)
+            return
+        worst_B = self.finished_score_BW[:, -1]
+        is_done_B = worst_B > float("-inf")
+        if self.settings.stopping == "heuristic":
+            is_done_B = is_done_B & (worst_B >= self.live_score_BW[:, 0] / divisor(length, self.settings))
+        self._mark_done(is_done_B)
 
     def stop_at_limit(self, length: int | Tensor) -> None:
         """End the sentences that reach their limit with `length` tokens.
@@ -132,7 +139,7 @@ class Beams:
         Live hypotheses take the places that finished ones left empty.
         """
         at_limit_B = (self.max_length_B <= length) & ~self.done_B
-        live_score_BW = self.live_score_BW / length_penalty(length, self.settings.length_penalty)
+        live_score_BW = self.live_score_BW / divisor(length, self.settings)
         live_score_BW = live_score_BW.masked_fill(~at_limit_B[:, None], float("-inf"))
         place_W = torch.arange(live_score_BW.shape[1], device=live_score_BW.device)
         num_finished_B1 = (self.finished_score_BW > float("-inf")).sum(dim=1, keepdim=True)

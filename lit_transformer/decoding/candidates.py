@@ -6,11 +6,11 @@ from dataclasses import replace
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.engine import Engine, OnBatch
 from lit_transformer.decoding.remarks import Remarks
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.translations import Translation, copied, decode, join_parts, split_ids
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.notes import print_note
 from lit_transformer.progress import Advance
+from lit_transformer.search_settings import SearchSettings
 
 MAX_SOURCE_TOKENS = 1024
 """Longer texts are translated in parts, because the memory of attention grows with the square of the length."""

@@ -24,10 +24,10 @@ from lit_transformer.decoding.ctranslate2_process import Found, Request
 from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import length_penalty
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import checked, limits
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.search_settings import SearchSettings
 
 MAX_EXTRA_LENGTH = NUM_POSITIONS - MAX_SOURCE_TOKENS
 """With a larger `max_extra_length`, the model could lack positions."""
@@ -68,6 +68,9 @@ class CTranslate2Search:
     def _search(self, sources: Sequence[list[int]], settings: SearchSettings) -> FoundBatches:
         if not sources:
             return
+        for name in ("length_normalization", "stopping", "max_length", "unknown"):
+            if (value := settings.changes.get(name)) is not None:
+                raise UserError(f"{name} is {value!r}: engine ctranslate2 lacks this; take engine torch")
         if settings.max_extra_length > MAX_EXTRA_LENGTH:
             raise UserError(
                 f"max_extra_length is {settings.max_extra_length}: engine ctranslate2 takes at most {MAX_EXTRA_LENGTH}"

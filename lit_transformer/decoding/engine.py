@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import Protocol
 
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.search_settings import SearchSettings
 
 OnBatch = Callable[[list[int]], object]
 """Called after each batch with the numbers of its sentences."""

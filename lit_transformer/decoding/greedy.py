@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lit_transformer.decoding.hypotheses import Hypothesis, Sequences
-from lit_transformer.decoding.scoring import Scorer, length_penalty
-from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.decoding.scoring import Scorer, divisor
+from lit_transformer.search_settings import SearchSettings
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Greedy:
 
     def results(self) -> list[list[Hypothesis]]:
         """The hypothesis of each sentence."""
-        score_B = self.total_B / length_penalty(self.length_B, self.settings.length_penalty)
+        score_B = self.total_B / divisor(self.length_B, self.settings)
         columns = (self.live.tokens_BXT[:, 0, 1:], self.live.scores_BXT[:, 0, 1:], self.length_B, score_B)
         return [
             [Hypothesis.create(row[:length], row_scores[:length], score, eos=self.scorer.eos)]

@@ -8,9 +8,9 @@ from lit_transformer.batch import UNK_ID
 from lit_transformer.characters import has_content, listed
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding.sentence_ends import lost_sentences
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.notes import first_few, print_note
+from lit_transformer.search_settings import SearchSettings
 
 SECONDS_PER_NOTE = 60.0
 """A long translation prints its notes this often."""
@@ -28,7 +28,9 @@ class Remarks:
 
     def __init__(self, config: TransformerConfig, settings: SearchSettings) -> None:
         self._positions = "" if config.longest is None else f", and the model has {config.longest:,} positions"
-        self._max_extra_length = settings.max_extra_length
+        self._limit = f"max_extra_length is {settings.max_extra_length}"
+        if settings.max_length is not None:
+            self._limit = f"max_length is {settings.max_length}"
         self._printed = time.monotonic()
         self._clear()
 
@@ -84,7 +86,7 @@ class Remarks:
         if self._cut:
             print_note(
                 f"{first_few('line', self._cut)}: the translation is cut, because it did not end within the length "
-                f"limit (max_extra_length is {self._max_extra_length}{self._positions})"
+                f"limit ({self._limit}{self._positions})"
             )
         if self._shortened:
             print_note(

@@ -24,7 +24,7 @@ from lit_transformer.decoding.beams import Beams
 from lit_transformer.decoding.greedy import Greedy
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import Adjust, Scorer, SpecialIds
-from lit_transformer.decoding.settings import SearchSettings
+from lit_transformer.search_settings import SearchSettings
 
 
 class SearchState(Protocol):
@@ -93,7 +93,7 @@ def beam_search(
     Raises:
         UserError: If `prefix` does not have at least one token for each sentence.
     """
-    scorer = Scorer.create(ids, prefix, adjust, max_length_B, settings.min_length)
+    scorer = Scorer.create(ids, prefix, adjust, max_length_B, settings)
     if settings.beam_size == 1:
         return _greedy_search(step, state, scorer, settings, max_length_B, on_step)
     steps_per_check = STEPS_PER_CHECK.get(max_length_B.device.type, STEPS_PER_CHECK_ELSEWHERE)

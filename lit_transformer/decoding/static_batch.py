@@ -18,12 +18,12 @@ from lit_transformer.decoding.beams import Beams
 from lit_transformer.decoding.greedy import Greedy
 from lit_transformer.decoding.hypotheses import FixedSequences, Sequences
 from lit_transformer.decoding.scoring import Scorer
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import SPECIAL_IDS
 from lit_transformer.model.attention import Cache, CrossAttention, KeysValues, SelfAttention, Source
 from lit_transformer.model.fixed_cache import FixedKeysValues
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 
 class Shape(NamedTuple):
@@ -105,7 +105,7 @@ class StaticBatch:
         max_length_B = long(shape.sentences)
         self._start = partial(
             Greedy.start if settings.beam_size == 1 else Beams.start,
-            FixedScorer.create(SPECIAL_IDS, None, None, max_length_B, settings.min_length),
+            FixedScorer.create(SPECIAL_IDS, None, None, max_length_B, settings),
             settings,
             start=partial(FixedSequences.create, eos=EOS_ID, longest=shape.steps, length_1=self._length_1),
         )

@@ -21,10 +21,10 @@ from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.replay import Replay, best_replay
 from lit_transformer.decoding.search import STEPS_PER_CHECK_ELSEWHERE
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.static_batch import CacheMemory, Shape, StaticBatch
 from lit_transformer.decoding.transformer_search import checked, limits
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 LEAST_SOURCE_LENGTH = 32
 """Shorter sources are filled up to it. A shape costs the time to capture its graphs."""
@@ -62,7 +62,7 @@ class StaticSearch:
     def _search(self, sources: Sequence[list[int]], settings: SearchSettings) -> FoundBatches:
         longest = self._transformer.config.longest
         lengths = [len(ids) for ids in sources]
-        batches = list(shaped_batches(lengths, self._batch_tokens, settings.max_extra_length, longest))
+        batches = list(shaped_batches(lengths, self._batch_tokens, settings, longest))
         for shape, batch in batches:
             source_BS = padded([sources[index] for index in batch], shape)
             remedy = memory_remedy(source_BS, lower=f"beam_size {settings.beam_size}")
@@ -108,7 +108,7 @@ def power_of_2(number: int) -> int:
 
 
 def shaped_batches(
-    lengths: Sequence[int], batch_tokens: int, extra: int, longest: int | None
+    lengths: Sequence[int], batch_tokens: int, settings: SearchSettings, longest: int | None
 ) -> Iterator[tuple[Shape, list[int]]]:
     """Yield batches of indices of similar length, the longest first, and the shape that each is filled up to.
 
@@ -119,14 +119,14 @@ def shaped_batches(
     Args:
         lengths: Tokens of the sources.
         batch_tokens: Padded source tokens per batch, at most. A longer sentence is a batch of its own.
-        extra: The tokens that an output may have more than its source.
+        settings: How to search. They limit the outputs.
         longest: The tokens of the longest sequence that the model can read. None if there is no limit.
     """
     groups: dict[int, list[int]] = {}
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         groups.setdefault(max(LEAST_SOURCE_LENGTH, power_of_2(lengths[index])), []).append(index)
     for length, group in groups.items():
-        source_length, steps = (min(size, longest or size) for size in (length, length + extra))
+        source_length, steps = (min(size, longest or size) for size in (length, settings.limit(length)))
         most = max(1, 2 * batch_tokens // (source_length + steps))
         bits = (len(group) - 1).bit_length()
         shape = Shape(min(most, 1 << (bits + bits % 2)), source_length, steps)

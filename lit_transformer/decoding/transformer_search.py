@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, pad
+from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, UNK_ID, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
 from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
-SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=NEVER_PREDICTED)
+SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=NEVER_PREDICTED, unk=UNK_ID)
 
 
 def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
@@ -58,7 +58,7 @@ def limits(length_B: Tensor, settings: SearchSettings, *, longest: int | None) -
     Raises:
         UserError: If the model has no position for the EOS of a hypothesis of `settings.min_length` tokens.
     """
-    max_length_B = length_B + settings.max_extra_length
+    max_length_B = settings.limit(length_B)
     if longest is None:
         return max_length_B
     if settings.min_length >= longest:

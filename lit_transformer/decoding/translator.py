@@ -16,7 +16,7 @@ from lit_transformer.decoding.candidates import stream_candidates
 from lit_transformer.decoding.devices import default_device, moved, usable_device
 from lit_transformer.decoding.engines import make_engine, num_batch_tokens, num_workers
 from lit_transformer.decoding.given_texts import check_text, checked_texts
-from lit_transformer.decoding.settings import BATCH_TOKENS, FLOAT32, EngineName, EngineSettings, SearchSettings
+from lit_transformer.decoding.settings import BATCH_TOKENS, FLOAT32, EngineName, EngineSettings
 from lit_transformer.decoding.translations import Translation
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, new_folder
@@ -24,6 +24,7 @@ from lit_transformer.model.heads import HeadMask, with_heads
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.pretrained.places import load_translation_model
 from lit_transformer.progress import Advance, progress
+from lit_transformer.search_settings import SearchSettings
 
 
 class Translator:

@@ -15,11 +15,11 @@ import torch
 
 from lit_transformer.checkpoints.trained_model import without_memory
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.machine import prepare_process
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.search_settings import SearchSettings
 from lit_transformer.signals import leave_signals_to_parent
 
 

@@ -24,12 +24,12 @@ from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.child_process import Process, start_module
 from lit_transformer.decoding.engine import OnBatch, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.decoding.worker_process import Model, Reply, Request
 from lit_transformer.errors import UserError
 from lit_transformer.machine import usable_cores
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 PROCESS = "lit_transformer.decoding.worker_process"
 PAYS_SECONDS = 4.0

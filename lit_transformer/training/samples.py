@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from lit_transformer.batch import Batch, TextBatch
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
 from lit_transformer.decoding.translations import copied
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 NUM_SAMPLES = 4
 

@@ -26,7 +26,6 @@ from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.checkpoints.trained_model import check_sizes
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory
-from lit_transformer.decoding.settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
@@ -34,6 +33,7 @@ from lit_transformer.evaluation.metrics import final_metrics, text_metrics
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
+from lit_transformer.search_settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.training.batch_loss import BatchLoss
 from lit_transformer.training.loading import saved_arguments
 from lit_transformer.training.loss import LossSums

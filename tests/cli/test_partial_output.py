@@ -11,9 +11,10 @@ import pytest
 from lit_transformer.cli import input_lines
 from lit_transformer.cli.partial_output import PARTIAL, partial_output
 from lit_transformer.cli.translating import append_translations
-from lit_transformer.decoding.settings import BATCH_TOKENS, SearchSettings
+from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.decoding.translations import Translation
 from lit_transformer.errors import UserError
+from lit_transformer.search_settings import SearchSettings
 
 LINES = [f"line {number}" for number in range(1, 44)]
 ORIGIN: dict[str, str | int | None] = {"input": "a", "checkpoint": "b", "beam_size": 4}

@@ -15,11 +15,11 @@ from lit_transformer.checkpoints.ctranslate2_folder import cached_folder, num_po
 from lit_transformer.decoding.ctranslate2_search import MAX_EXTRA_LENGTH, CTranslate2Search
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import SPECIAL_IDS, limits
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 pytest.importorskip("ctranslate2", reason="the package ctranslate2 is not installed")
 

@@ -6,12 +6,13 @@ import torch
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID
 from lit_transformer.decoding import engines
 from lit_transformer.decoding.engines import make_engine
-from lit_transformer.decoding.settings import BFLOAT16, EngineSettings, SearchSettings
+from lit_transformer.decoding.settings import BFLOAT16, EngineSettings
 from lit_transformer.decoding.static_search import StaticSearch
 from lit_transformer.errors import UserError
 from lit_transformer.machine import Processor
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 SOURCES = [[5, 7, 11, EOS_ID], [13, EOS_ID], [4, 4, 6, 9, 12, 10, EOS_ID]]
 V = 17

@@ -11,9 +11,9 @@ from lit_transformer.benchmarks.marian_peer import marian_of
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 B, S, V, MAX_LENGTH, NUM_STEPS = 13, 11, 31, 43, 100
 CONFIG = TransformerConfig(d_model=22, d_ff=29, num_heads=2, num_layers=3, dropout=0.0)

@@ -6,8 +6,8 @@ import pytest
 
 from lit_transformer.data.tokenizer import Normalization, Tokenizer
 from lit_transformer.decoding.remarks import Remarks
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.search_settings import SearchSettings
 
 
 @pytest.fixture

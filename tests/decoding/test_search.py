@@ -15,8 +15,8 @@ from lit_transformer.decoding import search as search_module
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import SpecialIds, length_penalty
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
+from lit_transformer.search_settings import SearchSettings
 
 pytestmark = pytest.mark.usefixtures("device")
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
+from lit_transformer.search_settings import SearchSettings
 
 
 @pytest.mark.parametrize(

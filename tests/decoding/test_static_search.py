@@ -15,13 +15,14 @@ from lit_transformer.batch import EOS_ID, PAD_ID
 from lit_transformer.decoding.engine import Engine
 from lit_transformer.decoding.engines import make_engine
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.settings import EngineSettings, SearchSettings
+from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.decoding.static_batch import CacheMemory, Shape, StaticBatch
 from lit_transformer.decoding.static_search import StaticSearch, shaped_batches
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 V = 17
 LENGTHS = [1, 3, 4, 17, 33]
@@ -208,7 +209,7 @@ def test_batches_are_reported_and_cover_every_sentence_once() -> None:
 def test_there_are_few_shapes_and_their_memory_is_bounded() -> None:
     lengths = [random.randint(1, 700) for _ in range(3000)]
     for batch_tokens in (1024, 16384):
-        batches = list(shaped_batches(lengths, batch_tokens, 50, None))
+        batches = list(shaped_batches(lengths, batch_tokens, SearchSettings(), None))
         assert sorted(index for _, batch in batches for index in batch) == list(range(3000))
         assert len({shape for shape, _ in batches}) <= 6
         for shape, batch in batches:
@@ -217,7 +218,7 @@ def test_there_are_few_shapes_and_their_memory_is_bounded() -> None:
             if shape.sentences > 1:
                 assert shape.sentences * shape.source_length <= batch_tokens
                 assert shape.sentences * shape.steps <= 2 * batch_tokens
-    shapes = {shape for shape, _ in shaped_batches([1, 2, 40], 999, 50, 41)}
+    shapes = {shape for shape, _ in shaped_batches([1, 2, 40], 999, SearchSettings(), 41)}
     assert shapes == {Shape(4, 32, 41), Shape(1, 41, 41)}
 
 

@@ -4,11 +4,11 @@ import torch
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, pad
 from lit_transformer.decoding import transformer_search
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import SPECIAL_IDS, TransformerSearch, search_batch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 SOURCES = [[5, 7, 11, EOS_ID], [13, EOS_ID], [4, 4, 6, 9, 12, 10, EOS_ID]]
 V = 17

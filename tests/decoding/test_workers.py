@@ -16,11 +16,12 @@ from lit_transformer.decoding import workers
 from lit_transformer.decoding.engine import Engine
 from lit_transformer.decoding.engines import make_engine
 from lit_transformer.decoding.hypotheses import Hypothesis
-from lit_transformer.decoding.settings import EngineSettings, SearchSettings
+from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 from tests.helpers.processes import fork, status_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, and processes that `ps` shows")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.errors import UserError
 from lit_transformer.model import positions as positions_module
 from lit_transformer.model.attention import Cache, record_weights
@@ -20,6 +19,7 @@ from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import frequencies, make_positions
 from lit_transformer.model.stack import DecoderState, Memory, Stack
+from lit_transformer.search_settings import SearchSettings
 
 pytestmark = pytest.mark.usefixtures("device")
 

@@ -14,11 +14,11 @@ from lit_transformer.data.packing import PackedPlan
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.validation import validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.runs.divergence import Divergence
+from lit_transformer.search_settings import SearchSettings
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.accelerator import DEVICE, Accelerator
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from lit_transformer.batch import EOS_ID, make_batch
-from lit_transformer.decoding.settings import SearchSettings
 from lit_transformer.decoding.transformer_search import search_batch
 from lit_transformer.model.config import PositionScheme, TransformerConfig
+from lit_transformer.search_settings import SearchSettings
 from lit_transformer.training.loss import LossSums
 from lit_transformer.training.translation import LitTransformer
 from tests.helpers.corpora import make_corpus
