@@ -1,6 +1,7 @@
 """The contract between data and training: special token ids and the batch. It knows neither text nor models.
 
-Legend: B batch, S source length, T target length, X any size.
+Legend: B batch, S source length, T target length, L query length, C channels, H height, W width, X any
+size.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ BOS_ID = 2
 EOS_ID = 3
 NEVER_PREDICTED = (PAD_ID, UNK_ID, BOS_ID)
 """Tokens that no translation contains."""
+NO_LABEL = -1
+"""Stands for the class of an image that only fills a batch."""
 
 VOCAB_SIZE = 37000
 """Tokens of the paper's shared vocabulary (section 5.1): the default of model and data."""
@@ -82,12 +85,72 @@ class Batch(NamedTuple):
 
     def __repr__(self) -> str:
         """Describe the batch by its shapes and numbers."""
-        described = (
-            f"{name}={' x '.join(map(str, value.shape)) if isinstance(value, Tensor) else value}"
-            for name, value in zip(self._fields, self, strict=True)
-            if name != "packing"
-        )
-        return f"Batch({', '.join(described)})"
+        return _described(self)
+
+
+class TokenBatch(NamedTuple):
+    """One micro-batch of single sequences, one per row, for models of one stack. Padded at the end with `PAD_ID`."""
+
+    input_BL: Tensor
+    """What the model reads."""
+    output_BL: Tensor
+    """What the model is trained to predict at each position. `PAD_ID` where it predicts nothing."""
+    num_source_tokens: int
+    """Tokens of `input_BL` that are not padding."""
+    num_target_tokens: int
+    """Tokens of `output_BL` that are not padding."""
+    step_target_tokens: int
+    """As in `Batch`, like the next two."""
+    step: int
+    micro_batch: int
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of `input_BL`, padding included, and predicted tokens."""
+        return self.input_BL.numel() + self.num_target_tokens
+
+    def __repr__(self) -> str:
+        """Describe the batch by its shapes and numbers."""
+        return _described(self)
+
+
+class ImageBatch(NamedTuple):
+    """One micro-batch of images with their classes. An image counts as one token."""
+
+    image_BCHW: Tensor
+    label_B: Tensor
+    """The class of each image, counted from 0. `NO_LABEL` for images that only fill the batch."""
+    num_source_tokens: int
+    """Images with a class."""
+    num_target_tokens: int
+    """The same number, because each of them has one class."""
+    step_target_tokens: int
+    """As in `Batch`, like the next two."""
+    step: int
+    micro_batch: int
+
+    @property
+    def num_positions(self) -> int:
+        """Images and classes, those that only fill the batch included."""
+        return 2 * len(self.label_B)
+
+    def __repr__(self) -> str:
+        """Describe the batch by its shapes and numbers."""
+        return _described(self)
+
+
+AnyBatch = Batch | TokenBatch | ImageBatch
+"""A micro-batch of any task. All have the numbers that a training step needs."""
+
+
+def _described(batch: AnyBatch) -> str:
+    """Describe a batch by its shapes and numbers."""
+    described = (
+        f"{name}={' x '.join(map(str, value.shape)) if isinstance(value, Tensor) else value}"
+        for name, value in zip(batch._fields, batch, strict=True)
+        if name != "packing"
+    )
+    return f"{type(batch).__name__}({', '.join(described)})"
 
 
 class TextBatch(NamedTuple):
@@ -155,3 +218,26 @@ def make_batch(
 def filler_row() -> tuple[IntArray, IntArray]:
     """Return the source and target of one row without a token to predict, for a rank that has no sentences."""
     return np.full((1, 1), EOS_ID), np.full((1, 1), PAD_ID)
+
+
+def make_token_batch(
+    input_BL: IntArray, output_BL: IntArray, *, step_target_tokens: int = 0, step: int = 0, micro_batch: int = 0
+) -> TokenBatch:
+    """Make a batch of single sequences.
+
+    Args:
+        input_BL: What the model reads, padded.
+        output_BL: What it predicts. `PAD_ID` where it predicts nothing.
+        step_target_tokens: As in `make_batch`, like the next two.
+        step: The optimizer step.
+        micro_batch: The number of this micro-batch within the step.
+    """
+    return TokenBatch(
+        torch.from_numpy(input_BL),
+        torch.from_numpy(output_BL),
+        int(np.count_nonzero(input_BL != PAD_ID)),
+        int(np.count_nonzero(output_BL != PAD_ID)),
+        step_target_tokens,
+        step,
+        micro_batch,
+    )

@@ -26,16 +26,17 @@ LETTERS = {
     "X": "any size",
 }
 """One letter has one meaning in the project."""
+IMAGE = {"C": "channels", "H": "height", "W": "width"}
+"""Other meanings in modules that have images, which everybody writes as B x C x H x W."""
 PACKAGE = Path(__file__).resolve().parents[1] / "lit_transformer"
 MODULES = [path.relative_to(PACKAGE).as_posix() for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def letters_used(path: Path) -> set[str]:
-    """The letters of shape suffixes; digits stand for themselves."""
+def suffixes_used(path: Path) -> list[str]:
+    """The shapes at the end of names."""
     with tokenize.open(path) as file:
         names = {token.string for token in tokenize.generate_tokens(file.readline) if token.type == tokenize.NAME}
-    suffixes = [match.group(1) for name in names if (match := re.fullmatch(r"[a-z][a-z0-9_]*_([A-Z][A-Z0-9]*)", name))]
-    return {letter for suffix in suffixes for letter in suffix if letter.isalpha()}
+    return [match.group(1) for name in names if (match := re.fullmatch(r"[a-z][a-z0-9_]*_([A-Z][A-Z0-9]*)", name))]
 
 
 def legend(path: Path) -> dict[str, str]:
@@ -48,5 +49,8 @@ def legend(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_legend_explains_the_letters_of_the_module_and_no_other(module: str) -> None:
-    used = letters_used(PACKAGE / module)
-    assert legend(PACKAGE / module) == {letter: LETTERS[letter] for letter in used}
+    suffixes = suffixes_used(PACKAGE / module)
+    letters = LETTERS | IMAGE if "BCHW" in suffixes else LETTERS
+    # Digits stand for themselves.
+    used = {letter for suffix in suffixes for letter in suffix if letter.isalpha()}
+    assert legend(PACKAGE / module) == {letter: letters[letter] for letter in used}

@@ -194,7 +194,7 @@ def start(folder: Path) -> str:
     data.prepare_data()
     data.setup("fit")
     ready, cpu = age(), time.process_time()
-    data.batch(data.plan.step_rows(0))
+    data.assembler().batch(data.plan.step_rows(0))
     return (
         f"imported after {imported:.1f} s, ready after {ready:.1f} s (CPU {cpu:.1f} s), first step's batch after "
         f"{age():.1f} s (CPU {time.process_time():.1f} s)"

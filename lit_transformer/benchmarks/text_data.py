@@ -19,6 +19,7 @@ from lit_transformer.data.arrow_file import write_arrow
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.epochs import whole_epochs
 from lit_transformer.data.loader import TimedLoader
+from lit_transformer.data.pairs import PairAssembler
 from lit_transformer.data.prepare import tokenize_pairs
 from lit_transformer.data.splits import find_splits
 from lit_transformer.data.store import TokenStore
@@ -110,7 +111,8 @@ def _seconds_of_sentencepiece(vocabularies: Vocabularies, lines: list[str]) -> f
 def _batches(job: DataJob, folder: Path) -> Iterator[dict[str, Any]]:
     """Assemble batches of WMT14's lengths from a file, first in this process, then by a loader with one worker."""
     store, plan = _random_store(folder, job.num_pairs)
-    stream = TrainingStream(plan, store, epochs=whole_epochs(plan.num_batches), accumulation=1, rank=0, world_size=1)
+    epochs, assembler = whole_epochs(plan.num_batches), PairAssembler(store, plan)
+    stream = TrainingStream(plan, assembler, epochs=epochs, accumulation=1, rank=0, world_size=1)
     stream.batch(0, 0)
     begin = time.process_time()
     for step in range(1, NUM_BATCHES + 1):

@@ -42,6 +42,10 @@ KEPT_ENTRIES = ("epoch", "global_step", "pytorch-lightning_version", WEIGHTS_ENT
 """What remains without the training state, beside hyper-parameters: what Lightning's `save_weights_only` writes."""
 FORMER_CALLBACK = "Checkpoints"
 """The callback that kept the best score in version 0.1. Now it is `best_checkpoint`."""
+NAME_ENTRY = "descendant"
+"""The part of the entry that names a model of another kind (`descendants.py`). The entry of a translator has none."""
+COMMANDS = {"gpt": "generate, attention", "bert": "attention", "bart": "attention", "t5": "attention", "vit": "test"}
+"""The commands that take each model of another kind."""
 VOCABULARY_ENTRIES = ("tokenizer", "source_tokenizer")
 """Parts of the entry. The second one is there only if the source has a vocabulary of its own."""
 _WRAPPERS = re.compile(r"(?<![^.])(_forward_module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
@@ -204,6 +208,13 @@ def owners_of(names: Iterable[str]) -> str:
     return ", ".join(f"{owner} ({counted(number, 'tensor')})" for owner, number in owners.items())
 
 
+def does_not_translate(path: Path, name: str) -> UserError:
+    """Return the error of a command that needs a translator and was given a model of another kind."""
+    return UserError(
+        f"{path} is a model of kind {name}, which does not translate; commands that take it: {COMMANDS[name]}"
+    )
+
+
 def load_checkpoint_file(path: Path) -> TrainedModel:
     """Read the trained model in a checkpoint.
 
@@ -219,6 +230,8 @@ def load_checkpoint_file(path: Path) -> TrainedModel:
 def to_trained_model(checkpoint: Mapping[str, Any], path: Path) -> TrainedModel:
     """The trained model in the content of a checkpoint."""
     entry = checkpoint[MODEL_ENTRY]
+    if name := entry.get(NAME_ENTRY):
+        raise does_not_translate(path, name)
     if (vocabularies := vocabularies_in(entry)) is None:
         raise UserError(
             f"{path} has no vocabulary, because its model was trained on batches of ids: read it with "

@@ -1,14 +1,9 @@
 """The LightningDataModule: corpus -> vocabulary -> tokens -> plan -> batches. It does not know the model."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
-
-import lightning as L
-import torch
-from lightning.pytorch.trainer.states import TrainerFn
+from typing import Literal
 
 from lit_transformer.data import CACHE_DIR
-from lit_transformer.data.accumulation import step_counts
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.coverage import measure_coverage
@@ -138,78 +133,6 @@ class TranslationData(DescribedData):
         }
         self.followed = follow(None, **self._given)
         self.hparams.update(self.followed._asdict())
-        self._late_check = None
-        self._has_text = self._has_validation = self._has_plan = False
-
-    @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = None,
-        hparams_file: Any = None,
-        weights_only: bool | None = True,
-        **changes: Any,
-    ) -> Self:
-        """Make the data of a run anew, with the settings in its checkpoint.
-
-        Args:
-            checkpoint_path: A checkpoint.
-            map_location: Lightning's, like the next two.
-            hparams_file: A YAML file with other settings.
-            weights_only: Whether only plain data are read.
-            changes: Arguments to change.
-
-        Raises:
-            UserError: An earlier version wrote the checkpoint, without these settings.
-        """
-        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
-        if cls.CHECKPOINT_HYPER_PARAMS_KEY not in content:
-            raise UserError(
-                f"{checkpoint_path} has no settings of the data: give TranslationData those of the run's config.yaml"
-            )
-        return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, weights_only, **changes)
-
-    def prepare_data(self) -> None:
-        """Learn the vocabulary, tokenize the training pairs, and measure what the vocabulary can write.
-
-        Everything is found in the cache if it is there. If another process is filling the cache, this one waits. A
-        second call does nothing, unless the cache was found to be damaged since the first, or the trainer has another
-        module. A trainer that validates, tests or predicts needs no training pairs.
-
-        Raises:
-            UserError: The corpus cannot be read or does not fit the settings.
-        """
-        self._prepare(for_training=self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING))
-
-    def setup(self, stage: str) -> None:
-        """Make the batches of validation. For `fit`, open the cache, plan the steps, and tell the trainer how many
-        micro-batches make one.
-        """
-        self._prepare(for_training=stage == "fit")
-        if not self._has_validation:
-            self._validation, self.num_cut = self._batches(self.splits.valid)
-            self._has_validation = True
-        if stage != "fit":
-            return
-        if not self._has_plan:
-            self.store = TokenStore(self.tokens.path)
-            lengths = self.store.lengths("source"), self.store.lengths("target")
-            plan = PackedPlan if self.packing else BatchPlan
-            self.plan = plan(*lengths, self.tokens_per_batch, self.followed.seed)
-            self._has_plan = True
-        if self.trainer is not None and (counts := step_counts(self.trainer)).plan is not self.plan:
-            counts.set_plan(self.plan)
-            counts.accumulate(self.trainer, self._accumulation(self.trainer.world_size))
-
-    def _prepare(self, *, for_training: bool) -> None:
-        is_damaged = self._late_check is not None and self._late_check.damaged
-        if self._follow_module() or is_damaged:
-            self._has_text = False
-        if not self._has_text:
-            self._find_text()
-            self._late_check, self._has_text, self._has_validation, self._has_plan = None, True, False, False
-        if for_training and self._late_check is None:
-            self._tokenize()
 
     def _find_text(self) -> None:
         if self.source_tokenizer_file is not None and self.followed.source_vocab_size is None:
@@ -239,7 +162,7 @@ class TranslationData(DescribedData):
             cache_dir=self.cache_dir,
         )
 
-    def _tokenize(self) -> None:
+    def _tokenize(self) -> LateCheck:
         self.tokens = tokenize_pairs(
             self.splits.train,
             self.vocabularies,
@@ -252,7 +175,13 @@ class TranslationData(DescribedData):
             measure_coverage(text.load(), self.vocabularies, split=split) for split, text in held_out.items()
         ]
         self.text_warnings = find_text_warnings(self.splits.train, held_out, cache_dir=self.cache_dir)
-        self._late_check = LateCheck(self.tokens.path)
+        return LateCheck(self.tokens.path)
+
+    def _make_plan(self) -> BatchPlan:
+        self.store = TokenStore(self.tokens.path)
+        lengths = self.store.lengths("source"), self.store.lengths("target")
+        plan = PackedPlan if self.packing else BatchPlan
+        return plan(*lengths, self.tokens_per_batch, self.followed.seed)
 
     def _follow_module(self) -> bool:
         """Take from the trainer's module what was not given. Return whether something has changed."""
@@ -260,10 +189,6 @@ class TranslationData(DescribedData):
         self.hparams.update(self.followed._asdict())
         learned = self._module_vocabularies()
         return former != self.followed or (self._has_text and learned not in (None, self.vocabularies))
-
-    @property
-    def _model(self) -> L.LightningModule | None:
-        return None if self.trainer is None else self.trainer.lightning_module
 
     def _module_vocabularies(self) -> Vocabularies | None:
         files = self.tokenizer_file, self.source_tokenizer_file

@@ -2,17 +2,16 @@
 
 import hashlib
 
-from lit_transformer.batch import Batch, IntArray, make_batch
 from lit_transformer.data.batching import PLAN_VERSION
 from lit_transformer.data.coverage import Coverage
-from lit_transformer.data.loaders import LoadedData
+from lit_transformer.data.pair_loaders import LoadedPairs
 from lit_transformer.data.prepare import TokenizedPairs
 from lit_transformer.data.quality import looks_tokenized
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.notes import counted
 
 
-class DescribedData(LoadedData):
+class DescribedData(LoadedPairs):
     """Describes the data that a subclass prepares."""
 
     tokens_per_batch: int
@@ -21,22 +20,11 @@ class DescribedData(LoadedData):
     tokens: TokenizedPairs
     coverage: list[Coverage]
     text_warnings: list[str]
-    # By `setup`:
-    num_cut: int
-    """Validation sentences that are cut."""
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The vocabulary that both sides share. Raises UserError if each has its own. After `prepare_data`."""
         return self.vocabularies.tokenizer
-
-    @property
-    def summary(self) -> str:
-        """Counts of pairs, tokens and steps, and what the vocabulary can write. After `setup`."""
-        steps = counted(self.epochs.steps, "optimizer step")
-        limit = f", of {self.plan.num_batches:,}" if self.epochs.steps < self.plan.num_batches else ""
-        epoch = f"{steps} of {self.tokens_per_batch:,} tokens per epoch{limit}"
-        return "\n".join([*self.counts, epoch])
 
     @property
     def counts(self) -> list[str]:
@@ -74,17 +62,6 @@ class DescribedData(LoadedData):
         [target] = self.vocabularies.target.decode(self.store.gather(rows[:1], "target").tolist())
         longest = self.plan.target_lengths[rows].max()
         return f"{counted(len(rows), 'pair')} of up to {longest} tokens, the first: {source} / {target}"
-
-    def batch(self, rows: IntArray, *, count: int = 0, margin: float = 1.0) -> Batch:
-        """Return the given training pairs as a micro-batch. After `setup`.
-
-        Args:
-            rows: The pairs.
-            count: If they are one of the plan's micro-batches, how many of them a step has on all devices.
-            margin: They are more than that by this factor.
-        """
-        batch = make_batch(self.store.gather(rows, "source"), self.store.gather(rows, "target"))
-        return self.plan.lay_out(batch, count, margin)
 
     def validation_pairs(self, number: int) -> list[tuple[str, str]]:
         """Return the first validation sentences with their references. After `setup`."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lit_transformer.batch import Batch
+from lit_transformer.batch import AnyBatch
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.errors import UserError
 from lit_transformer.notes import counted, print_note
@@ -34,14 +34,14 @@ class ArrayBatch:
     worker that finds it full sends nothing, and training would wait for it.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: AnyBatch) -> None:
         self._arrays = _converted(batch, Tensor, Tensor.numpy)
 
-    def batch(self) -> Batch:
+    def batch(self) -> AnyBatch:
         """Return the batch with tensors that share the arrays' memory."""
         return _converted(self._arrays, np.ndarray, torch.from_numpy)
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> AnyBatch:
         """Copy the batch to page-locked memory. PyTorch's `DataLoader` calls this in a thread of its own."""
         return _converted(self.batch(), Tensor, lambda tensor: tensor.pin_memory())
 
@@ -63,10 +63,10 @@ class Running:
         UserError: The workers cannot be started.
     """
 
-    def __init__(self, loader: "DataLoader[Batch]") -> None:
+    def __init__(self, loader: "DataLoader[AnyBatch]") -> None:
         others = set(active_children())
         try:
-            self._iterator: Iterator[ArrayBatch | Batch] | None = iter(loader)
+            self._iterator: Iterator[ArrayBatch | AnyBatch] | None = iter(loader)
         except OSError as error:
             with redirect_stderr(StringIO()):  # PyTorch's half-made iterator prints a traceback when it is deleted
                 error.__traceback__ = None
@@ -78,7 +78,7 @@ class Running:
         # When Python ends, it waits for the workers, which ignore its SIGTERM.
         atexit.register(self.end)
 
-    def __next__(self) -> ArrayBatch | Batch:
+    def __next__(self) -> ArrayBatch | AnyBatch:
         assert self._iterator is not None
         return next(self._iterator)
 
@@ -136,7 +136,7 @@ class TimedLoader:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Do nothing."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         steps = self._steps()
         if not steps:
             return
@@ -177,7 +177,7 @@ class TimedLoader:
         )
         return Running(loader)
 
-    def _next(self, running: Running) -> ArrayBatch | Batch:
+    def _next(self, running: Running) -> ArrayBatch | AnyBatch:
         begin, is_noted = time.monotonic(), False
         while True:
             try:

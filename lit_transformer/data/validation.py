@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from lit_transformer.batch import EOS_ID, TextBatch, filler_row, make_batch, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.data.vocabularies import Vocabularies
+
+Kind = TypeVar("Kind")
 
 
 def validation_batches(
@@ -53,7 +56,12 @@ def batches_in_order(lengths: Sequence[int], batch_tokens: int) -> Iterator[list
         yield batch
 
 
-class ValidationBatches:
+def text_filler() -> TextBatch:
+    """Return a batch without text, for a rank that has no other."""
+    return TextBatch(make_batch(*filler_row()), (), (), ())
+
+
+class ValidationBatches(Generic[Kind]):
     """The batches of one rank: every world_size-th of all.
 
     All ranks get the same number of batches, so the last one of a rank may be filler.
@@ -64,13 +72,16 @@ class ValidationBatches:
         world_size: Number of ranks.
         limit: The batches of a rank that a trainer takes from the first on, or their share if it is not an integer.
             They are evenly spaced over all lengths.
+        filler: Makes a batch without rows.
     """
 
-    def __init__(self, batches: list[TextBatch], rank: int, world_size: int, limit: int | float = 1.0) -> None:
+    def __init__(
+        self, batches: list[Kind], rank: int, world_size: int, limit: int | float = 1.0, *, filler: Callable[[], Kind]
+    ) -> None:
         num_batches = -(-len(batches) // world_size)
         self._batches = batches[rank::world_size]
         if len(self._batches) < num_batches:
-            self._batches.append(TextBatch(make_batch(*filler_row()), (), (), ()))
+            self._batches.append(filler())
         taken = min(limit, num_batches) if isinstance(limit, int) else int(limit * num_batches)
         if 0 < taken < num_batches:
             spaced = [number * num_batches // taken for number in range(taken)]
@@ -80,5 +91,5 @@ class ValidationBatches:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[TextBatch]:
+    def __iter__(self) -> Iterator[Kind]:
         return iter(self._batches)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lit_transformer.checkpoints.descendants import COMMANDS, TrainedDescendant
+from lit_transformer.checkpoints.descendants import TrainedDescendant, load_checkpoint_of_any_kind
 from lit_transformer.checkpoints.folder import CONFIG_FILE, MODEL_TYPE, download_files, is_model_folder, read_json
+from lit_transformer.checkpoints.format import does_not_translate
 from lit_transformer.checkpoints.places import HUB_PREFIX, find_checkpoint, load_checkpoint
 from lit_transformer.checkpoints.trained_model import TrainedModel
-from lit_transformer.errors import UserError
 from lit_transformer.files import expanded, is_address
 from lit_transformer.pretrained.config import ForeignConfig
 
@@ -52,15 +52,14 @@ def load_translation_model(place: str | Path) -> TrainedModel:
     """
     trained = load_pretrained(place)
     if isinstance(trained, TrainedDescendant):
-        raise UserError(
-            f"{trained.path} is a model of kind {trained.name}, which does not translate; commands that take it: "
-            f"{COMMANDS[trained.name]}"
-        )
+        raise does_not_translate(trained.path, trained.name)
     return trained
 
 
 def _read(path: Path) -> TrainedModel | TrainedDescendant:
-    if not is_model_folder(path) or _is_ours(path):
+    if not is_model_folder(path):
+        return load_checkpoint_of_any_kind(path)
+    if _is_ours(path):
         return load_checkpoint(path)
     config = ForeignConfig(path / CONFIG_FILE, read_json(path / CONFIG_FILE))
     return _reader(config)(path, config)

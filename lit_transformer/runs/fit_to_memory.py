@@ -114,10 +114,10 @@ class Trial:
             for weight in module.parameters():
                 weight.grad = torch.zeros_like(weight)
         largest = self._data.plan.largest_micro_batches(accumulation=micro_batches, world_size=self._world_size)
+        assembler = self._data.assembler(count=micro_batches * self._world_size, margin=margin)
         for rows in largest:
             enlarged = np.resize(rows, round(margin * len(rows)))
-            batch = self._data.batch(enlarged, count=micro_batches * self._world_size, margin=margin)
-            batch = move_data_to_device(batch, self._device)
+            batch = move_data_to_device(assembler.batch(enlarged), self._device)
             with self._precision.forward_context():
                 loss = self._module.loss_sums(batch).smoothed
             loss.backward()

@@ -233,7 +233,7 @@ def _measure(
     )
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
     measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]
-    batch = move_data_to_device(data.batch(measured_rows), device)
+    batch = move_data_to_device(data.assembler().batch(measured_rows), device)
     with trainer.precision_plugin.forward_context():
         activations = activation_bytes(module, batch) * positions / batch.num_positions
         rate = target_tokens_per_second(module, batch)

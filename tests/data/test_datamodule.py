@@ -222,7 +222,9 @@ def test_held_out_pairs_are_never_trained_on(tmp_path: Path) -> None:
     assert "5 training pairs" in data.summary.splitlines()[0]
     [validated] = {len(data.splits.valid.load()), len(data.validation_pairs(99))}
     assert validated == 5
-    trained = [row for rows in (data.batch(np.arange(NUM_SENTENCES - 5)).source_BS,) for row in rows.tolist()]
+    trained = [
+        row for rows in (data.assembler().batch(np.arange(NUM_SENTENCES - 5)).source_BS,) for row in rows.tolist()
+    ]
     sources = set(data.tokenizer.decode([[token for token in row if token > EOS_ID] for row in trained]))
     held_out = {source for source, _ in data.validation_pairs(5)}
     assert len(sources) == NUM_SENTENCES - 5

@@ -19,6 +19,7 @@ from lit_transformer.data import loader as loader_module
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.epochs import whole_epochs
 from lit_transformer.data.loader import ArrayBatch, TimedLoader
+from lit_transformer.data.pairs import PairAssembler
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.errors import UserError
@@ -40,7 +41,8 @@ class SlowStream(TrainingStream):
 def stream(tmp_path: Path) -> TrainingStream:
     store = TokenStore(write_tokens(tmp_path / "tokens.arrow", [([5, EOS_ID], [7, 11, EOS_ID])] * 13))
     plan = BatchPlan(store.lengths("source"), store.lengths("target"), 6, seed=1)
-    return SlowStream(plan, store, epochs=whole_epochs(plan.num_batches), accumulation=1, rank=0, world_size=1)
+    assembler, epochs = PairAssembler(store, plan), whole_epochs(plan.num_batches)
+    return SlowStream(plan, assembler, epochs=epochs, accumulation=1, rank=0, world_size=1)
 
 
 def loader_of(stream: TrainingStream, *, num_workers: int = 0, check: Callable[[], None] = lambda: None) -> TimedLoader:
@@ -153,6 +155,7 @@ def test_a_gpu_s_batch_is_copied_to_page_locked_memory(stream: TrainingStream, m
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 100)
     [batch] = islice(stream, 1)
     pinned = ArrayBatch(batch).pin_memory()
+    assert isinstance(pinned, Batch)
     assert torch.equal(pinned.source_BS, batch.source_BS + 100)
     assert pinned[3:] == batch[3:]
 

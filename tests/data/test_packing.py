@@ -15,6 +15,7 @@ from lit_transformer.data.batching import ORDERS, BatchPlan
 from lit_transformer.data.epochs import whole_epochs
 from lit_transformer.data.loader import ArrayBatch
 from lit_transformer.data.packing import MULTIPLE, PackedPlan
+from lit_transformer.data.pairs import PairAssembler
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
 from lit_transformer.errors import UserError
@@ -46,7 +47,14 @@ def micro_batches(
     """Return the micro-batches of all ranks for every step."""
     epochs = whole_epochs(plan.num_batches)
     streams = [
-        TrainingStream(plan, store, epochs=epochs, accumulation=accumulation, rank=rank, world_size=world_size)
+        TrainingStream(
+            plan,
+            PairAssembler(store, plan, accumulation * world_size),
+            epochs=epochs,
+            accumulation=accumulation,
+            rank=rank,
+            world_size=world_size,
+        )
         for rank in range(world_size)
     ]
     return [[stream.batch(step, part) for stream in streams for part in range(accumulation)] for step in steps]
@@ -164,7 +172,8 @@ def test_more_devices_have_the_same_shape_as_more_micro_batches(store: TokenStor
 
 def test_a_stream_from_any_step_goes_on_exactly(store: TokenStore) -> None:
     plan = make_plan(store, PackedPlan)
-    stream = TrainingStream(plan, store, epochs=whole_epochs(plan.num_batches), accumulation=2, rank=1, world_size=3)
+    assembler, epochs = PairAssembler(store, plan, 6), whole_epochs(plan.num_batches)
+    stream = TrainingStream(plan, assembler, epochs=epochs, accumulation=2, rank=1, world_size=3)
     whole, rest = (list(islice(each, number)) for each, number in ((stream, 14), (stream.from_step(5), 4)))
     for batch, expected in zip(rest, whole[10:], strict=True):
         assert batch[3:8] == expected[3:8]

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, Batch
 from lit_transformer.data.batching import BatchPlan
 from lit_transformer.data.epochs import Epochs, whole_epochs
+from lit_transformer.data.pairs import PairAssembler
 from lit_transformer.data.store import TokenStore
 from lit_transformer.data.stream import TrainingStream
 from tests.helpers.corpora import write_tokens
@@ -49,7 +50,7 @@ def micro_batches(
     steps: list[list[Batch]] = [[] for _ in range(num_steps)]
     for rank in range(world_size):
         stream = TrainingStream(
-            plan, store, epochs=epochs, accumulation=accumulation, rank=rank, world_size=world_size
+            plan, PairAssembler(store, plan), epochs=epochs, accumulation=accumulation, rank=rank, world_size=world_size
         ).from_step(first_step)
         loader = DataLoader(stream, batch_size=None, num_workers=num_workers)
         for number, batch in enumerate(islice(loader, num_steps * accumulation)):

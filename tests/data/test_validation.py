@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, TextBatch, make_batch
-from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.data.validation import ValidationBatches, text_filler, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
 
 
@@ -21,7 +21,7 @@ def text_batch(*indices: int) -> TextBatch:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 7])
 def test_each_sentence_is_on_one_rank_and_all_ranks_have_equally_many_batches(world_size: int) -> None:
     batches = [text_batch(4, 1), text_batch(0), text_batch(3, 2, 6), text_batch(5), text_batch(8, 7)]
-    ranks = [ValidationBatches(batches, rank, world_size) for rank in range(world_size)]
+    ranks = [ValidationBatches(batches, rank, world_size, filler=text_filler) for rank in range(world_size)]
     assert {len(rank) for rank in ranks} == {len(list(rank)) for rank in ranks} == {-(-5 // world_size)}
     seen = [batch for rank in ranks for batch in rank]
     assert sorted(index for batch in seen for index in batch.indices) == list(range(9))

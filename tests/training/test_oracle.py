@@ -80,7 +80,7 @@ def test_fifty_steps_equal_a_plain_loop(tmp_path: Path) -> None:
     oracle = Oracle(ours)
     optimizer = torch.optim.Adam([p for p in oracle.parameters() if p.requires_grad], betas=(0.9, 0.98), eps=1e-9)
     for step in range(1, STEPS + 1):
-        batch = data.batch(data.plan.step_rows(step - 1))
+        batch = data.assembler().batch(data.plan.step_rows(step - 1))
         for group in optimizer.param_groups:
             group["lr"] = RATE_SCALE * D_MODEL**-0.5 * min(step**-0.5, step * WARMUP_STEPS**-1.5)
         optimizer.zero_grad()

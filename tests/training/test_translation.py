@@ -9,7 +9,7 @@ import pytest
 from lit_transformer import SearchSettings, Translator
 from lit_transformer.batch import EOS_ID
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.data.validation import ValidationBatches, validation_batches
+from lit_transformer.data.validation import ValidationBatches, text_filler, validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.training.samples import NUM_SAMPLES, first_samples
@@ -34,7 +34,8 @@ def shown(world_size: int, limit: int | None) -> list[str]:
         module = LitTransformer(SMALL, vocab_size=VOCAB_SIZE)
         module.vocabularies = vocabularies
         module.on_validation_epoch_start()
-        for number, text_batch in enumerate(list(ValidationBatches(batches, rank, world_size))[:limit]):
+        loader = ValidationBatches(batches, rank, world_size, filler=text_filler)
+        for number, text_batch in enumerate(list(loader)[:limit]):
             module.validation_step(text_batch, number)
         modules.append(module)
     return [sample.source for sample in first_samples(chain.from_iterable(module.samples for module in modules))]
@@ -49,7 +50,7 @@ def test_what_translate_copies_is_copied_in_validation() -> None:
     vocabularies = Vocabularies.shared(tokenizer)
     module.vocabularies = vocabularies
     module.on_validation_epoch_start()
-    for number, text_batch in enumerate(ValidationBatches(batches, 0, 1)):
+    for number, text_batch in enumerate(ValidationBatches(batches, 0, 1, filler=text_filler)):
         module.validation_step(text_batch, number)
     found = {sample.source: sample.translation for sample in module.samples}
     translator = Translator(module.transformer, tokenizer)
