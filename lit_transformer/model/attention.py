@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.masks import Mask
+from lit_transformer.model.window import Blocks, RecentKeysValues
 
 FUSED_KERNELS = [
     SDPBackend.FLASH_ATTENTION,
@@ -25,6 +26,9 @@ FUSED_KERNELS = [
 ]
 """PyTorch's kernels, except cuDNN's, which PyTorch prefers on an H100. It builds a plan for each new shape, and nearly
 every batch has one: training was 8 times slower until all shapes had occurred (docs/gpu.md)."""
+
+BLOCKS_FROM = 2
+"""Blocks pay for more queries than this many times the keys of a block. On a CPU, times are about equal there."""
 
 Rotation = Callable[[Tensor], Tensor]
 """What a position scheme does to queries and keys: BHLK -> BHLK."""
@@ -44,19 +48,35 @@ class KeysValues(NamedTuple):
         """The keys and values of these rows."""
         return type(self)(self.key_BHMK.index_select(0, row_N), self.value_BHMK.index_select(0, row_N))
 
+    @property
+    def num_positions(self) -> int:
+        """M."""
+        return self.key_BHMK.shape[2]
+
+    def recent(self, window: int | None) -> "Past":
+        """What the windows of later positions reach, or all if there is no window."""
+        return self if window is None else RecentKeysValues.keep(*self, self.num_positions, window)
+
 
 class Past(Protocol):
-    """What a cache holds: `KeysValues`, or what keeps them in another form (`FixedKeysValues`)."""
+    """What a cache holds: `KeysValues`, or another form of them (`RecentKeysValues`, `FixedKeysValues`)."""
 
     @property
     def key_BHMK(self) -> Tensor: ...
     @property
     def value_BHMK(self) -> Tensor: ...
+    @property
+    def num_positions(self) -> int:
+        """Positions so far, with those that were dropped."""
+
     def append(self, others: KeysValues) -> Self:
         """The keys and values with those of later positions."""
 
     def take(self, row_N: Tensor) -> Self:
         """The keys and values of these rows."""
+
+    def recent(self, window: int | None) -> "Past":
+        """What the windows of later positions reach, or all if there is no window."""
 
 
 Cache = dict[nn.Module, Past]
@@ -98,9 +118,20 @@ def attend(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask)
     """
     if mask.packing is not None:
         return packed_attention(query_BHLK, key_BHMK, value_BHMK, mask)
+    if mask.window is not None and mask.query_L is None:
+        blocks = Blocks.cut(query_BHLK.shape[2], key_BHMK.shape[2], mask.window, causal=mask.causal)
+        if query_BHLK.shape[2] > BLOCKS_FROM * blocks.span:
+            return attention_in_blocks(query_BHLK, key_BHMK, value_BHMK, mask, blocks)
     if query_BHLK.device.type == "cpu":
         return attention_weights(query_BHLK, key_BHMK, mask).to(value_BHMK.dtype) @ value_BHMK
     return fused_attention(query_BHLK, key_BHMK, value_BHMK, mask)
+
+
+def attention_in_blocks(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask, blocks: Blocks) -> Tensor:
+    """Equation (1) within a window, in blocks of queries. Time and memory grow with L, not with L x M."""
+    in_blocks = mask.in_blocks(blocks, len(query_BHLK), query_BHLK.device)
+    query, key, value = blocks.split_queries(query_BHLK), blocks.split_keys(key_BHMK), blocks.split_keys(value_BHMK)
+    return blocks.join(attend(query, key, value, in_blocks))
 
 
 def fused_attention(query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, mask: Mask) -> Tensor:
@@ -127,7 +158,8 @@ def packed_attention(query_1HLK: Tensor, key_1HMK: Tensor, value_1HMK: Tensor, m
 
     query_LHK, key_MHK, value_MHK = (heads[0].transpose(0, 1) for heads in (query_1HLK, key_1HMK, value_1HMK))
     borders, longest = (queries.borders_X, keys.borders_X), (queries.longest, keys.longest)
-    window = (-1, 0 if mask.causal else -1)
+    left = -1 if mask.window is None else mask.window - 1
+    window = (left, 0 if mask.causal else left)
     output_LHK = varlen_attn(query_LHK, key_MHK, value_MHK, *borders, *longest, window_size=window)
     assert isinstance(output_LHK, Tensor)
     return output_LHK.transpose(0, 1)[None]
@@ -142,7 +174,6 @@ def fits_varlen(query_1HLK: Tensor, value_1HMK: Tensor, mask: Mask) -> bool:
         and size == value_1HMK.shape[-1]
         and size % 8 == 0
         and size <= 256
-        and mask.window is None
         and mask.distance_bias is None
     )
 
@@ -209,7 +240,8 @@ class SelfAttention(nn.Module):
             query_BHLK, key_BHMK = rotate(query_BHLK), rotate(key_BHMK)
         if cache is not None:
             added = KeysValues(key_BHMK, value_BHMK)
-            now = cache[self] = past.append(added) if (past := cache.get(self)) else added
+            now = past.append(added) if (past := cache.get(self)) else added
+            cache[self] = now.recent(mask.window)
             key_BHMK, value_BHMK = now.key_BHMK, now.value_BHMK
         return self.output(merge_heads(self.scaled_dot_product(query_BHLK, key_BHMK, value_BHMK, mask)))
 

@@ -32,3 +32,12 @@ class FixedKeysValues(NamedTuple):
         self.key_BHMK.copy_(self.key_BHMK.index_select(0, row_N))
         self.value_BHMK.copy_(self.value_BHMK.index_select(0, row_N))
         return self
+
+    def recent(self, _window: int | None) -> Self:
+        """All, because a mask with a window hides the rest."""
+        return self
+
+    @property
+    def num_positions(self) -> int:
+        """Places. Only the device knows how many are filled, so the caller gives the positions."""
+        return self.key_BHMK.shape[2]

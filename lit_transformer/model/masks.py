@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lit_transformer.model.packing import RowPair
+from lit_transformer.model.window import Blocks
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,6 +40,8 @@ class Mask:
     """Maps query position minus key position, L x M, to what is added to the scores, H x L x M."""
     _biases: dict[tuple[int, int], Tensor | None] = field(default_factory=dict, init=False, repr=False)
     """The additive forms made so far, which all layers share."""
+    _in_blocks: dict[tuple[Blocks, int], "Mask"] = field(default_factory=dict, init=False, repr=False)
+    """The masks of blocks made so far, which all layers share."""
 
     @property
     def only_causal(self) -> bool:
@@ -70,10 +73,31 @@ class Mask:
         # No position before the padding at the end attends to it if the mask is causal.
         return replace(self, packing=None, keys_BM=None if self.causal else self.packing.keys.exists_BL)
 
+    def in_blocks(self, blocks: Blocks, rows: int, device: torch.device) -> "Mask":
+        """The mask of the blocks of all rows of a batch. Every block has the same distances."""
+        if torch.compiler.is_compiling():
+            return self._make_blocks(blocks, rows, device)
+        if (blocks, rows) not in self._in_blocks:
+            self._in_blocks[blocks, rows] = self._make_blocks(blocks, rows, device)
+        return self._in_blocks[blocks, rows]
+
     def take(self, row_B: Tensor) -> Self:
         """The mask of these rows of the batch."""
         keys_BM, segments_BM = (rows if rows is None else rows[row_B] for rows in (self.keys_BM, self.segments_BM))
         return replace(self, keys_BM=keys_BM, segments_BM=segments_BM)
+
+    def _make_blocks(self, blocks: Blocks, rows: int, device: torch.device) -> "Mask":
+        exists_BM, segments_BM = self.keys_BM, self.segments_BM
+        if exists_BM is None:
+            exists_BM = torch.ones(1, blocks.keys, dtype=torch.bool, device=device)
+        if segments_BM is not None:
+            segments_BM = blocks.split_row(segments_BM[:, -blocks.keys :].expand(rows, -1))
+        return replace(
+            self,
+            keys_BM=blocks.split_row(exists_BM[:, -blocks.keys :].expand(rows, -1)),
+            segments_BM=segments_BM,
+            query_L=torch.arange(blocks.before, blocks.before + blocks.size, device=device),
+        )
 
     def _make_bias(self, length: int, keys: int, device: torch.device) -> Tensor | None:
         bias = None
@@ -89,16 +113,15 @@ class Mask:
         """Booleans that must all be true where a query may attend to a key, broadcastable to B x H x L x M."""
         conditions = []
         if self.keys_BM is not None:
-            exists_B1LM = self.keys_BM[:, None, None]
+            exists_B1LM = self.keys_BM[:, None, None, -keys:]
             if self.causal or self.window is not None:
                 # Padding attends to itself, because a query without any key would have no weights.
                 exists_B1LM = exists_B1LM | (self._distances(length, keys, device) == 0)
             conditions.append(exists_B1LM)
         if self.segments_BM is not None:
-            segments_BL = (
-                self.segments_BM[:, keys - length :] if self.query_L is None else self.segments_BM[:, self.query_L]
-            )
-            conditions.append(segments_BL[:, None, :, None] == self.segments_BM[:, None, None])
+            segments_BM = self.segments_BM[:, -keys:]
+            segments_BL = segments_BM[:, keys - length :] if self.query_L is None else segments_BM[:, self.query_L]
+            conditions.append(segments_BL[:, None, :, None] == segments_BM[:, None, None])
         if self.packing is not None:
             conditions.append(self.packing.same_sentence_XX)
         if self.causal and self.query_L is not None:

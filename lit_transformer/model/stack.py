@@ -3,13 +3,11 @@
 Encoder and decoder are stacks. So are a GPT (causal, without a source), a BERT (both ways) and a ViT (over patches of
 an image). A stack does not know tokens.
 
-Legend: B batch, S source length, L query length, M key length, D d_model, H heads, K head dimension, N rows (batch x
-beams).
+Legend: B batch, S source length, L query length, D d_model, N rows (batch x beams).
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple, Self, cast
 
 import torch
@@ -116,9 +114,17 @@ class Stack(nn.Module):
         rotate = self.positions.rotation(positions_BL)
         states_BLD = self.dropout(self.embedding_norm(self.positions.embed(vectors_BLD, positions_BL)))
         recomputes = self.activation_checkpointing and cache is None and torch.is_grad_enabled()
+
+        def apply(layer: Layer, states_BLD: Tensor) -> Tensor:
+            # A mask keeps the biases that it has made, and computing the layer again must make the same tensors.
+            own_mask = replace(mask) if recomputes else mask
+            return layer(states_BLD, own_mask, rotate=rotate, cache=cache, source=source)
+
         for layer in self.layers:
-            apply = partial(layer, mask=mask, rotate=rotate, cache=cache, source=source)
-            states_BLD = checkpoint(apply, states_BLD, use_reentrant=False) if recomputes else apply(states_BLD)
+            if recomputes:
+                states_BLD = checkpoint(apply, layer, states_BLD, use_reentrant=False)
+            else:
+                states_BLD = apply(layer, states_BLD)
         return self.norm(states_BLD)
 
     def project(self, memory: Memory) -> Source:
@@ -160,7 +166,7 @@ class Stack(nn.Module):
             )
 
     def _next_positions(self, vectors_BLD: Tensor, cache: Cache | None) -> Tensor:
-        start = cache[self.layers[0].self_attention].key_BHMK.shape[2] if cache else 0
+        start = cache[self.layers[0].self_attention].num_positions if cache else 0
         end = start + vectors_BLD.shape[1]
         self.check_length(end)
         return torch.arange(start, end, device=vectors_BLD.device)[None]

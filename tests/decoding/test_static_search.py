@@ -28,10 +28,21 @@ V = 17
 LENGTHS = [1, 3, 4, 17, 33]
 
 
-def make_transformer(positions: PositionScheme = "sinusoidal", norm: Norm = "post") -> Transformer:
+def make_transformer(
+    positions: PositionScheme = "sinusoidal", norm: Norm = "post", window: int | None = None
+) -> Transformer:
     """In float64, where no two hypotheses come so close that a rounding decides between them."""
     config = TransformerConfig(
-        d_model=14, d_ff=19, num_heads=2, num_layers=2, d_k=6, d_v=5, positions=positions, norm=norm, max_positions=43
+        d_model=14,
+        d_ff=19,
+        num_heads=2,
+        num_layers=2,
+        d_k=6,
+        d_v=5,
+        positions=positions,
+        norm=norm,
+        max_positions=43,
+        window=window,
     )
     transformer = Transformer(config, vocab_size=V, pad_id=PAD_ID).double().eval().requires_grad_(False)
     transformer.embedding.weight[EOS_ID] *= 1.5  # so that some hypotheses end and some do not
@@ -122,11 +133,18 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(
-    ("positions", "norm"),
-    [("sinusoidal", "post"), ("learned", "pre"), ("rotary", "post"), ("alibi", "post"), ("none", "post")],
+    ("positions", "norm", "window"),
+    [
+        ("sinusoidal", "post", None),
+        ("learned", "pre", None),
+        ("rotary", "post", None),
+        ("alibi", "post", None),
+        ("none", "post", None),
+        ("sinusoidal", "post", 3),
+    ],
 )
-def test_it_finds_what_the_plain_search_finds(positions: PositionScheme, norm: Norm) -> None:
-    transformer, sources = make_transformer(positions, norm), make_sources()
+def test_it_finds_what_the_plain_search_finds(positions: PositionScheme, norm: Norm, window: int | None) -> None:
+    transformer, sources = make_transformer(positions, norm, window), make_sources()
     lengths, finished = set(), set()
     engines = [StaticSearch(transformer, 70, Recorded()), StaticSearch(transformer, 999)]
     for number, settings in enumerate(SETTINGS):

@@ -1,6 +1,7 @@
 """Attention in packed rows, against the mask written out, and against what PyTorch's kernel for it takes."""
 
 import inspect
+from math import inf
 from typing import Any
 
 import pytest
@@ -69,16 +70,20 @@ def test_the_kernel_of_packed_rows_gets_the_borders(monkeypatch: pytest.MonkeyPa
         assert max_k >= int(cu_seq_k.diff().max())
         sizes = [cu_seq.diff().tolist() for cu_seq in (cu_seq_q, cu_seq_k, cu_seq_k)]
         parts = zip(*(heads.split(each) for heads, each in zip((query, key, value), sizes, strict=True)), strict=True)
-        is_causal = more["window_size"] == (-1, 0)
-        outputs = [scaled_dot_product_attention(*(h.transpose(0, 1) for h in p), is_causal=is_causal) for p in parts]
+        left, right = (inf if size == -1 else size for size in more["window_size"])
+        outputs = []
+        for one in parts:
+            distance = torch.arange(len(one[0]))[:, None] - torch.arange(len(one[1]))
+            near = (distance <= left) & (-distance <= right)
+            outputs.append(scaled_dot_product_attention(*(h.transpose(0, 1) for h in one), attn_mask=near))
         return torch.cat([output.transpose(0, 1) for output in outputs])
 
     theirs = torch.nn.attention.varlen.varlen_attn
     parameters = inspect.signature(theirs).parameters
     assert list(parameters)[:7] == list(inspect.signature(stand_in).parameters)[:7]
     assert parameters["window_size"].default == (-1, -1), "left and right, without a limit"
-    for keys, causal in ((KEYS, False), (QUERIES, True)):
-        mask = Mask(causal=causal, packing=RowPair(make_row(QUERIES), make_row(keys)))
+    for keys, causal, window in ((KEYS, False, None), (QUERIES, True, None), (QUERIES, False, 2), (QUERIES, True, 3)):
+        mask = Mask(causal=causal, window=window, packing=RowPair(make_row(QUERIES), make_row(keys)))
         query, key, value = heads(sum(QUERIES)), heads(sum(keys)), heads(sum(keys))
         expected = attend(query, key, value, mask)
         with monkeypatch.context() as patch:

@@ -16,6 +16,9 @@ from lit_transformer.data.validation import validation_batches
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.model.config import PositionScheme, TransformerConfig
+from lit_transformer.model.masks import Mask
+from lit_transformer.model.positions import make_positions
+from lit_transformer.model.stack import Stack
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.runs.divergence import Divergence
 from lit_transformer.search_settings import SearchSettings
@@ -80,6 +83,25 @@ def test_a_training_step_and_its_report(packing: bool, positions: PositionScheme
         assert all(weight.grad is not None for weight in module.parameters())
         smoothed, _, num_tokens = module.meter.state(module.trainer)
     assert 1.0 < smoothed / num_tokens < 20.0
+
+
+@every_scheme
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_window_over_a_long_sequence(causal: bool, positions: PositionScheme) -> None:
+    """In blocks, through the fused kernel of the device."""
+    config = TransformerConfig(d_model=12, d_ff=20, num_heads=2, num_layers=2, positions=positions, window=5)
+    stack = Stack(config, make_positions(config, causal=causal)).eval()
+    vectors_BLD, keys_BL = torch.randn(2, 211, 12), torch.arange(211) < torch.tensor([[211], [97]])
+    expected = stack(vectors_BLD, Mask(causal=causal, keys_BM=keys_BL))
+    with Accelerator() as accelerator:
+        on_device = vectors_BLD.to(DEVICE), Mask(causal=causal, keys_BM=keys_BL.to(DEVICE))
+        stack.to(DEVICE)
+        accelerator.copies_from_host = 0
+        states_BLD = stack(*on_device)
+        states_BLD.sum().backward()
+        assert accelerator.copies_from_host == 0
+        found = states_BLD.detach().cpu()
+    torch.testing.assert_close(found, expected.detach(), rtol=0.0, atol=1e-4)
 
 
 @every_scheme
