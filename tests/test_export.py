@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import MarianMTModel, MarianTokenizer
 
 from lit_transformer import SearchSettings, Translator, export
 from lit_transformer.checkpoints.folder import VOCABULARY_FILE
 
 pytest.importorskip("ctranslate2", reason="the package ctranslate2 is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 
 LINES = ["The cat sleeps.", "A dog eats.", "cat cat"]
 ALONE = """
@@ -48,3 +50,24 @@ def test_the_folder_needs_no_lit_transformer(
         for line, ids, text in zip(LINES, encoded, found, strict=True):
             extra = 30 - len(ids) - 1
             assert translator.translate(line, SearchSettings(beam_size=1, max_extra_length=extra)) == text
+
+
+def test_a_folder_of_marian_translates_with_transformers(tiny_run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "exported"
+    export.main(["--checkpoint", str(tiny_run), "--format", "marian", "--output", str(output)])
+    model, tokenizer = MarianMTModel.from_pretrained(output), MarianTokenizer.from_pretrained(output)
+    ids = model.generate(**tokenizer(LINES[:2], return_tensors="pt", padding=True), num_beams=1)
+    expected = Translator.load(tiny_run, device="cpu").translate(LINES[:2], SearchSettings(beam_size=1))
+    assert tokenizer.batch_decode(ids, skip_special_tokens=True) == expected
+
+
+def test_compute_type_is_for_ctranslate2(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "exported"
+    options = ["--format", "marian", "--output", str(output), "--compute_type", "int8"]
+    with pytest.raises(SystemExit) as exit_:
+        export.main(["--checkpoint", str(tiny_run), *options])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert "compute_type" in error
+    assert error.count("\n") == 1
+    assert not output.exists()

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
-from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, pad
+from lit_transformer.batch import EOS_ID, NEVER_PREDICTED, PAD_ID, pad
 from lit_transformer.benchmarks.contest import Entry
 from lit_transformer.benchmarks.decoding import DecodingJob, DecodingWork, prepare_model
 from lit_transformer.benchmarks.torch_work import set_up_torch
 from lit_transformer.benchmarks.training import TrainingJob, TrainingLoop, prepare_peer
-from lit_transformer.errors import UserError
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.pretrained.marian import to_marian
+from lit_transformer.pretrained.marian_folder import marian_config
 
 
 class MarianPeer(nn.Module):
-    """Marian with the weights of ours, which must be post-norm with sinusoids (the paper's).
+    """Marian with the weights of ours, which must have an architecture that Marian has.
 
     Args:
         ours: The model.
@@ -62,36 +62,12 @@ def marian_of(ours: Transformer, *, max_positions: int) -> MarianMTModel:
     """Marian with the weights of ours.
 
     Raises:
-        UserError: Marian has no such architecture.
+        UserError: If Marian has no such architecture.
     """
-    config = ours.config
-    widths = {config.key_size, config.value_size, config.d_model / config.num_heads}
-    if (config.norm, config.positions, len(widths), ours.source_embedding) != ("post", "sinusoidal", 1, None):
-        raise UserError("Marian has post-norm, sinusoids, heads of d_model / num_heads and one vocabulary only")
-    theirs: Any = MarianMTModel(
-        MarianConfig(
-            vocab_size=ours.vocab_size,
-            d_model=config.d_model,
-            encoder_layers=config.num_layers,
-            decoder_layers=config.num_layers,
-            encoder_attention_heads=config.num_heads,
-            decoder_attention_heads=config.num_heads,
-            encoder_ffn_dim=config.d_ff,
-            decoder_ffn_dim=config.d_ff,
-            activation_function="relu",
-            dropout=config.dropout,
-            scale_embedding=True,
-            pad_token_id=PAD_ID,
-            bos_token_id=BOS_ID,
-            eos_token_id=EOS_ID,
-            forced_eos_token_id=None,
-            decoder_start_token_id=BOS_ID,
-            max_position_embeddings=max_positions,
-        )
-    )
+    theirs: Any = MarianMTModel(MarianConfig(**marian_config(ours) | {"max_position_embeddings": max_positions}))
     theirs.to(ours.embedding.weight.dtype).set_attn_implementation("eager")
     # Sinusoids and copies of the embedding are not among the weights.
-    theirs.load_state_dict(to_marian(ours.state_dict(), config), strict=False)
+    theirs.load_state_dict(to_marian(ours.state_dict(), ours.config), strict=False)
     theirs.tie_weights()
     return theirs
 

@@ -14,6 +14,7 @@ neither checkpoints nor training.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -76,17 +77,32 @@ def write_model_folder(
     if not vocabularies.are_shared:
         config[_SOURCE_VOCAB_SIZE] = vocabularies.source.vocab_size
         models[SOURCE_VOCABULARY_FILE] = vocabularies.source.model_bytes
-    weights = {name: value.detach().cpu().contiguous() for name, value in transformer.state_dict().items()}
-    for name, content in {
-        CONFIG_FILE: f"{json.dumps(config, indent=2)}\n".encode(),
-        WEIGHTS_FILE: to_safetensors(weights, metadata={"format": "pt"}),
-        **models,
-        CARD_FILE: _card(source, target, step, sum(value.numel() for value in weights.values())).encode(),
-    }.items():
+    weights = transformer.state_dict()
+    card = _card(source, target, step, sum(value.numel() for value in weights.values()))
+    write_files(
+        folder,
+        {CONFIG_FILE: json_bytes(config), WEIGHTS_FILE: weights_bytes(weights), **models, CARD_FILE: card.encode()},
+    )
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files by name. They are on the disk when this returns."""
+    for name, content in contents.items():
         with (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Values as a file of JSON."""
+    return f"{json.dumps(values, indent=2)}\n".encode()
+
+
+def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Weights as a file of safetensors, marked as PyTorch's for readers that ask."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    return to_safetensors(tensors, metadata={"format": "pt"})
 
 
 def is_model_folder(folder: Path) -> bool:

@@ -17,7 +17,7 @@ COMMANDS = {
     "test": "Translate a split of a corpus and score it with BLEU and chrF.",
     "translate": "Translate stdin to stdout, one sentence per line.",
     "average": "Average the weights of a run's last checkpoints (section 6.1).",
-    "export": "Write a trained model as a folder of CTranslate2, which translates without lit_transformer.",
+    "export": "Write a trained model for CTranslate2 or Hugging Face, to translate without lit_transformer.",
     "attention": "Show what a model attends to, as an interactive page, a picture or numbers.",
     "align": "Link the words of sentence pairs by cross-attention, one line per pair.",
     "benchmark": "Measure the speed of training and translating, beside that of other projects.",

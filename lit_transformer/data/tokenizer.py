@@ -82,11 +82,14 @@ class Tokenizer:
         unknown = [
             each for each, ids in zip(invisible, encoded, strict=True) if processor.unk_id() in ids or each == "\n"
         ]
+        visible = {each: " " if each.isspace() else "" for each in unknown}
         self.model_bytes = model_bytes
         self.added = [_SPECIAL_TOKENS[special_id] for special_id, piece_id in special.items() if piece_id < 0]
         """Special tokens that the model lacks. `vocab_size` counts them."""
+        self.replaced: dict[str, str] = visible | {chr(each): stand_in for each, stand_in in _STAND_INS.items()}
+        """Characters that `encode` replaces before the SentencePiece model sees them."""
         self._processor = processor
-        self._unknown_invisible = re.compile(f"[{character_class(unknown)}]") if unknown else None
+        self._unknown_invisible = re.compile(f"[{character_class(unknown)}]")
         others = [piece_id for piece_id in range(len(pieces)) if piece_id not in special.values()]
         self._piece_ids = [*(special[special_id] for special_id in sorted(special)), *others]
         """The model's id of each token, or -1 if it was added."""
@@ -252,9 +255,7 @@ class Tokenizer:
     def _prepared(self, texts: Sequence[str]) -> list[str]:
         """Return texts as SentencePiece takes them."""
         texts = [_without_reserved(text) for text in texts]
-        if self._unknown_invisible is not None:
-            texts = [self._unknown_invisible.sub(_visible, text) for text in texts]
-        return [text.strip() for text in texts]
+        return [self._unknown_invisible.sub(lambda match: self.replaced[match[0]], text).strip() for text in texts]
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
         return Tokenizer, (self.model_bytes,)
@@ -263,10 +264,6 @@ class Tokenizer:
 def _without_reserved(text: str) -> str:
     first, second = _RESERVED  # a loop over them would take longer than the search
     return text.translate(_STAND_INS) if first in text or second in text else text
-
-
-def _visible(match: re.Match[str]) -> str:
-    return " " if match.group().isspace() else ""
 
 
 def _content(ids: list[int]) -> list[int]:

@@ -11,8 +11,17 @@ import torch
 from torch import Tensor
 
 from lit_transformer.errors import UserError
-from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.config import Activation, TransformerConfig
 
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""Their names, and ours."""
 Features = dict[str, int | None]
 """The tensors of a module, and which of their dimensions are d_model features."""
 READS: Features = {"weight": 1, "bias": None}
@@ -41,10 +50,6 @@ TWO_EMBEDDINGS: Names = {
     "source_embedding": (EMBEDS, ("model.encoder.embed_tokens",)),
     "embedding": (EMBEDS, ("model.decoder.embed_tokens",)),
 }
-POSITIONS: Names = {
-    f"{side}.positions.table": (EMBEDS, (f"model.{side}.embed_positions",)) for side in ("encoder", "decoder")
-}
-"""Learned positions. Marian has its table of sinusoids here, or another one."""
 OUTPUT_BIAS, THEIR_OUTPUT_BIAS = "output.bias", "final_logits_bias"
 """Theirs is a matrix of one row."""
 
@@ -56,7 +61,7 @@ def names(config: TransformerConfig, *, is_shared: bool) -> Names:
         config: The architecture.
         is_shared: Whether both sides share one vocabulary.
     """
-    modules = (SHARED_EMBEDDING if is_shared else TWO_EMBEDDINGS) | (POSITIONS if config.positions == "learned" else {})
+    modules = dict(SHARED_EMBEDDING if is_shared else TWO_EMBEDDINGS)
     for side, layer in {"encoder": LAYER, "decoder": LAYER | CROSS_ATTENTION}.items():
         for number in range(config.num_layers):
             for ours, (features, theirs) in layer.items():
@@ -89,7 +94,8 @@ def from_marian(weights: Mapping[str, Tensor], config: TransformerConfig, *, is_
     """Give the weights of Marian our names and order. Ours then has all of Marian's biases.
 
     Args:
-        weights: The weights by Marian's names. Others than these are ignored, such as copies of the embeddings.
+        weights: The weights by Marian's names. Others than these are ignored, such as copies of the embeddings
+            and tables of sinusoids.
         config: The architecture.
         is_shared: Whether both sides share one vocabulary.
 
