@@ -1,5 +1,6 @@
 """The settings of a search (section 6.1). A trained model has its own, so files of models hold them, too."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -17,17 +18,50 @@ MAX_LENGTH_PENALTY = 10.0
 """From 17 on, the length penalty of the longest outputs overflows float32."""
 LARGEST_EXTRA_LENGTH = 10_000
 """With a larger `max_extra_length`, the largest length penalty of the longest outputs could overflow float32."""
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """How tokens are drawn at random: `temperature` comes first, then `top_k`, then `top_p`.
+
+    Args:
+        temperature: Log-probabilities are divided by it. Below 1, probable tokens become more probable. 0 always takes
+            the best token, as greedy search does.
+        top_k: Only this many most probable tokens can be drawn, and those as probable as the last of them.
+        top_p: Only the most probable tokens can be drawn, as few as together have at least this probability, and those
+            as probable as the last of them.
+        seed: Another seed draws other tokens.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < math.inf:
+            raise UserError(f"temperature is {self.temperature}: it must be at least 0 and finite")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k is {self.top_k}: it must be at least 1")
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise UserError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UserError(f"seed is {self.seed}: it must be from 0 to {LARGEST_SEED}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """How translations are searched for. The defaults are the paper's. A model of others may come with other settings.
+    """How translations are searched for, or drawn at random. The defaults are the paper's. A model of others may come with other settings.
 
     Args:
-        beam_size: Live hypotheses per sentence. 1 is greedy search.
+        beam_size: Live hypotheses per sentence. 1 is greedy search. Sampling has no beam.
         length_penalty: Alpha of the length penalty. A larger value favors longer translations.
-        n_best: Hypotheses to return per sentence, at most `beam_size`. By default 1, and `Translator.candidates`
-            returns all that the beam holds.
+        n_best: Hypotheses to return per sentence, at most `beam_size` unless they are samples. By default 1, and
+            `Translator.candidates` returns `beam_size`.
         max_extra_length: A translation has at most this many tokens more than its source (section 6.1).
         min_length: A translation has at least this many tokens. With 0, a sentence may have the empty translation.
         length_normalization: Sums of log-probabilities are divided by GNMT's ((5 + length) / 6)^alpha (`gnmt`), or by
@@ -38,6 +72,7 @@ class SearchSettings:
         max_length: A translation has at most this many tokens with EOS, whatever its source: the last one must be EOS.
             It takes the place of `max_extra_length`.
         unknown: Whether a translation may contain the unknown token, which its text leaves out.
+        sampling: How tokens are drawn. By default, the best hypotheses are searched for.
 
     Raises:
         UserError: If a value is out of range.
@@ -52,13 +87,17 @@ class SearchSettings:
     stopping: Stopping = "exact"
     max_length: int | None = None
     unknown: bool = False
+    sampling: SamplingSettings | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam_size <= MAX_BEAM_SIZE:
             bound = "at least 1" if self.beam_size < 1 else f"at most {MAX_BEAM_SIZE}"
             raise UserError(f"beam_size is {self.beam_size}: it must be {bound}")
-        if not 1 <= self.num_returned <= self.beam_size:
-            raise UserError(f"n_best is {self.n_best}: it must be at least 1 and at most beam_size, {self.beam_size}")
+        largest, bound = self.beam_size, f"beam_size, {self.beam_size}"
+        if self.sampling is not None:
+            largest, bound = MAX_BEAM_SIZE, f"{MAX_BEAM_SIZE}"
+        if not 1 <= self.num_returned <= largest:
+            raise UserError(f"n_best is {self.n_best}: it must be at least 1 and at most {bound}")
         # With a negative alpha, longer hypotheses could gain without bound, and no search could stop early.
         if not 0.0 <= self.length_penalty <= MAX_LENGTH_PENALTY:
             raise UserError(f"length_penalty is {self.length_penalty}: it must be from 0 to {MAX_LENGTH_PENALTY:g}")
@@ -78,6 +117,11 @@ class SearchSettings:
     def num_returned(self) -> int:
         """Hypotheses to return per sentence."""
         return 1 if self.n_best is None else self.n_best
+
+    @property
+    def num_rows(self) -> int:
+        """Hypotheses per sentence that are extended together: the beam, or the samples."""
+        return self.beam_size if self.sampling is None else self.num_returned
 
     def limit(self, source_length: Length) -> Length:
         """The most tokens of a translation with EOS, for a source of this many tokens with EOS."""

@@ -1,4 +1,4 @@
-"""Greedy search: one hypothesis per sentence, which takes the best token at every position.
+"""Greedy search: one hypothesis per sentence, which takes the best token at every position, or one that is drawn.
 
 Legend: B batch, N rows (batch x beams), V vocabulary, T target length, X any size.
 """
@@ -13,6 +13,14 @@ from torch import Tensor
 from lit_transformer.decoding.hypotheses import Hypothesis, Sequences
 from lit_transformer.decoding.scoring import Scorer, divisor
 from lit_transformer.search_settings import SearchSettings
+
+Choose = Callable[[Tensor, int | Tensor], Tensor]
+"""(what every token that may come next is ranked by N x V, tokens so far) -> the token that each row takes, N."""
+
+
+def best_token(rank_NV: Tensor, length: int | Tensor) -> Tensor:  # noqa: ARG001 # for draws
+    """The token with the largest value."""
+    return rank_NV.argmax(dim=-1)
 
 
 @dataclass
@@ -32,6 +40,7 @@ class Greedy:
     """The sum over the tokens of each hypothesis."""
     length_B: Tensor
     """The tokens of each hypothesis, with EOS and without the first one."""
+    choose: Choose = best_token
 
     @classmethod
     def start(
@@ -65,11 +74,10 @@ class Greedy:
             length: Tokens that the extended hypotheses have after the first one.
         """
         scores = self.scorer.score(logits_NV, length, self.sentence_B, lambda: self.live.tokens_BXT[:, 0])
-        best = scores.rank_NV.max(dim=-1)
-        token_B = best.indices.masked_fill(self.done_B, self.scorer.eos)
-        self.total_B = self.total_B + best.values.masked_fill(self.done_B, 0.0)
-        self.length_B = self.length_B + (~self.done_B)
+        token_B = self.choose(scores.rank_NV, length).masked_fill(self.done_B, self.scorer.eos)
         token_B1 = token_B[:, None]
+        self.total_B = self.total_B + scores.rank_NV.gather(1, token_B1)[:, 0].masked_fill(self.done_B, 0.0)
+        self.length_B = self.length_B + (~self.done_B)
         self.live = self.live.append(token_B1, scores.log_prob_NV.gather(1, token_B1))
         self.done_B = self.done_B | (token_B == self.scorer.eos)
 

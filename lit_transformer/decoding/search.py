@@ -95,7 +95,7 @@ def beam_search(
     """
     scorer = Scorer.create(ids, prefix, adjust, max_length_B, settings)
     if settings.beam_size == 1:
-        return _greedy_search(step, state, scorer, settings, max_length_B, on_step)
+        return greedy_search(step, state, Greedy.start(scorer, settings, max_length_B), on_step)
     steps_per_check = STEPS_PER_CHECK.get(max_length_B.device.type, STEPS_PER_CHECK_ELSEWHERE)
     limits = set(max_length_B.tolist())
     beams = Beams.start(scorer, settings, max_length_B)
@@ -122,18 +122,12 @@ def beam_search(
     return results
 
 
-def _greedy_search(
-    step: StepFunction[State],
-    state: State,
-    scorer: Scorer,
-    settings: SearchSettings,
-    max_length_B: Tensor,
-    on_step: OnStep | None,
+def greedy_search(
+    step: StepFunction[State], state: State, greedy: Greedy, on_step: OnStep | None
 ) -> list[list[Hypothesis]]:
-    """The best token at every position until EOS or the greatest length. There is nothing to reorder or to compare."""
-    steps_per_check = STEPS_PER_CHECK.get(max_length_B.device.type, STEPS_PER_CHECK_ELSEWHERE)
-    greedy = Greedy.start(scorer, settings, max_length_B)
-    for length in range(1, int(max_length_B.max()) + 1):
+    """One token at every position until EOS or the greatest length. There is nothing to reorder or to compare."""
+    steps_per_check = STEPS_PER_CHECK.get(greedy.max_length_B.device.type, STEPS_PER_CHECK_ELSEWHERE)
+    for length in range(1, int(greedy.max_length_B.max()) + 1):
         logits_NV, state = step(greedy.last_token_N(), state)
         was_done_B = greedy.done_B
         greedy.advance(logits_NV, length)
