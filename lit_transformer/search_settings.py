@@ -55,7 +55,9 @@ class SamplingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """How translations are searched for, or drawn at random. The defaults are the paper's. A model of others may come with other settings.
+    """How translations are searched for, or drawn at random.
+
+    The defaults are the paper's. A model of others may come with other settings.
 
     Args:
         beam_size: Live hypotheses per sentence. 1 is greedy search. Sampling has no beam.

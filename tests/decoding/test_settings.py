@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lit_transformer.errors import UserError
-from lit_transformer.search_settings import SearchSettings
+from lit_transformer.search_settings import SamplingSettings, SearchSettings
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,32 @@ from lit_transformer.search_settings import SearchSettings
 def test_impossible_settings_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SearchSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": -0.5}, r"^temperature is -0\.5: .* 0 "),
+        ({"temperature": math.inf}, r"^temperature is inf: .* finite$"),
+        ({"temperature": math.nan}, r"^temperature is nan: "),
+        ({"top_k": 0}, r"^top_k is 0: .* 1$"),
+        ({"top_p": 0.0}, r"^top_p is 0\.0: .* 0 .* 1$"),
+        ({"top_p": 1.1}, r"^top_p is 1\.1: "),
+        ({"seed": -1}, r"^seed is -1: .* 4294967295$"),
+        ({"seed": 2**32}, r"^seed is 4294967296: "),
+    ],
+)
+def test_impossible_sampling_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SamplingSettings(**values)
+
+
+def test_samples_need_no_beam() -> None:
+    settings = SearchSettings(sampling=SamplingSettings(), n_best=17)
+    assert (settings.num_returned, settings.num_rows) == (17, 17)
+    assert SearchSettings(sampling=SamplingSettings()).num_rows == 1
+    with pytest.raises(UserError, match=r"^n_best is 10001: .* 10000$"):
+        SearchSettings(sampling=SamplingSettings(), n_best=10_001)
 
 
 def test_the_defaults_are_the_papers_and_values_that_do_not_change() -> None:
