@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lit_transformer.errors import UserError
+from lit_transformer.model.config import TransformerConfig
 
 Value = TypeVar("Value")
 REQUIRED = object()
 """The default of a setting that has none."""
+ACTIVATIONS: dict[str, str] = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""Their names of activations, and ours."""
 
 
 class ForeignConfig:
@@ -76,6 +87,38 @@ class ForeignConfig:
         if value not in choices:
             raise self.refused(name, value, f"only {', '.join(choices)} can be read")
         return choices[value]
+
+    def equal(self, encoder: str, decoder: str, default: int) -> int:
+        """A whole number that encoder and decoder must have in common."""
+        value, other = self.integer(encoder, default), self.integer(decoder, default)
+        if value != other:
+            raise self.refused(decoder, other, f"{encoder} is {value}, and this project has one number for both")
+        return value
+
+    def has(self, name: str) -> bool:
+        """Whether a setting is there and not null."""
+        return self._get(name, None) is not None
+
+    def architecture(self, fields: Mapping[str, Any], *, num_weights: int) -> TransformerConfig:
+        """The architecture with these fields.
+
+        Args:
+            fields: Arguments of `TransformerConfig`.
+            num_weights: Number of weights that are there. An architecture with more layers is refused.
+
+        Raises:
+            UserError: If there is no such architecture.
+        """
+        try:
+            config = TransformerConfig(**fields)
+        except (UserError, ArithmeticError) as error:
+            raise UserError(f"{self.path}: {error}; take another model") from error
+        if config.num_layers > num_weights:  # building layers that do not exist could take hours
+            raise UserError(
+                f"{self.path} has {config.num_layers} layers, but there are {num_weights} weights; "
+                "copy the folder again"
+            )
+        return config
 
     def only(self, **values: Any) -> None:
         """Raise UserError if one of these settings is there with another value. None stands for false, too."""

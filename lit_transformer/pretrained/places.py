@@ -14,10 +14,14 @@ from lit_transformer.checkpoints.format import does_not_translate
 from lit_transformer.checkpoints.places import HUB_PREFIX, find_checkpoint, load_checkpoint
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.files import expanded, is_address
+from lit_transformer.pretrained.bart import load_bart
+from lit_transformer.pretrained.bert import load_bert
 from lit_transformer.pretrained.config import ForeignConfig
+from lit_transformer.pretrained.gpt2 import load_gpt2
+from lit_transformer.pretrained.t5 import load_t5
 
 Reader = Callable[[Path, ForeignConfig], TrainedModel | TrainedDescendant]
-READERS: dict[str, Reader] = {}
+READERS: dict[str, Reader] = {"gpt2": load_gpt2, "bert": load_bert, "bart": load_bart, "t5": load_t5}
 """What reads a folder, by the `model_type` of its `config.json`."""
 FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "vocab.txt", "merges.txt"]
 """What is downloaded of a model of another program."""

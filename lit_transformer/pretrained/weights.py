@@ -25,7 +25,7 @@ class Recipe:
     """How a tensor of ours is made.
 
     Args:
-        names: Their tensors. `*` is the number of the layer.
+        names: Their tensors.
         make: From these tensors to ours.
     """
 
@@ -57,24 +57,29 @@ def joined(*names: str, first_factor: float = 1.0) -> Recipe:
     return Recipe(names, lambda tensors: torch.cat([tensors[0] * first_factor, *tensors[1:]]))
 
 
-def both(name: str, ours: str) -> dict[str, Recipe]:
-    """Weight and bias of their module `name`, which is our module `ours`."""
-    return {f"{ours}.{part}": same(f"{name}.{part}") for part in ("weight", "bias")}
+def both(ours: str, theirs: str) -> dict[str, Recipe]:
+    """Weight and bias of a module."""
+    return {f"{ours}.{part}": same(f"{theirs}.{part}") for part in ("weight", "bias")}
 
 
-def both_joined(ours: str, *names: str) -> dict[str, Recipe]:
+def both_joined(ours: str, *theirs: str) -> dict[str, Recipe]:
     """Weight and bias of our module, each joined from those of their modules."""
-    return {f"{ours}.{part}": joined(*(f"{name}.{part}" for name in names)) for part in ("weight", "bias")}
+    return {f"{ours}.{part}": joined(*(f"{name}.{part}" for name in theirs)) for part in ("weight", "bias")}
 
 
-def per_layer(num_layers: int, table: Table) -> dict[str, Recipe]:
-    """A table of one layer for each of the layers: `*` becomes its number, in our names and in theirs."""
+def per_layer(num_layers: int, ours: str, theirs: str, layer: Table) -> dict[str, Recipe]:
+    """A table of one layer for each of the layers.
+
+    Args:
+        num_layers: How many there are.
+        ours: Our name of the list of layers.
+        theirs: Their name of it.
+        layer: The table, with names within a layer.
+    """
     return {
-        ours.replace("*", str(layer)): Recipe(
-            tuple(name.replace("*", str(layer)) for name in recipe.names), recipe.make
-        )
-        for layer in range(num_layers)
-        for ours, recipe in table.items()
+        f"{ours}.{number}.{name}": Recipe(tuple(f"{theirs}.{number}.{each}" for each in recipe.names), recipe.make)
+        for number in range(num_layers)
+        for name, recipe in layer.items()
     }
 
 
@@ -99,8 +104,11 @@ class ForeignWeights:
     def __len__(self) -> int:
         return len(self._tensors)
 
-    def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name]
+    def num_rows(self, name: str) -> int:
+        """The first size of a tensor. Raises UserError if there is no such tensor."""
+        if name not in self._tensors or self._tensors[name].ndim == 0:
+            raise UserError(f"{self.folder} lacks {name}: copy the folder again, or take another model")
+        return len(self._tensors[name])
 
     def rename(self, endings: Mapping[str, str]) -> None:
         """Replace the endings of names that older versions wrote."""

@@ -1,0 +1,85 @@
+"""BART of `transformers` (`model_type` bart)."""
+
+from pathlib import Path
+
+from lit_transformer.checkpoints.descendants import TrainedDescendant
+from lit_transformer.checkpoints.trained_model import no_memory
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.transformer import Transformer
+from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
+from lit_transformer.pretrained.tokenizers import read_tokenizer
+from lit_transformer.pretrained.weights import ForeignWeights, Recipe, both, both_joined, per_layer, same
+
+OFFSET = 2
+"""Their position 0 is in this row of the table. Nothing uses the rows before."""
+EMBEDDING = "shared.weight"
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+OUTPUT_BIAS = "final_logits_bias"
+
+
+def load_bart(folder: Path, config: ForeignConfig) -> TrainedDescendant:
+    """Read a BART with its vocabulary.
+
+    Raises:
+        UserError: If a file is missing, damaged, or has what this project does not.
+    """
+    weights = ForeignWeights(folder, prefix="model.")
+    architecture = read_config(config, weights)
+    vocab_size = config.integer("vocab_size", 50265)
+    with no_memory():
+        bart = Transformer(architecture, vocab_size=vocab_size, pad_id=config.integer("pad_token_id", 1))
+    weights.check_equal(EMBEDDING, COPIES)
+    weights.load_into(bart, table(architecture))
+    tokenizer, special = read_tokenizer(folder, config, vocab_size=vocab_size)
+    return TrainedDescendant(bart, "bart", tokenizer, special, 0, folder)
+
+
+def read_config(config: ForeignConfig, weights: ForeignWeights) -> TransformerConfig:
+    """Their settings as ours. `transformers` also ignores the settings of other architectures that it once had."""
+    config.only(is_encoder_decoder=True, is_decoder=False, tie_word_embeddings=True)
+    return config.architecture(
+        {
+            "d_model": config.integer("d_model", 1024),
+            "d_ff": config.equal("encoder_ffn_dim", "decoder_ffn_dim", 4096),
+            "num_heads": config.equal("encoder_attention_heads", "decoder_attention_heads", 16),
+            "num_layers": config.equal("encoder_layers", "decoder_layers", 12),
+            "dropout": config.number("dropout", 0.1),
+            "positions": "learned",
+            "max_positions": config.integer("max_position_embeddings", 1024),
+            "activation": config.choice("activation_function", ACTIVATIONS, "gelu"),
+            "attention_bias": True,
+            "embedding_norm": True,
+            "scale_embedding": config.flag("scale_embedding", False),
+            # `transformers` does not store it for all classes, and then it is zero.
+            "output_bias": OUTPUT_BIAS in weights,
+        },
+        num_weights=len(weights),
+    )
+
+
+def table(config: TransformerConfig) -> dict[str, Recipe]:
+    """Our names and theirs."""
+    layer = {
+        **both_joined("self_attention.query_key_value", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        **both("self_attention.output", "self_attn.out_proj"),
+        **both("self_attention_norm.norm", "self_attn_layer_norm"),
+        **both("feed_forward.inner", "fc1"),
+        **both("feed_forward.outer", "fc2"),
+        **both("feed_forward_norm.norm", "final_layer_norm"),
+    }
+    cross_attention = {
+        **both("cross_attention.query", "encoder_attn.q_proj"),
+        **both_joined("cross_attention.key_value", "encoder_attn.k_proj", "encoder_attn.v_proj"),
+        **both("cross_attention.output", "encoder_attn.out_proj"),
+        **both("cross_attention_norm.norm", "encoder_attn_layer_norm"),
+    }
+    stacks: dict[str, Recipe] = {}
+    for side, recipes in {"encoder": layer, "decoder": layer | cross_attention}.items():
+        positions = Recipe((f"{side}.embed_positions.weight",), lambda tensors: tensors[0][OFFSET:].clone())
+        stacks |= {
+            f"{side}.positions.table.weight": positions,
+            **both(f"{side}.embedding_norm", f"{side}.layernorm_embedding"),
+            **per_layer(config.num_layers, f"{side}.layers", f"{side}.layers", recipes),
+        }
+    bias = {"output.bias": Recipe((OUTPUT_BIAS,), lambda tensors: tensors[0][0])} if config.output_bias else {}
+    return {"embedding.weight": same(EMBEDDING), **bias, **stacks}
