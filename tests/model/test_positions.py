@@ -4,6 +4,8 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from lit_transformer.model.config import PositionScheme, TransformerConfig
 from lit_transformer.model.masks import Mask
@@ -83,6 +85,54 @@ def test_rotary_turns_pairs_by_the_angles_of_the_paper() -> None:
         rtol=0.0,
         atol=1e-5,
     )
+
+
+def rotary_scores(rotary: RotaryPositions, query_K: Tensor, key_K: Tensor, position_L: Tensor) -> Tensor:
+    """The scores of one query at position 0 with one key at each position."""
+    query_K, key_LK = query_K.expand(1, 1, 1, -1), key_K.expand(1, 1, len(position_L), -1)
+    query_11K = rotary.rotation(torch.zeros(1, 1))(query_K)[0, 0]
+    return (query_11K @ rotary.rotation(position_L[None])(key_LK)[0, 0].T)[0]
+
+
+def test_scaled_rotary_scores_are_those_of_a_smaller_distance() -> None:
+    """So no distance is larger than in training if a sequence is `scaling` times as long (Chen et al. 2023)."""
+    query_K, key_K = torch.randn(2, 10)
+    position_L = torch.arange(-13, 14)
+    plain, scaled = (RotaryPositions(10, base=10000.0, scaling=scaling) for scaling in (1.0, 4.0))
+    expected_L = rotary_scores(plain, query_K, key_K, position_L)
+    torch.testing.assert_close(rotary_scores(scaled, query_K, key_K, 4 * position_L), expected_L)
+    between_L = rotary_scores(scaled, query_K, key_K, 4 * position_L + 2)[:-1]
+    torch.testing.assert_close(between_L, rotary_scores(plain, query_K, key_K, position_L[:-1] + 0.5))
+
+
+@pytest.mark.parametrize("base", [100.0, 10000.0, 500000.0])
+def test_rotary_wavelengths_grow_with_the_base(base: float) -> None:
+    """Pair i returns after 2 pi base^(2i/d) positions, and after half of them it points the other way."""
+    size, scaling = 8, 2.0
+    rotary = RotaryPositions(size, base=base, scaling=scaling)
+    for pair in range(size // 2):
+        heads_K = torch.zeros(size)
+        heads_K[2 * pair : 2 * pair + 2] = torch.tensor([0.6, 0.8])
+        wavelength = 2 * math.pi * base ** (2 * pair / size) * scaling
+        part_L = torch.tensor([0.0, 0.25, 0.5, 1.0])
+        scores_L = rotary_scores(rotary, heads_K, heads_K, part_L * wavelength)
+        torch.testing.assert_close(scores_L, torch.tensor([1.0, 0.0, -1.0, 1.0]), rtol=0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("base", "scaling"), [(10000.0, 1.0), (10000.0, 3.0), (500000.0, 8.0)])
+def test_rotary_positions_equal_those_of_llama(base: float, scaling: float) -> None:
+    """Llama rotates dimension i with i + d/2, and the paper 2i with 2i + 1."""
+    size, position_BL = 10, torch.tensor([[0, 1, 2, 3], [7, 50, 211, 997]])
+    kind = {"rope_type": "linear", "factor": scaling} if scaling != 1.0 else {"rope_type": "default"}
+    theirs = LlamaRotaryEmbedding(LlamaConfig(head_dim=size, rope_parameters={**kind, "rope_theta": base}))
+    query_BHLK, key_BHLK = torch.randn(2, 2, 3, 4, size)
+    in_halves = torch.arange(size).unflatten(0, (-1, 2)).T.flatten()
+    expected = apply_rotary_pos_emb(
+        query_BHLK[..., in_halves], key_BHLK[..., in_halves], *theirs(query_BHLK, position_BL)
+    )
+    rotate = RotaryPositions(size, base, scaling).rotation(position_BL)
+    for heads_BHLK, expected_BHLK in zip((query_BHLK, key_BHLK), expected, strict=True):
+        torch.testing.assert_close(rotate(heads_BHLK)[..., in_halves], expected_BHLK, rtol=0.0, atol=1e-3)
 
 
 def test_alibi_slopes_are_those_of_the_paper() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import MistralConfig, MistralForCausalLM
 
 from lit_transformer.model.attention import (
     KeysValues,
@@ -19,12 +20,14 @@ from lit_transformer.model.attention import (
     record_weights,
 )
 from lit_transformer.model.config import PositionScheme, TransformerConfig
+from lit_transformer.model.gpt import GPT
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.packing import PackedRow, RowPair
 from lit_transformer.model.positions import make_positions
 from lit_transformer.model.stack import DecoderState, Stack
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.model.window import Blocks
+from tests.helpers.oracles import TOLERANCE, load
 
 B, H, K, V = 3, 2, 7, 5
 SCHEMES: tuple[PositionScheme, ...] = get_args(PositionScheme)
@@ -261,3 +264,74 @@ def test_recorded_weights_are_those_of_the_blocks() -> None:
     hook.remove()
     [(value_BHMK, output_BHLK)] = seen
     torch.testing.assert_close(weights[attention] @ value_BHMK, output_BHLK, rtol=0.0, atol=1e-6)
+
+
+def mistral_weights(oracle: Any) -> dict[str, Tensor]:
+    """Mistral rotates dimension i of a head with i + d_k/2, and the paper 2i with 2i + 1."""
+    theirs, ours = oracle.state_dict(), {}
+    for name, new in (("model.embed_tokens", "embedding"), ("model.norm", "stack.norm"), ("lm_head", "output")):
+        ours[f"{new}.weight"] = theirs[f"{name}.weight"]
+    for layer in range(oracle.config.num_hidden_layers):
+        old, new = f"model.layers.{layer}", f"stack.layers.{layer}"
+        query, key, value = (theirs[f"{old}.self_attn.{one}_proj.weight"] for one in "qkv")
+        by_turns = (one.unflatten(0, (H, 2, -1)).transpose(1, 2).flatten(0, 2) for one in (query, key))
+        ours[f"{new}.self_attention.query_key_value.weight"] = torch.cat([*by_turns, value])
+        inner = [theirs[f"{old}.mlp.{one}_proj.weight"] for one in ("gate", "up")]
+        ours[f"{new}.feed_forward.inner.weight"] = torch.cat(inner)
+        for one, mine in (
+            ("self_attn.o_proj", "self_attention.output"),
+            ("mlp.down_proj", "feed_forward.outer"),
+            ("input_layernorm", "self_attention_norm.norm"),
+            ("post_attention_layernorm", "feed_forward_norm.norm"),
+        ):
+            ours[f"{new}.{mine}.weight"] = theirs[f"{old}.{one}.weight"]
+    return ours
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize(("base", "scaling"), [(10000.0, 1.0), (500000.0, 4.0)])
+def test_a_gpt_with_rotary_positions_and_a_window_equals_mistral(
+    dtype: torch.dtype, base: float, scaling: float
+) -> None:
+    """Also in steps, after a prompt. Angles are computed in float32."""
+    kind = {"rope_type": "linear", "factor": scaling} if scaling != 1.0 else {"rope_type": "default"}
+    oracle: Any = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=29,
+            hidden_size=22,
+            intermediate_size=13,
+            head_dim=6,
+            num_hidden_layers=2,
+            num_attention_heads=H,
+            num_key_value_heads=H,
+            sliding_window=5,
+            rope_parameters={**kind, "rope_theta": base},
+        )
+    )
+    oracle.to(dtype).eval().set_attn_implementation("eager")
+    for weight in oracle.requires_grad_(False).parameters():
+        weight.normal_(std=0.3)
+    config = dataclasses.replace(
+        CONFIG,
+        d_v=6,
+        norm="pre",
+        norm_type="rms",
+        norm_epsilon=1e-6,
+        positions="rotary",
+        rotary_base=base,
+        rotary_scaling=scaling,
+        activation="gated_silu",
+        feed_forward_bias=False,
+        scale_embedding=False,
+        tied_output=False,
+    )
+    gpt = GPT(config, vocab_size=29).to(dtype).eval().requires_grad_(False)
+    load(gpt, mistral_weights(oracle))
+    token_BL = torch.randint(29, (B, 199))
+    expected_BLV = oracle(token_BL).logits
+    assert expected_BLV.std() > 0.1
+    torch.testing.assert_close(gpt(token_BL), expected_BLV, rtol=0.0, atol=1e-5)
+    logits_NV, state = gpt.read(token_BL[:, :150], gpt.start())
+    for position in range(150, 199):
+        torch.testing.assert_close(logits_NV, expected_BLV[:, position - 1], rtol=0.0, atol=1e-5)
+        logits_NV, state = gpt.step(token_BL[:, position], state)
