@@ -5,12 +5,13 @@ There are two layouts: a struct `translation` with one field per language, or on
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
-from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit, Text
+from lit_transformer.data.text import LINE_SCHEMA, PAIR_SCHEMA, MissingSplit, Text
 from lit_transformer.errors import UserError, innermost_reason
 
 
@@ -29,16 +30,42 @@ def language_columns(dataset: Dataset, corpus: str, *, source: str, target: str)
     prefix = check_languages(dataset.data.schema, f"corpus {corpus}", source=source, target=target)
     if prefix:
         dataset = dataset.flatten()
-    columns = {prefix + source: "source", prefix + target: "target"}
+    return _chosen(dataset, corpus, {prefix + source: "source", prefix + target: "target"}, PAIR_SCHEMA)
+
+
+def text_column(dataset: Dataset, corpus: str, *, language: str) -> Text:
+    """Take one language out of a data set of the Hub: its field or column, or else the column `text`.
+
+    Args:
+        dataset: Rows in any layout.
+        corpus: The corpus string, for error messages.
+        language: Name of the language's field or column.
+
+    Raises:
+        UserError: There is no such column or the data is damaged.
+    """
+    place, schema = f"corpus {corpus}", dataset.data.schema
+    try:
+        prefix, name = check_languages(schema, place, source=language, target=language), language
+    except MissingSplit:
+        prefix, name = "", "text"
+        if "text" not in schema.names:
+            raise
+        check_languages(schema, place, source=name, target=name)
+    return _chosen(dataset.flatten() if prefix else dataset, corpus, {prefix + name: "text"}, LINE_SCHEMA)
+
+
+def _chosen(dataset: Dataset, corpus: str, columns: dict[str, str], schema: pa.Schema) -> Text:
+    """Take columns out of a data set, by their names there and in the schema."""
     with damage_to_user_error(f"corpus {corpus}"):
-        pairs = _plain_strings(dataset.select_columns(list(columns)).rename_columns(columns))
+        rows = _plain_strings(dataset.select_columns(list(columns)).rename_columns(columns), schema)
 
     def load() -> Dataset:
         with damage_to_user_error(f"corpus {corpus}"):
-            _validate(pairs.data)
-        return pairs
+            _validate(rows.data)
+        return rows
 
-    return Text(pairs._fingerprint, load)
+    return Text(rows._fingerprint, load)
 
 
 def check_languages(schema: pa.Schema, place: str, *, source: str, target: str) -> str:
@@ -90,24 +117,25 @@ def damage_to_user_error(place: str) -> Iterator[None]:
         raise UserError(f"{place} is damaged ({innermost_reason(error)}): download or copy it again") from error
 
 
-def _plain_strings(pairs: Dataset) -> Dataset:
+def _plain_strings(pairs: Dataset, schema: pa.Schema) -> Dataset:
     """Make every row a string."""
     table = pairs.data.table
-    if table.schema.types == PAIR_SCHEMA.types and not any(column.null_count for column in table.columns):
+    if table.schema.types == schema.types and not any(column.null_count for column in table.columns):
         return pairs
-    strings = Features({name: Value("string") for name in PAIR_SCHEMA.names})
-    arrow = pairs.with_format("arrow").map(plain_table, batched=True, features=strings, desc="Reading text")
+    strings = Features({name: Value("string") for name in schema.names})
+    plain = partial(plain_table, schema=schema)
+    arrow = pairs.with_format("arrow").map(plain, batched=True, features=strings, desc="Reading text")
     return arrow.with_format(None)
 
 
-def plain_table(table: pa.Table) -> pa.Table:
-    """Make every row of two columns a string. A null becomes an empty line, which preparation drops and counts.
+def plain_table(table: pa.Table, schema: pa.Schema = PAIR_SCHEMA) -> pa.Table:
+    """Make every row of each column a string, and give the columns the names of the schema. A null becomes an empty line, which preparation drops and counts.
 
     Raises:
         pyarrow.ArrowInvalid: The data is damaged.
     """
     _validate(table)
-    return pa.table([pc.fill_null(column.cast(pa.string()), "") for column in table.columns], schema=PAIR_SCHEMA)
+    return pa.table([pc.fill_null(column.cast(pa.string()), "") for column in table.columns], schema=schema)
 
 
 def _validate(table: pa.Table) -> None:

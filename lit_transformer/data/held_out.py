@@ -1,4 +1,4 @@
-"""Validation pairs that are held out of the training pairs of a corpus.
+"""Validation pairs, or lines of one language, that are held out of the training text of a corpus.
 
 Which pairs are held out depends on the text alone, and not on its order. All pairs with the same source are on one
 side, so a source sentence of validation is never seen in training. Case and spaces do not make a source another one.
@@ -21,13 +21,14 @@ from lit_transformer.errors import UserError
 _FORMAT = "held out 1"  # part of the cache's names: change it if other pairs are to be held out
 
 
-def hold_out(text: Text, number: int, *, cache_dir: Path) -> tuple[Text, Text]:
+def hold_out(text: Text, number: int, *, schema: pa.Schema = PAIR_SCHEMA, cache_dir: Path) -> tuple[Text, Text]:
     """Split text in two.
 
     Args:
         text: The training pairs of a corpus.
         number: How many pairs to hold out. There are fewer only if sources that occur often leave no other choice.
             Pairs with an empty side stay in training, which drops and counts them.
+        schema: The columns of the text. The first one decides which rows are the same.
         cache_dir: Where the parts are kept.
 
     Returns:
@@ -46,7 +47,10 @@ def hold_out(text: Text, number: int, *, cache_dir: Path) -> tuple[Text, Text]:
             yield from table.filter(pa.array(chosen[start : start + len(table)] == held_out)).to_batches()
 
     training, validation = (cache_dir / "text" / f"{name}-{part}.arrow" for part in ("train", "valid"))
-    return cached_text(training, partial(batches, False)), cached_text(validation, partial(batches, True))
+    return (
+        cached_text(training, partial(batches, False), schema=schema),
+        cached_text(validation, partial(batches, True), schema=schema),
+    )
 
 
 def _choose(pairs: Dataset, number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -57,16 +61,17 @@ def _choose(pairs: Dataset, number: int) -> np.ndarray[tuple[int], np.dtype[np.i
     hashes = np.zeros(len(pairs), np.uint64)
     usable = np.zeros(len(pairs), bool)
     for start, table in tables(pairs):
-        sources, targets = (table[side].to_pylist() for side in PAIR_SCHEMA.names)
-        keys = [" ".join(source.casefold().split()) for source in sources]
+        columns = [table[name].to_pylist() for name in pairs.column_names]
+        keys = [" ".join(source.casefold().split()) for source in columns[0]]
         digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
         rows = slice(start, start + len(table))
         hashes[rows] = np.frombuffer(digests, "<u8")
-        usable[rows] = [all(map(has_content, pair)) for pair in zip(sources, targets, strict=True)]
+        usable[rows] = [all(map(has_content, row)) for row in zip(*columns, strict=True)]
+    kind, where, key_name = ("pairs", " on both sides", "source") if len(columns) > 1 else ("lines", "", "line")
     if number >= usable.sum():
         raise UserError(
-            f"valid_pairs is {number:,}, but only {usable.sum():,} training pairs have text on both sides: hold out "
-            "fewer, so that some are left to train on"
+            f"valid_{kind} is {number:,}, but only {usable.sum():,} training {kind} have text{where}: hold out fewer, "
+            "so that some are left to train on"
         )
     chosen, missing = [], number
     for key, count in zip(*np.unique(hashes[usable], return_counts=True), strict=True):
@@ -76,5 +81,7 @@ def _choose(pairs: Dataset, number: int) -> np.ndarray[tuple[int], np.dtype[np.i
         if not missing:
             break
     if not chosen:
-        raise UserError(f"valid_pairs is {number:,}, but every source has more training pairs than that: hold out more")
+        raise UserError(
+            f"valid_{kind} is {number:,}, but every {key_name} is in more training {kind} than that: hold out more"
+        )
     return np.flatnonzero(usable & np.isin(hashes, np.array(chosen, np.uint64)))

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import datasets
+from datasets import Dataset
 from datasets.naming import camelcase_to_snakecase
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
@@ -23,16 +24,29 @@ _OTHER_WAYS = (
 
 
 def find_on_hub(corpus: str, *, split: str, source: str, target: str) -> Text:
-    """Download one split of a data set, or find it in the cache of `datasets`.
+    """Find the sentence pairs of one split of a data set.
 
     Args:
-        corpus: Name and configuration, which may begin with `hf://datasets/`, `hf:` or the Hub's address.
+        corpus: As in `load_split`, like the next argument.
         split: Name of the split.
         source: Name of the source language's field or column.
         target: Name of the target language's.
 
     Raises:
-        UserError: The Hub cannot be reached, or it has no such data set, split or languages.
+        UserError: As in `load_split`, or it has no such languages.
+    """
+    return language_columns(load_split(corpus, split=split), corpus, source=source, target=target)
+
+
+def load_split(corpus: str, *, split: str) -> Dataset:
+    """Download one split of a data set, or find it in the cache of `datasets`.
+
+    Args:
+        corpus: Name and configuration, which may begin with `hf://datasets/`, `hf:` or the Hub's address.
+        split: Name of the split.
+
+    Raises:
+        UserError: The Hub cannot be reached, or it has no such data set or split.
     """
     address = _ADDRESS.match(corpus)
     name, _, configuration = corpus[address.end() if address else 0 :].partition(":")
@@ -49,7 +63,7 @@ def find_on_hub(corpus: str, *, split: str, source: str, target: str) -> Text:
     found = next((alias for alias in split_names(split) if alias in splits), None)
     if found is None:
         raise MissingSplit(f"corpus {corpus} has no split {split!r}: it has {', '.join(splits)}")
-    return language_columns(splits[found], corpus, source=source, target=target)
+    return splits[found]
 
 
 def _check_reachable(name: str) -> None:

@@ -91,18 +91,22 @@ def looks_tokenized(references: Sequence[str]) -> bool:
 
 
 def _known_warnings(train: Dataset, held_out: Mapping[str, Dataset]) -> list[str]:
-    known = _find_known(train, {source for pairs in held_out.values() for source in pairs["source"] if source})
+    key, *other = train.column_names
+    known = _find_known(train, {source for pairs in held_out.values() for source in pairs[key] if source})
     found = []
     for split, pairs in held_out.items():
-        lines = [number for number, source in enumerate(pairs["source"]) if source in known]
+        lines = [number for number, source in enumerate(pairs[key]) if source in known]
         if len(lines) <= MAX_KNOWN * len(pairs):
             continue
-        sources, targets = pairs[lines]["source"], pairs[lines]["target"]
-        num_pairs = sum(target in known[source].targets for source, target in zip(sources, targets, strict=True))
+        sources, kind, same = pairs[lines][key], "line", ""
+        if other:
+            rows = zip(sources, pairs[lines][other[0]], strict=True)
+            num_pairs = sum(target in known[source].targets for source, target in rows)
+            kind, same = "pair", f", {num_pairs:,} with the same target"
         found.append(
-            f"{len(lines):,} of {len(pairs):,} {split} sources stand in the training text, {num_pairs:,} with the same "
-            f"target: scores are too high. Remove them from the training text. The first is {split} pair "
-            f"{lines[0] + 1:,} and training pair {known[sources[0]].line:,}: {sources[0][:100]}"
+            f"{len(lines):,} of {len(pairs):,} {split} {'sources' if other else 'lines'} stand in the training text"
+            f"{same}: scores are too high. Remove them from the training text. The first is {split} {kind} "
+            f"{lines[0] + 1:,} and training {kind} {known[sources[0]].line:,}: {sources[0][:100]}"
         )
     return found
 
@@ -112,9 +116,9 @@ def _find_known(train: Dataset, wanted: Iterable[str]) -> dict[str, _Known]:
     known: dict[str, _Known] = {}
     values = pa.array(wanted, pa.string())
     for begin, table in tables(train):
-        rows = np.flatnonzero(pc.is_in(table["source"].cast(pa.string()), value_set=values))
+        rows = np.flatnonzero(pc.is_in(table[0].cast(pa.string()), value_set=values))
         matches = table.take(rows)
-        pairs = zip(rows.tolist(), matches["source"].to_pylist(), matches["target"].to_pylist(), strict=True)
+        pairs = zip(rows.tolist(), matches[0].to_pylist(), matches[-1].to_pylist(), strict=True)
         for row, source, target in pairs:
             known.setdefault(source, _Known(begin + row + 1, set())).targets.add(target)
     return known

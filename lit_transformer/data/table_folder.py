@@ -44,17 +44,21 @@ def find_table_folder(
     Raises:
         UserError: There is no such configuration or split, or a file cannot be read.
     """
+    paths = files_of_split(folder, configuration, split)
+    return find_tables(paths, source=source, target=target, cache_dir=cache_dir)
+
+
+def files_of_split(folder: Path, configuration: str | None, split: str) -> list[Path]:
+    """Return the tables of a split of a copy: of one format, in one folder.
+
+    Raises:
+        UserError: There is no such configuration or split, or it is there more than once.
+    """
     place = folder if configuration is None else folder / configuration
     if not place.is_dir():
         raise UserError(
             f"{folder} has no configuration {configuration!r}: the name after the colon is that of a folder of the copy"
         )
-    paths = _files_of_split(place, split)
-    return find_tables(paths, source=source, target=target, cache_dir=cache_dir)
-
-
-def _files_of_split(place: Path, split: str) -> list[Path]:
-    """Return the tables of a split: of one format, in one folder."""
     splits: dict[str, dict[tuple[Path, str], list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in _tables(place):
         name, home, suffix = _split_of(path)

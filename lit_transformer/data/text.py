@@ -1,4 +1,6 @@
-"""The contract of every corpus source: sentence pairs that are found without reading them, and read later."""
+"""The contract of every corpus source: sentence pairs, or lines of one language, that are found without reading them,
+and read later.
+"""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,9 +22,11 @@ from lit_transformer.notes import counted
 from lit_transformer.progress import Advance, progress
 
 PAIR_SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
-"""The columns of every corpus."""
+"""The columns of every corpus of two languages."""
+LINE_SCHEMA = pa.schema([("text", pa.string())])
+"""The column of every corpus of one language."""
 SIDES = ("source", "target")
-"""Their names."""
+"""The names of the columns of two languages."""
 BATCH_SIZE = 10_000
 """Pairs that are in memory at a time."""
 SAMPLED_PAIRS = 10_000
@@ -34,12 +38,12 @@ class MissingSplit(UserError):
 
 
 class Text(NamedTuple):
-    """The sentence pairs of one split of a corpus."""
+    """The sentence pairs, or the lines of one language, of one split of a corpus."""
 
     fingerprint: str
     """Identifies the content. What is computed from the text is cached under a name that is derived from it."""
     load: Callable[[], Dataset]
-    """Returns the pairs, memory-mapped, in the columns of `PAIR_SCHEMA`."""
+    """Returns them, memory-mapped, in the columns of `PAIR_SCHEMA` or `LINE_SCHEMA`."""
 
 
 class PairCounts(NamedTuple):
@@ -56,17 +60,20 @@ class PairCounts(NamedTuple):
         return f"{counted(self.num_pairs, 'pair')}, {self.num_empty:,} with an empty side{multiline}"
 
 
-def cached_text(path: Path, batches: Callable[[], Iterable[pa.RecordBatch]]) -> Text:
+def cached_text(
+    path: Path, batches: Callable[[], Iterable[pa.RecordBatch]], *, schema: pa.Schema = PAIR_SCHEMA
+) -> Text:
     """Text that is written to the cache when it is loaded for the first time.
 
     Args:
         path: The cache file. Its stem is the fingerprint of the text.
-        batches: Returns the sentence pairs in the columns of `PAIR_SCHEMA`.
+        batches: Returns the sentence pairs or lines.
+        schema: Their columns.
     """
 
     def write(unfinished: Path) -> None:
-        with progress("reading text", None, "pair") as advance:
-            write_arrow(unfinished, PAIR_SCHEMA, map(partial(_advanced, advance), batches()))
+        with progress("reading text", None, "pair" if schema == PAIR_SCHEMA else "line") as advance:
+            write_arrow(unfinished, schema, map(partial(_advanced, advance), batches()))
 
     return Text(path.stem, lambda: open_arrow(cached_file(path, write), fingerprint=path.stem))
 
@@ -98,9 +105,9 @@ def tables(pairs: Dataset) -> Iterator[tuple[int, pa.Table]]:
 
 
 def sample(pairs: Dataset) -> dict[str, list[str]]:
-    """Return the sentences of about 10,000 pairs by side, evenly spread over the text, or those of all pairs."""
+    """Return the sentences of about 10,000 rows by column, evenly spread over the text, or those of all rows."""
     rows = pairs[:: -(-len(pairs) // SAMPLED_PAIRS) or 1]
-    return {side: list(rows[side]) for side in SIDES}
+    return {column: list(rows[column]) for column in pairs.column_names}
 
 
 def count_pairs(pairs: Dataset) -> PairCounts:

@@ -19,7 +19,7 @@ from lit_transformer.batch import IntArray
 from lit_transformer.data.cache import LARGE_FILE_BYTES, cached_file, version_of
 from lit_transformer.data.compression import open_text, readable
 from lit_transformer.data.encodings import describe_invalid_utf8, describe_other_format
-from lit_transformer.data.text import Text, cached_text
+from lit_transformer.data.text import PAIR_SCHEMA, Text, cached_text
 from lit_transformer.errors import UserError
 
 BLOCK_BYTES = 8 * 2**20
@@ -49,6 +49,7 @@ def text_of_files(
     columns: str = "",
     cache_dir: Path,
     batches: Callable[[], Iterable[pa.RecordBatch]],
+    schema: pa.Schema = PAIR_SCHEMA,
 ) -> Text:
     """Text that is read from files. The cache knows it by their content.
 
@@ -58,7 +59,8 @@ def text_of_files(
             sentences, so that old cache entries are not used.
         columns: What is read from the files, if they hold more.
         cache_dir: Folder of the cache.
-        batches: Reads the sentence pairs in the columns of `PAIR_SCHEMA`.
+        batches: Reads the sentence pairs or lines.
+        schema: Their columns.
 
     Raises:
         UserError: A file cannot be read.
@@ -66,7 +68,7 @@ def text_of_files(
     digest = hashlib.blake2b(columns.encode(), digest_size=16, person=reader.encode())
     for path in paths:
         digest.update(_digest(path, cache_dir))
-    return cached_text(cache_dir / "text" / f"{digest.hexdigest()}.arrow", batches)
+    return cached_text(cache_dir / "text" / f"{digest.hexdigest()}.arrow", batches, schema=schema)
 
 
 def _digest(path: Path, cache_dir: Path) -> bytes:

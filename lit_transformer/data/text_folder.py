@@ -1,4 +1,7 @@
-"""Folders of `SPLIT.LANG` text files with one sentence per line. Line N of one file translates line N of the other."""
+"""Folders of `SPLIT.LANG` text files with one sentence per line.
+
+In a corpus of two languages, line N of one file translates line N of the other.
+"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -6,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lit_transformer.data.compression import COMPRESSIONS, readable, uncompressed
+from lit_transformer.data.compression import COMPRESSIONS, plain_or_compressed, readable, uncompressed
 from lit_transformer.data.places import files_by_language
 from lit_transformer.data.tables import table_suffix
-from lit_transformer.data.text import PAIR_SCHEMA, MissingSplit, Text, split_names
+from lit_transformer.data.text import LINE_SCHEMA, PAIR_SCHEMA, MissingSplit, Text, split_names
 from lit_transformer.data.text_file import LF, read_blocks, string_array, text_of_files
 from lit_transformer.errors import UserError
 
@@ -41,6 +44,46 @@ def find_text_files(source_path: Path, target_path: Path, *, cache_dir: Path) ->
         cache_dir=cache_dir,
         batches=lambda: pair_batches(source_path, target_path),
     )
+
+
+def find_line_folder(folder: Path, *, split: str, language: str, cache_dir: Path) -> Text:
+    """Find the lines of one split in one language: those of `SPLIT.LANG`, or else of `SPLIT.PAIR.LANG`.
+
+    Raises:
+        UserError: The file is missing or cannot be read, or there are several.
+    """
+    names, found = split_names(split), sorted(_found(folder))
+    stems = [name for name in names if (name, language) in found][:1] or [
+        stem for stem, each in found if each == language and stem.rpartition(".")[0] in names
+    ]
+    paths = [path for stem in stems if (path := plain_or_compressed(folder / f"{stem}.{language}"))]
+    if len(paths) > 1:
+        files = " and ".join(path.name for path in paths)
+        raise UserError(f"{folder} has the split {split!r} more than once ({files}): remove all but one")
+    if not paths:
+        others = ", ".join(f"{stem}.{each}" for stem, each in found) or "no text files"
+        raise MissingSplit(
+            f"{folder} has no file {split}.{language}: it has {others}; add the file, or choose another language"
+        )
+    return find_line_file(paths[0], cache_dir=cache_dir)
+
+
+def find_line_file(path: Path, *, cache_dir: Path) -> Text:
+    """Find the lines of a text file. The cache knows it by its content.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        num_lines = 0
+        for lines in _line_arrays(path):
+            num_lines += len(lines)
+            yield pa.record_batch([lines], schema=LINE_SCHEMA)
+        if num_lines == 0:
+            raise UserError(f"{path} is empty: it must hold one sentence per line")
+
+    return text_of_files((path,), reader="lines 1", cache_dir=cache_dir, batches=batches, schema=LINE_SCHEMA)
 
 
 def _found(folder: Path) -> set[tuple[str, str]]:
