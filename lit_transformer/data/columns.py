@@ -129,7 +129,9 @@ def _plain_strings(pairs: Dataset, schema: pa.Schema) -> Dataset:
 
 
 def plain_table(table: pa.Table, schema: pa.Schema = PAIR_SCHEMA) -> pa.Table:
-    """Make every row of each column a string, and give the columns the names of the schema. A null becomes an empty line, which preparation drops and counts.
+    """Make every row of each column a string, and name the columns as in the schema.
+
+    A null becomes an empty line, which preparation drops and counts.
 
     Raises:
         pyarrow.ArrowInvalid: The data is damaged.

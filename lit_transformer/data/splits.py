@@ -14,7 +14,6 @@ from lit_transformer.errors import UserError
 from lit_transformer.notes import print_note
 
 
-
 class Splits(NamedTuple):
     """The texts of a run."""
 

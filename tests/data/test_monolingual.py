@@ -14,8 +14,9 @@ from lit_transformer.data.monolingual import find_lines
 from lit_transformer.data.splits import find_line_splits
 from lit_transformer.data.text import MissingSplit
 from lit_transformer.errors import UserError
-from tests.data.test_corpus import CSV, DE, EN, ENGLISH, FORMS, GERMAN, JSONL, TSV, Files
+from tests.data.test_corpus import CSV, EN, ENGLISH, FORMS, GERMAN, JSONL, TSV, Files
 from tests.helpers.corpora import write_folder
+
 
 def lines(corpus: str, folder: Path, *, split: str = "train", language: str = "en") -> list[str]:
     text = find_lines(corpus, split=split, language=language, cache_dir=folder / "cache")
@@ -30,15 +31,17 @@ def write(folder: Path, files: Files) -> None:
 
 
 @pytest.mark.parametrize(("language", "expected"), [("en", ENGLISH), ("de", GERMAN)])
-@pytest.mark.parametrize(("corpus", "number"), [(corpus, n) for corpus, forms in FORMS.items() for n in range(len(forms))])
+@pytest.mark.parametrize(
+    ("corpus", "number"), [(corpus, n) for corpus, forms in FORMS.items() for n in range(len(forms))]
+)
 def test_one_side_of_every_form(
-    corpus: str, number: int, language: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: str, files: Files, language: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forms whose columns or files have no names cannot say which language they are."""
-    write(tmp_path, FORMS[corpus][number])
+    write(tmp_path, files)
     monkeypatch.chdir(tmp_path)
-    if any(content in (TSV, CSV) for content in FORMS[corpus][number].values()):
-        with pytest.raises(MissingSplit, match=":1: .*header"):
+    if any(content in (TSV, CSV) for content in files.values()):
+        with pytest.raises(MissingSplit, match=r":1: .*header"):
             lines(corpus, tmp_path, language=language)
     elif "," in corpus and not corpus.endswith((".en", ".de")):
         with pytest.raises(UserError, match=f"{language}: give one of them"):
@@ -51,9 +54,9 @@ def test_a_folder_with_one_language(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "text", {"train.en": EN, "valid.en.gz": EN, "test.en": "One.\n"})
     assert lines(str(folder), tmp_path) == lines(str(folder), tmp_path, split="dev") == ENGLISH
     assert lines(str(folder), tmp_path, split="test") == ["One."]
-    with pytest.raises(MissingSplit, match="train.de"):
+    with pytest.raises(MissingSplit, match=r"train\.de"):
         lines(str(folder), tmp_path, language="de")
-    with pytest.raises(MissingSplit, match="other.en"):
+    with pytest.raises(MissingSplit, match=r"other\.en"):
         lines(str(folder), tmp_path, split="other")
 
 
@@ -77,7 +80,9 @@ def test_a_copy_of_a_hub_text_set_has_a_column_text(layout: str, tmp_path: Path)
     splits = {"train": ENGLISH, "test": ["One."]}
     folder = tmp_path / "set"
     folder.mkdir()
-    rows = {split: {"text": texts, "label": [5] * len(texts)} for split, texts in splits.items()}
+    rows: dict[str, dict[str, Any]] = {
+        split: {"text": texts, "label": [5] * len(texts)} for split, texts in splits.items()
+    }
     for split, columns in rows.items():
         match layout:
             case "parquet":
@@ -98,7 +103,11 @@ def test_a_copy_of_a_hub_text_set_has_a_column_text(layout: str, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "columns",
-    [{"text": ENGLISH, "label": [5] * 4}, {"en": ENGLISH, "text": GERMAN}, {"translation": [{"en": e} for e in ENGLISH]}],
+    [
+        {"text": ENGLISH, "label": [5] * 4},
+        {"en": ENGLISH, "text": GERMAN},
+        {"translation": [{"en": e} for e in ENGLISH]},
+    ],
 )
 def test_a_text_set_of_the_hub(columns: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
@@ -112,7 +121,7 @@ def test_a_text_set_of_the_hub(columns: dict[str, Any], tmp_path: Path, monkeypa
 
 def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path, {"pairs.jsonl": JSONL, "numbers.jsonl": '{"text": 5}\n'})
-    with pytest.raises(UserError, match="language is fr.*de, en.*`text`"):
+    with pytest.raises(UserError, match=r"language is fr.*de, en.*`text`"):
         lines(str(tmp_path / "pairs.jsonl"), tmp_path, language="fr")
     with pytest.raises(UserError, match="text is a number"):
         lines(str(tmp_path / "numbers.jsonl"), tmp_path)
@@ -151,5 +160,5 @@ def test_lines_are_held_out_of_a_single_file(tmp_path: Path) -> None:
 
 def test_types_of_columns_are_checked(tmp_path: Path) -> None:
     Dataset(pa.table({"text": [1.5]})).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(UserError, match="text columns .* none"):
+    with pytest.raises(UserError, match=r"text columns .* none"):
         lines(str(tmp_path / "train.parquet"), tmp_path)
