@@ -31,9 +31,7 @@ def write(folder: Path, files: Files) -> None:
 
 
 @pytest.mark.parametrize(("language", "expected"), [("en", ENGLISH), ("de", GERMAN)])
-@pytest.mark.parametrize(
-    ("corpus", "number"), [(corpus, n) for corpus, forms in FORMS.items() for n in range(len(forms))]
-)
+@pytest.mark.parametrize(("corpus", "files"), [(corpus, files) for corpus, each in FORMS.items() for files in each])
 def test_one_side_of_every_form(
     corpus: str, files: Files, language: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
