@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> None:
     if options.head is not None and len(options.layers or ()) != 1:
         raise UserError(f"--head {options.head}: name its layer, for example with --layers 1")
     size = picture_size(options)
-    settings = search_settings(options)
     trained, translator = load_translator(options)
+    settings = search_settings(options, trained.search)
     for layer in options.layers or ():
         check_number("--layers", layer, trained.transformer.config.num_layers)
     layers = options.layers and [layer - 1 for layer in options.layers]

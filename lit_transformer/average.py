@@ -44,7 +44,13 @@ def run(options: argparse.Namespace) -> None:
     with new_folder(output, replaceable=replaceable) as unfinished:
         mean = average_checkpoints(chosen)
         write_model_folder(
-            unfinished, mean.transformer, mean.vocabularies, source=mean.source, target=mean.target, step=mean.step
+            unfinished,
+            mean.transformer,
+            mean.vocabularies,
+            source=mean.source,
+            target=mean.target,
+            step=mean.step,
+            search=mean.search,
         )
     names = ", ".join(path.name for path in chosen)
     print(f"averaged {names}\nwritten: {output}")

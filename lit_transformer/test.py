@@ -60,9 +60,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.tokenize is not None:
         check_tokenization(options.tokenize)
-    settings = search_settings(options)
     cache_dir, chosen = expanded(options.cache_dir), options.output and expanded(options.output)
     trained, translator = load_translator(options)
+    settings = search_settings(options, trained.search)
     allow_tf32(translator.device)
     tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
     languages = {"source": options.source or trained.source, "target": options.target or trained.target}
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--split is {options.split}, but corpus {options.corpus} has no splits: leave out --split")
     options.split = options.split or "test"
     pairs = load_pairs(options.corpus, split=options.split, **languages, cache_dir=cache_dir)
-    output = chosen or translations_file(trained, options)
+    output = chosen or translations_file(trained, settings, options)
     inputs = [trained.path, *corpus_places(options.corpus, **languages)]
     # A translation is one line, so a line feed is a space.
     lines = [text.replace("\n", " ") for text in pairs["source"]]

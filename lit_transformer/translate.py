@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> None:
     """Translate until the input ends. Each chunk is written before the next one is awaited."""
     check_options(options)
     n_best, source = options.n_best, options.input and expanded(options.input)
-    settings = search_settings(options, n_best=1 if n_best is None else n_best)
-    _, translator = load_translator(options)
+    trained, translator = load_translator(options)
+    settings = search_settings(options, trained.search, n_best=1 if n_best is None else n_best)
     from lit_transformer.decoding.devices import allow_tf32
 
     allow_tf32(translator.device)

@@ -26,13 +26,20 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from lit_transformer.checkpoints.format_1 import format_2_weights
-from lit_transformer.checkpoints.trained_model import TrainedModel, build_transformer
+from lit_transformer.checkpoints.trained_model import (
+    SEARCH_ENTRY,
+    TrainedModel,
+    build_transformer,
+    search_entry,
+    search_in,
+)
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import check_regular
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -60,7 +67,14 @@ _SOURCE_VOCAB_SIZE = "source_vocab_size"
 
 
 def write_model_folder(
-    folder: Path, transformer: Transformer, vocabularies: Vocabularies, *, source: str, target: str, step: int
+    folder: Path,
+    transformer: Transformer,
+    vocabularies: Vocabularies,
+    *,
+    source: str,
+    target: str,
+    step: int,
+    search: SearchSettings = SearchSettings(),
 ) -> None:
     """Write a model into an empty folder (`files.new_folder`)."""
     config = {
@@ -71,6 +85,7 @@ def write_model_folder(
         "source": source,
         "target": target,
         "step": step,
+        **search_entry(search),
         "versions": {name: version(name) for name in ("torch", "safetensors", "sentencepiece")},
     }
     models = {VOCABULARY_FILE: vocabularies.target.model_bytes}
@@ -132,7 +147,8 @@ def load_model_folder(folder: Path) -> TrainedModel:
         weights = format_2_weights(weights)
     architecture = {name: config[name] for name in _ARCHITECTURE if name in config}
     transformer = build_transformer(architecture, weights, vocabularies=vocabularies, path=folder)
-    return TrainedModel(transformer, vocabularies, config["source"], config["target"], config["step"], folder)
+    search = search_in(config, folder / CONFIG_FILE)
+    return TrainedModel(transformer, vocabularies, config["source"], config["target"], config["step"], folder, search)
 
 
 def download_model_folder(name: str) -> Path:
@@ -213,7 +229,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     if missing := sorted({*_FIELDS, *_ALWAYS_WRITTEN} - config.keys()):
         raise UserError(f"{path} lacks {', '.join(missing)}: copy the folder again")
-    if unknown := sorted(config.keys() - {*_FIELDS, *_ARCHITECTURE, _SOURCE_VOCAB_SIZE}):
+    if unknown := sorted(config.keys() - {*_FIELDS, *_ARCHITECTURE, _SOURCE_VOCAB_SIZE, SEARCH_ENTRY}):
         raise UserError(f"{path} has unknown fields ({', '.join(unknown):.200}): take the version that wrote it")
     for name, kind in _FIELDS.items():
         if type(config[name]) is not kind:

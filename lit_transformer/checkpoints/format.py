@@ -23,13 +23,20 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from lit_transformer.checkpoints.format_1 import to_format_2
 from lit_transformer.checkpoints.plain_data import check_plain
-from lit_transformer.checkpoints.trained_model import TrainedModel, empty_transformer, load_weights
+from lit_transformer.checkpoints.trained_model import (
+    TrainedModel,
+    empty_transformer,
+    load_weights,
+    search_entry,
+    search_in,
+)
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import check_regular, whole_file
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import counted, print_note
+from lit_transformer.search_settings import SearchSettings
 
 MODEL_ENTRY = "lit_transformer"
 WEIGHTS_ENTRY = "state_dict"
@@ -53,7 +60,13 @@ _WRAPPERS = re.compile(r"(?<![^.])(_forward_module|_orig_mod|_fsdp_wrapped_modul
 
 
 def model_entry(
-    transformer: Transformer, vocabularies: Vocabularies | None, *, source: str, target: str, step: int
+    transformer: Transformer,
+    vocabularies: Vocabularies | None,
+    *,
+    source: str,
+    target: str,
+    step: int,
+    search: SearchSettings = SearchSettings(),
 ) -> dict[str, Any]:
     """The entry that makes Lightning's checkpoint a complete translator. It has plain types only.
 
@@ -66,6 +79,7 @@ def model_entry(
         "source": source,
         "target": target,
         "step": step,
+        **search_entry(search),
     }
 
 
@@ -242,4 +256,6 @@ def to_trained_model(checkpoint: Mapping[str, Any], path: Path) -> TrainedModel:
     names = {WEIGHTS_PREFIX + name: name for name in transformer.state_dict()}
     note_foreign(path, [name for name in saved if name not in names])
     load_weights(transformer, {names[name]: value for name, value in saved.items() if name in names}, path)
-    return TrainedModel(transformer, vocabularies, entry["source"], entry["target"], entry["step"], path)
+    return TrainedModel(
+        transformer, vocabularies, entry["source"], entry["target"], entry["step"], path, search_in(entry, path)
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +16,11 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.search_settings import SearchSettings
 
 Module = TypeVar("Module", bound=nn.Module)
+SEARCH_ENTRY = "search"
+"""The field of a model folder and the part of a checkpoint that hold a model's own search settings."""
 WEIGHT_TYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
@@ -32,6 +35,7 @@ class TrainedModel:
         target: Language that it translates into.
         step: Optimizer steps that it was trained for.
         path: The file or folder that it was read from.
+        search: How it searches for translations unless it is told otherwise.
     """
 
     transformer: Transformer
@@ -40,11 +44,39 @@ class TrainedModel:
     target: str
     step: int
     path: Path
+    search: SearchSettings = SearchSettings()
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The vocabulary that both sides share. Raises UserError if each has its own."""
         return self.vocabularies.tokenizer
+
+
+def search_entry(search: SearchSettings) -> dict[str, dict[str, Any]]:
+    """A model's own search settings as files hold them: what differs from the paper's, or nothing."""
+    return {SEARCH_ENTRY: search.changes} if search.changes else {}
+
+
+def search_in(entry: Mapping[str, Any], path: Path | str) -> SearchSettings:
+    """The search settings in what `search_entry` was written to.
+
+    Args:
+        entry: The names and values beside them.
+        path: The file that all this was read from, for errors.
+
+    Raises:
+        UserError: If they are no search settings.
+    """
+    saved = entry.get(SEARCH_ENTRY, {})
+    kinds = {name: type(default) for name, default in asdict(SearchSettings()).items()}
+    try:
+        for name, value in saved.items():
+            if kinds[name] in (int, bool) and type(value) is not kinds[name]:
+                raise TypeError(f"{name} is {value!r:.50}")
+        return SearchSettings(**saved)
+    except (AttributeError, KeyError, TypeError, UserError) as error:
+        reason = innermost_reason(error)
+        raise UserError(f"{path}: {SEARCH_ENTRY} cannot be used ({reason}); take another model") from error
 
 
 def check_sizes(transformer: Transformer, vocabularies: Vocabularies) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -15,6 +15,14 @@ from lit_transformer.search_settings import SearchSettings
 if TYPE_CHECKING:
     from lit_transformer.checkpoints.trained_model import TrainedModel
     from lit_transformer.decoding.translator import Translator
+
+SEARCH_OPTIONS = {
+    "beam_size": "1 is greedy search",
+    "length_penalty": "alpha of the length penalty",
+    "max_extra_length": "a translation is cut at this many tokens more than its source has",
+    "min_length": "least number of tokens of a translation, 0 to allow empty ones",
+}
+"""The fields of `SearchSettings` that are options, with their help."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +76,7 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
         trained.transformer,
         trained.vocabularies,
         device=device,
+        search=trained.search,
         **asdict(engine_settings(options)),
     )
     if translator.device.type == "cpu":
@@ -79,45 +88,44 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of all commands that translate."""
     add_model_options(parser)
-    default = SearchSettings()
-    parser.add_argument(
-        "--beam_size", type=int, default=default.beam_size, help="1 is greedy search; default: %(default)s"
-    )
-    parser.add_argument(
-        "--length_penalty", type=float, default=default.length_penalty, help="GNMT's alpha; default: %(default)s"
-    )
-    max_extra_length = "a translation is cut at this many tokens more than its source has; default: %(default)s"
-    parser.add_argument("--max_extra_length", type=int, default=default.max_extra_length, help=max_extra_length)
-    min_length = "least number of tokens of a translation, 0 to allow empty ones; default: %(default)s"
-    parser.add_argument("--min_length", type=int, default=default.min_length, help=min_length)
+    for name, help in SEARCH_OPTIONS.items():
+        default = getattr(SearchSettings(), name)
+        help = f"{help}; default: {default}, unless the model has settings of its own"
+        parser.add_argument(f"--{name}", type=type(default), help=help)
 
 
-def search_settings(options: argparse.Namespace, *, n_best: int = 1) -> SearchSettings:
+def search_settings(options: argparse.Namespace, own: SearchSettings, *, n_best: int = 1) -> SearchSettings:
     """The settings that `add_search_options` gives.
+
+    Args:
+        options: The options. Those that are not given are the model's own settings.
+        own: The model's settings. A given `max_extra_length` takes the place of its `max_length`.
+        n_best: Hypotheses to return per sentence.
 
     Raises:
         UserError: If a value is out of range.
     """
-    return SearchSettings(
-        beam_size=options.beam_size,
-        length_penalty=options.length_penalty,
-        n_best=n_best,
-        max_extra_length=options.max_extra_length,
-        min_length=options.min_length,
-    )
+    given = {name: value for name in SEARCH_OPTIONS if (value := getattr(options, name)) is not None}
+    max_length = own.max_length if options.max_extra_length is None else None
+    return replace(own, **given, max_length=max_length, n_best=n_best)
 
 
-def translations_file(trained: "TrainedModel", options: argparse.Namespace) -> Path:
+def translations_file(trained: "TrainedModel", search: SearchSettings, options: argparse.Namespace) -> Path:
     """The default of `test --output`: a file whose name holds all that the translations depend on.
 
-    It lies in the run's folder, or beside a checkpoint that belongs to no run.
+    It lies in the run's folder, or beside a checkpoint that belongs to no run. What the model itself brings need not be
+    in the name.
+
+    Args:
+        trained: The model.
+        search: How it searches.
+        options: The options of the command.
     """
-    default = SearchSettings()
-    settings = f"beam{options.beam_size}-alpha{options.length_penalty:g}"
-    if options.max_extra_length != default.max_extra_length:
-        settings += f"-extra{options.max_extra_length}"
-    if options.min_length != default.min_length:
-        settings += f"-min{options.min_length}"
+    settings = f"beam{search.beam_size}-alpha{search.length_penalty:g}"
+    if (search.max_extra_length, search.max_length) != (trained.search.max_extra_length, trained.search.max_length):
+        settings += f"-extra{search.max_extra_length}"
+    if search.min_length != trained.search.min_length:
+        settings += f"-min{search.min_length}"
     settings += "".join(f"-{value}" for value in engine_settings(options).changes.values())
     # The language comes from the model, and must not lead to another folder.
     parts = (options.corpus, options.split, trained.target)

@@ -7,13 +7,13 @@ after a kill at any moment, all whole rows are right. The finished file becomes 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from lit_transformer.checkpoints.content import content_digest
+from lit_transformer.cli.options import SEARCH_OPTIONS
 from lit_transformer.errors import UserError
 from lit_transformer.files import is_device, output_file, whole_file, writable
 from lit_transformer.notes import counted, print_note
@@ -140,7 +140,8 @@ def _difference(name: str, former: object, now: object) -> str:
 def origin_of(translator: "Translator", settings: SearchSettings, *, input_digest: str, n_best: int | None) -> Origin:
     """What translations depend on. The size of batches and the device do not belong to it.
 
-    Nor do the default engine and its type, so that what an earlier version has begun is continued.
+    Nor do the default engine and its type and the defaults of newer settings, so that what an earlier version has begun
+    is continued.
 
     Args:
         translator: The model, known by its weights, so that it may lie at another place.
@@ -151,7 +152,8 @@ def origin_of(translator: "Translator", settings: SearchSettings, *, input_diges
     return {
         "input": input_digest,
         "checkpoint": content_digest(translator.transformer, translator.vocabularies),
-        **asdict(settings),
+        **{name: getattr(settings, name) for name in SEARCH_OPTIONS},
+        **settings.changes,
         "n_best": n_best,
         **translator.engine_settings.changes,
     }

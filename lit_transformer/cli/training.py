@@ -139,6 +139,7 @@ class FitCLI(LightningCLI):
         if self.taken and not self.taken.is_resumed:
             trained = self.taken.trained
             self.model.transformer.load_state_dict(trained.transformer.state_dict())
+            self.model.search = trained.search
             # The weights are in memory once.
             self.taken = self.taken._replace(trained=replace(trained, transformer=self.model.transformer))
             callback_of(self.trainer, RunRecord).record_origin(self.taken.record)

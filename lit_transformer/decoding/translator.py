@@ -39,6 +39,7 @@ class Translator:
         source: The language to translate from. Only `save_pretrained` needs it.
         target: The language to translate into.
         step: How many optimizer steps the model was trained for.
+        search: How to search if a method is not told otherwise.
 
     Raises:
         UserError: If the device or the engine cannot be used, or `batch_tokens` or the vocabularies do not fit.
@@ -57,6 +58,7 @@ class Translator:
         source: str = "",
         target: str = "",
         step: int = 0,
+        search: SearchSettings = SearchSettings(),
     ) -> None:
         how = EngineSettings(engine=engine, compute_type=compute_type, batch_tokens=batch_tokens, workers=workers)
         vocabularies = Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
@@ -65,7 +67,7 @@ class Translator:
         self.transformer = moved(transformer, self.device)
         self.vocabularies = vocabularies
         self._take_engine(how)
-        self.source, self.target, self.step = source, target, step
+        self.source, self.target, self.step, self.search = source, target, step, search
 
     @classmethod
     def load(
@@ -84,10 +86,7 @@ class Translator:
             place: A checkpoint, a run folder, a folder above runs, a model folder, or `hf:NAME` on the Hugging Face
                 Hub.
             device: Where to compute. By default the first GPU if there is one, else the CPU.
-            batch_tokens: As for `Translator`.
-            engine: As for `Translator`.
-            compute_type: As for `Translator`.
-            workers: As for `Translator`.
+            batch_tokens, engine, compute_type, workers: As for `EngineSettings`.
 
         Raises:
             UserError: If there is no model that can be read.
@@ -104,6 +103,7 @@ class Translator:
             source=trained.source,
             target=trained.target,
             step=trained.step,
+            search=trained.search,
         )
 
     @classmethod
@@ -134,21 +134,21 @@ class Translator:
         if not self.source or not self.target:
             raise UserError("save_pretrained needs the languages: make the Translator with source= and target=")
         with new_folder(folder) as unfinished:
-            write_model_folder(
-                unfinished, self.transformer, self.vocabularies, source=self.source, target=self.target, step=self.step
-            )
+            about = {"source": self.source, "target": self.target}
+            parts = self.transformer, self.vocabularies
+            write_model_folder(unfinished, *parts, **about, step=self.step, search=self.search)
 
     @overload
-    def translate(self, texts: str, settings: SearchSettings = ...) -> str: ...  # type: ignore[overload-overlap]
+    def translate(self, texts: str, settings: SearchSettings | None = ...) -> str: ...  # type: ignore[overload-overlap]
     @overload
-    def translate(self, texts: Iterable[str], settings: SearchSettings = ...) -> list[str]: ...
+    def translate(self, texts: Iterable[str], settings: SearchSettings | None = ...) -> list[str]: ...
 
-    def translate(self, texts: str | Iterable[str], settings: SearchSettings = SearchSettings()) -> str | list[str]:
+    def translate(self, texts: str | Iterable[str], settings: SearchSettings | None = None) -> str | list[str]:
         """Translate texts.
 
         Args:
             texts: One sentence, or a list, a generator or a column of sentences.
-            settings: How to search, for example `SearchSettings(beam_size=1)`.
+            settings: How to search, for example `SearchSettings(beam_size=1)`. By default as the model does (`search`).
 
         Returns:
             The best translation of each text, or of the one text. An empty text gives the empty string, and a text
@@ -158,20 +158,20 @@ class Translator:
             UserError: If a text is not a string or has a line feed inside, the memory does not suffice, or the model's
                 scores are not numbers.
         """
-        best = [best[0].text for best in self._candidates(texts, replace(settings, n_best=1))]
+        best = [best[0].text for best in self._candidates(texts, replace(settings or self.search, n_best=1))]
         return best[0] if isinstance(texts, str) else best
 
     @overload
     def candidates(  # type: ignore[overload-overlap]
-        self, texts: str, settings: SearchSettings = ..., *, first_line: int = ...
+        self, texts: str, settings: SearchSettings | None = ..., *, first_line: int = ...
     ) -> list[Translation]: ...
     @overload
     def candidates(
-        self, texts: Iterable[str], settings: SearchSettings = ..., *, first_line: int = ...
+        self, texts: Iterable[str], settings: SearchSettings | None = ..., *, first_line: int = ...
     ) -> list[list[Translation]]: ...
 
     def candidates(
-        self, texts: str | Iterable[str], settings: SearchSettings = SearchSettings(), *, first_line: int = 1
+        self, texts: str | Iterable[str], settings: SearchSettings | None = None, *, first_line: int = 1
     ) -> list[Translation] | list[list[Translation]]:
         """Translate texts, with scores and more than one translation each.
 
@@ -192,6 +192,7 @@ class Translator:
         Raises:
             UserError: As for `translate`.
         """
+        settings = settings or self.search
         settings = replace(settings, n_best=settings.n_best or settings.beam_size)
         found = self._candidates(texts, settings, first_line)
         return found[0] if isinstance(texts, str) else found
@@ -207,7 +208,7 @@ class Translator:
     def stream(
         self,
         chunks: Iterable[Sequence[str]],
-        settings: SearchSettings = SearchSettings(),
+        settings: SearchSettings | None = None,
         *,
         first_line: int = 1,
         advance: Advance = lambda _: None,
@@ -228,14 +229,20 @@ class Translator:
         """
         config = self.transformer.config
         return stream_candidates(
-            self.engine, self.vocabularies, config, chunks, settings, first_line=first_line, advance=advance
+            self.engine,
+            self.vocabularies,
+            config,
+            chunks,
+            settings or self.search,
+            first_line=first_line,
+            advance=advance,
         )
 
     def attention(
         self,
         text: str,
         target: str | None = None,
-        settings: SearchSettings = SearchSettings(),
+        settings: SearchSettings | None = None,
         *,
         layers: Collection[int] | None = None,
     ) -> Attention:
@@ -263,7 +270,7 @@ class Translator:
         self,
         texts: Iterable[str],
         targets: Iterable[str] | None = None,
-        settings: SearchSettings = SearchSettings(),
+        settings: SearchSettings | None = None,
         *,
         layers: Collection[int] | None = None,
         first_line: int = 1,
@@ -288,7 +295,7 @@ class Translator:
             self.vocabularies,
             checked_texts(texts, "texts"),
             None if targets is None else checked_texts(targets, "targets"),
-            settings,
+            settings or self.search,
             layers=layers,
             batch_tokens=self.engine_settings.batch_tokens or BATCH_TOKENS,
             first_line=first_line,

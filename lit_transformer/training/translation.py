@@ -23,7 +23,7 @@ from lit_transformer.checkpoints.format import (
     wrapped,
 )
 from lit_transformer.checkpoints.places import find_checkpoint
-from lit_transformer.checkpoints.trained_model import check_sizes
+from lit_transformer.checkpoints.trained_model import SEARCH_ENTRY, check_sizes, search_in
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.translator import Translator
@@ -130,7 +130,7 @@ class LitTransformer(LitModel):
         self.test_losses = loss_metrics(TEST_PREFIX)
         self.test_scores = final_metrics(tokenize=bleu_tokenize or "13a", prefix=TEST_PREFIX)
         self.search = SearchSettings()
-        """How `test_step` and `predict_step` search. The default is the paper's beam search (section 6.1)."""
+        """How `test_step` and `predict_step` search, and its translator. By default as the paper (section 6.1)."""
         self.vocabularies: Vocabularies | None = None
         """Those that the model is trained with: the datamodule's, or those of the checkpoint that it was read from."""
         self.source = self.target = ""
@@ -272,17 +272,18 @@ class LitTransformer(LitModel):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint a complete translator."""
-        checkpoint[MODEL_ENTRY] = model_entry(
-            self.transformer, self.vocabularies, source=self.source, target=self.target, step=self.trainer.global_step
-        )
+        languages, step = {"source": self.source, "target": self.target}, self.trainer.global_step
+        entry = model_entry(self.transformer, self.vocabularies, **languages, step=step, search=self.search)
+        checkpoint[MODEL_ENTRY] = entry
         checkpoint[WEIGHTS_ENTRY] = unwrapped(checkpoint[WEIGHTS_ENTRY])
         super().on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         upgrade_checkpoint(checkpoint)
         super().on_load_checkpoint(checkpoint)
+        entry = checkpoint[MODEL_ENTRY]
+        self.search = search_in(entry, "the checkpoint") if SEARCH_ENTRY in entry else self.search
         if self.vocabularies is None:
-            entry = checkpoint[MODEL_ENTRY]
             self.vocabularies, self.source, self.target = vocabularies_in(entry), entry["source"], entry["target"]
         if WEIGHTS_ENTRY in checkpoint:  # some strategies load the weights by themselves
             checkpoint[WEIGHTS_ENTRY] = wrapped(checkpoint[WEIGHTS_ENTRY], self.state_dict())
