@@ -43,15 +43,7 @@ def run(options: argparse.Namespace) -> None:
     output = output or folder / f"average-{options.last}"
     with new_folder(output, replaceable=replaceable) as unfinished:
         mean = average_checkpoints(chosen)
-        write_model_folder(
-            unfinished,
-            mean.transformer,
-            mean.vocabularies,
-            source=mean.source,
-            target=mean.target,
-            step=mean.step,
-            search=mean.search,
-        )
+        write_model_folder(unfinished, mean.transformer, mean.vocabularies, **mean.about)
     names = ", ".join(path.name for path in chosen)
     print(f"averaged {names}\nwritten: {output}")
 

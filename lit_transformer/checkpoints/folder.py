@@ -70,7 +70,6 @@ def write_model_folder(
     folder: Path,
     transformer: Transformer,
     vocabularies: Vocabularies,
-    *,
     source: str,
     target: str,
     step: int,

@@ -62,7 +62,6 @@ _WRAPPERS = re.compile(r"(?<![^.])(_forward_module|_orig_mod|_fsdp_wrapped_modul
 def model_entry(
     transformer: Transformer,
     vocabularies: Vocabularies | None,
-    *,
     source: str,
     target: str,
     step: int,

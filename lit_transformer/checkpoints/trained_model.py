@@ -47,6 +47,11 @@ class TrainedModel:
     search: SearchSettings = SearchSettings()
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What is neither weights nor vocabulary nor place."""
+        return {"source": self.source, "target": self.target, "step": self.step, "search": self.search}
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The vocabulary that both sides share. Raises UserError if each has its own."""
         return self.vocabularies.tokenizer

@@ -76,7 +76,7 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
         trained.transformer,
         trained.vocabularies,
         device=device,
-        search=trained.search,
+        **trained.about,
         **asdict(engine_settings(options)),
     )
     if translator.device.type == "cpu":
@@ -90,8 +90,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     for name, help in SEARCH_OPTIONS.items():
         default = getattr(SearchSettings(), name)
-        help = f"{help}; default: {default}, unless the model has settings of its own"
-        parser.add_argument(f"--{name}", type=type(default), help=help)
+        unless = "unless the model has settings of its own"
+        parser.add_argument(f"--{name}", type=type(default), help=f"{help}; default: {default}, {unless}")
 
 
 def search_settings(options: argparse.Namespace, own: SearchSettings, *, n_best: int = 1) -> SearchSettings:

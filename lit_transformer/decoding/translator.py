@@ -61,11 +61,10 @@ class Translator:
         search: SearchSettings = SearchSettings(),
     ) -> None:
         how = EngineSettings(engine=engine, compute_type=compute_type, batch_tokens=batch_tokens, workers=workers)
-        vocabularies = Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
-        check_sizes(transformer, vocabularies)
+        self.vocabularies = Vocabularies.shared(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer
+        check_sizes(transformer, self.vocabularies)
         self.device = usable_device(device)
         self.transformer = moved(transformer, self.device)
-        self.vocabularies = vocabularies
         self._take_engine(how)
         self.source, self.target, self.step, self.search = source, target, step, search
 
@@ -83,10 +82,12 @@ class Translator:
         """Read a trained model.
 
         Args:
-            place: A checkpoint, a run folder, a folder above runs, a model folder, or `hf:NAME` on the Hugging Face
-                Hub.
+            place: A checkpoint, a run folder, a folder above runs, a model folder, or `hf:NAME`, also one of others.
             device: Where to compute. By default the first GPU if there is one, else the CPU.
-            batch_tokens, engine, compute_type, workers: As for `EngineSettings`.
+            batch_tokens: As for `EngineSettings`.
+            engine: As for `EngineSettings`.
+            compute_type: As for `EngineSettings`.
+            workers: As for `EngineSettings`.
 
         Raises:
             UserError: If there is no model that can be read.
@@ -100,10 +101,7 @@ class Translator:
             engine=engine,
             compute_type=compute_type,
             workers=workers,
-            source=trained.source,
-            target=trained.target,
-            step=trained.step,
-            search=trained.search,
+            **trained.about,
         )
 
     @classmethod
@@ -134,9 +132,9 @@ class Translator:
         if not self.source or not self.target:
             raise UserError("save_pretrained needs the languages: make the Translator with source= and target=")
         with new_folder(folder) as unfinished:
-            about = {"source": self.source, "target": self.target}
-            parts = self.transformer, self.vocabularies
-            write_model_folder(unfinished, *parts, **about, step=self.step, search=self.search)
+            write_model_folder(
+                unfinished, self.transformer, self.vocabularies, self.source, self.target, self.step, self.search
+            )
 
     @overload
     def translate(self, texts: str, settings: SearchSettings | None = ...) -> str: ...  # type: ignore[overload-overlap]
@@ -192,9 +190,8 @@ class Translator:
         Raises:
             UserError: As for `translate`.
         """
-        settings = settings or self.search
-        settings = replace(settings, n_best=settings.n_best or settings.beam_size)
-        found = self._candidates(texts, settings, first_line)
+        own = settings or self.search
+        found = self._candidates(texts, replace(own, n_best=own.n_best or own.beam_size), first_line)
         return found[0] if isinstance(texts, str) else found
 
     def _candidates(
@@ -227,15 +224,9 @@ class Translator:
         Raises:
             UserError: As for `translate`.
         """
-        config = self.transformer.config
+        config, settings = self.transformer.config, settings or self.search
         return stream_candidates(
-            self.engine,
-            self.vocabularies,
-            config,
-            chunks,
-            settings or self.search,
-            first_line=first_line,
-            advance=advance,
+            self.engine, self.vocabularies, config, chunks, settings, first_line=first_line, advance=advance
         )
 
     def attention(

@@ -124,8 +124,7 @@ class LitTransformer(LitModel):
         self.vocab_size, self.source_vocab_size, self.max_positions = vocab_size, source_vocab_size, transformer.longest
         self.label_smoothing = label_smoothing
         self.batch_loss = BatchLoss(compiles=compile)
-        self.validation_beam_size = validation_beam_size
-        self.bleu_tokenize = bleu_tokenize
+        self.validation_beam_size, self.bleu_tokenize = validation_beam_size, bleu_tokenize
         self.val_scores = text_metrics(tokenize=bleu_tokenize or "13a", prefix=PREFIX)
         self.test_losses = loss_metrics(TEST_PREFIX)
         self.test_scores = final_metrics(tokenize=bleu_tokenize or "13a", prefix=TEST_PREFIX)
@@ -272,9 +271,9 @@ class LitTransformer(LitModel):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint a complete translator."""
-        languages, step = {"source": self.source, "target": self.target}, self.trainer.global_step
-        entry = model_entry(self.transformer, self.vocabularies, **languages, step=step, search=self.search)
-        checkpoint[MODEL_ENTRY] = entry
+        checkpoint[MODEL_ENTRY] = model_entry(
+            self.transformer, self.vocabularies, self.source, self.target, self.trainer.global_step, self.search
+        )
         checkpoint[WEIGHTS_ENTRY] = unwrapped(checkpoint[WEIGHTS_ENTRY])
         super().on_save_checkpoint(checkpoint)
 
