@@ -6,6 +6,7 @@ The names below are imported when they are first used:
 - `LitTransformer`, `TranslationData`: its training and its data, for Lightning's `Trainer` (section 5)
 - `Batch`, `TextBatch`, `make_batch`: what loaders give, for loaders of one's own
 - `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
+- `SamplingSettings`: tokens drawn at random, in place of a search
 - `load_checkpoint`: a trained model with its vocabularies, from a run, a checkpoint or a model folder
 
 Train on a built-in corpus and translate:
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.model.config import TransformerConfig
     from lit_transformer.model.transformer import Transformer
-    from lit_transformer.search_settings import SearchSettings
+    from lit_transformer.search_settings import SamplingSettings, SearchSettings
     from lit_transformer.training.translation import LitTransformer
 
 __version__ = "0.2.0"
 __all__ = [
     "Batch",
     "LitTransformer",
+    "SamplingSettings",
     "SearchSettings",
     "TextBatch",
     "Transformer",
@@ -51,6 +53,7 @@ __all__ = [
 _MODULES = {
     "Batch": "lit_transformer.batch",
     "LitTransformer": "lit_transformer.training.translation",
+    "SamplingSettings": "lit_transformer.search_settings",
     "SearchSettings": "lit_transformer.search_settings",
     "TextBatch": "lit_transformer.batch",
     "Transformer": "lit_transformer.model.transformer",

@@ -14,6 +14,8 @@ from lit_transformer.search_settings import SearchSettings
 
 MAX_SOURCE_TOKENS = 1024
 """Longer texts are translated in parts, because the memory of attention grows with the square of the length."""
+MAX_LINES = 2**32
+"""More than any input has."""
 
 
 def most_source_tokens(config: TransformerConfig) -> int:
@@ -87,6 +89,12 @@ def find_candidates(
                 f"line {number} is too long to be translated at once: it is translated in {len(text_parts):,} parts"
             )
     all_parts = [part for text_parts in parts for part in text_parts]
+    # Parts of the same line have different numbers, and no line has the number of another one.
+    numbers = [
+        number + place * MAX_LINES
+        for number, text_parts in enumerate(parts, first_line)
+        for place in range(len(text_parts))
+    ]
     shares = [1 / len(text_parts) for text_parts in parts for _ in text_parts]
     advance(parts.count([]))
     found = iter(
@@ -95,6 +103,7 @@ def find_candidates(
             vocabularies,
             all_parts,
             settings,
+            numbers,
             on_batch=lambda batch: advance(sum(shares[index] for index in batch)),
         )
     )
@@ -114,14 +123,15 @@ def _different(
     vocabularies: Vocabularies,
     sources: list[list[int]],
     settings: SearchSettings,
+    numbers: list[int],
     *,
     on_batch: OnBatch,
 ) -> list[list[Translation]]:
     """The best translations of every source, with different texts."""
     target = vocabularies.target
-    all_hypotheses = engine.search(sources, settings, on_batch=on_batch)
+    all_hypotheses = engine.search(sources, settings, numbers, on_batch=on_batch)
     found = [decode(hypotheses, target) for hypotheses in all_hypotheses]
-    few = [index for index, best in enumerate(found) if len(best) < settings.num_returned < settings.beam_size]
+    few = [index for index, best in enumerate(found) if len(best) < settings.num_returned < settings.num_rows]
     # Tokens can be split in several ways, and their text is the same. Here, the search goes on until all places of the
     # beam are certain. The best hypotheses stay the same.
     everything = replace(settings, n_best=settings.beam_size)

@@ -21,10 +21,10 @@ from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.candidates import MAX_SOURCE_TOKENS
 from lit_transformer.decoding.child_process import Process, start_module
 from lit_transformer.decoding.ctranslate2_process import Found, Request
-from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
+from lit_transformer.decoding.engine import FoundBatches, OnBatch, checked, gathered, refuse_sampling
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.scoring import length_penalty
-from lit_transformer.decoding.transformer_search import checked, limits
+from lit_transformer.decoding.transformer_search import limits
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.search_settings import SearchSettings
@@ -59,9 +59,15 @@ class CTranslate2Search:
         self._process = _Process(self._arguments)
 
     def search(
-        self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
+        self,
+        sources: Sequence[list[int]],
+        settings: SearchSettings,
+        numbers: Sequence[int] | None = None,  # noqa: ARG002 # for sampling
+        *,
+        on_batch: OnBatch = lambda _: None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
+        refuse_sampling(settings, "ctranslate2")
         with self._lock:
             return gathered(len(sources), self._search(sources, settings), on_batch)
 

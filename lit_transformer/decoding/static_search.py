@@ -17,12 +17,12 @@ from torch import Tensor
 
 from lit_transformer.batch import EOS_ID, PAD_ID, pad
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
-from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
+from lit_transformer.decoding.engine import FoundBatches, OnBatch, checked, gathered, refuse_sampling
 from lit_transformer.decoding.hypotheses import Hypothesis
 from lit_transformer.decoding.replay import Replay, best_replay
 from lit_transformer.decoding.search import STEPS_PER_CHECK_ELSEWHERE
 from lit_transformer.decoding.static_batch import CacheMemory, Shape, StaticBatch
-from lit_transformer.decoding.transformer_search import checked, limits
+from lit_transformer.decoding.transformer_search import limits
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.search_settings import SearchSettings
 
@@ -53,9 +53,15 @@ class StaticSearch:
         self._batches: dict[tuple[Shape, SearchSettings], StaticBatch] = {}
 
     def search(
-        self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
+        self,
+        sources: Sequence[list[int]],
+        settings: SearchSettings,
+        numbers: Sequence[int] | None = None,  # noqa: ARG002 # for sampling
+        *,
+        on_batch: OnBatch = lambda _: None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
+        refuse_sampling(settings, "cuda_graphs")
         with self._lock:
             return gathered(len(sources), self._search(sources, settings), on_batch)
 

@@ -1,11 +1,11 @@
-"""Token ids in, hypotheses out: beam search with a Transformer, for one padded batch or for any number of sentences.
+"""Token ids in, hypotheses out: search with a Transformer, for one padded batch or for any number of sentences.
 
 Legend: B batch, S source length.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,8 +13,9 @@ from torch import Tensor
 from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, UNK_ID, pad
 from lit_transformer.data.batching import batches_by_length
 from lit_transformer.decoding.devices import enough_memory, inference, memory_remedy
-from lit_transformer.decoding.engine import FoundBatches, OnBatch, gathered
+from lit_transformer.decoding.engine import FoundBatches, OnBatch, checked, gathered
 from lit_transformer.decoding.hypotheses import Hypothesis
+from lit_transformer.decoding.sampling import sample
 from lit_transformer.decoding.scoring import SpecialIds
 from lit_transformer.decoding.search import beam_search
 from lit_transformer.errors import UserError
@@ -24,23 +25,27 @@ from lit_transformer.search_settings import SearchSettings
 SPECIAL_IDS = SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=NEVER_PREDICTED, unk=UNK_ID)
 
 
-def search_batch(transformer: Transformer, source_BS: Tensor, settings: SearchSettings) -> list[list[Hypothesis]]:
-    """Search for the translations of a padded batch.
+def search_batch(
+    transformer: Transformer, source_BS: Tensor, settings: SearchSettings, number_B: Tensor | None = None
+) -> list[list[Hypothesis]]:
+    """Search for the translations of a padded batch, or draw them.
 
     Args:
         transformer: The model, in evaluation mode.
         source_BS: Source ids with EOS, then padding.
         settings: How to search.
+        number_B: As for `sample`.
 
     Returns:
-        The best hypotheses of each sentence, best first.
+        The best hypotheses of each sentence, best first, or the samples.
 
     Raises:
         UserError: If the model has no position for the EOS of a hypothesis of `settings.min_length` tokens.
     """
-    return beam_search(
+    search = beam_search if settings.sampling is None else partial(sample, number_B=number_B)
+    return search(
         transformer.step,
-        transformer.start(transformer.encode(source_BS), beam_size=settings.beam_size),
+        transformer.start(transformer.encode(source_BS), beam_size=settings.num_rows),
         settings=settings,
         max_length_B=limits((source_BS != PAD_ID).sum(dim=1), settings, longest=transformer.config.longest),
         ids=SPECIAL_IDS,
@@ -81,31 +86,26 @@ class TransformerSearch:
     num_processes: int = 1
 
     def search(
-        self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
+        self,
+        sources: Sequence[list[int]],
+        settings: SearchSettings,
+        numbers: Sequence[int] | None = None,
+        *,
+        on_batch: OnBatch = lambda _: None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
-        return gathered(len(sources), self._search(sources, settings), on_batch)
+        numbers = range(len(sources)) if numbers is None else numbers
+        return gathered(len(sources), self._search(sources, settings, numbers), on_batch)
 
-    def _search(self, sources: Sequence[list[int]], settings: SearchSettings) -> FoundBatches:
+    def _search(self, sources: Sequence[list[int]], settings: SearchSettings, numbers: Sequence[int]) -> FoundBatches:
         transformer = self.transformer
         device = transformer.embedding.weight.device
-        lower = f"beam_size {settings.beam_size}"
+        lower = f"{'beam_size' if settings.sampling is None else 'n_best'} {settings.num_rows}"
         if self.num_processes > 1:
             lower = f"workers {self.num_processes}, {lower}"
         for batch in batches_by_length([len(ids) for ids in sources], self.batch_tokens):
             source_BS = torch.from_numpy(pad([sources[index] for index in batch])).to(device)
             with inference(transformer), enough_memory(memory_remedy(source_BS, lower=lower)):
-                hypotheses = search_batch(transformer, source_BS, settings)
+                number_B = torch.tensor([numbers[index] for index in batch], device=device)
+                hypotheses = search_batch(transformer, source_BS, settings, number_B)
             yield batch, checked(hypotheses)
-
-
-def checked(hypotheses: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
-    """The hypotheses of a batch.
-
-    Raises:
-        UserError: If a sentence has no hypothesis, or one whose score is not a number.
-    """
-    for candidates in hypotheses:
-        if not candidates or any(math.isnan(candidate.score) for candidate in candidates):
-            raise UserError("the model's scores are not numbers: its training diverged; take an earlier checkpoint")
-    return hypotheses

@@ -49,6 +49,8 @@ class Request(NamedTuple):
 
     sources: list[list[int]]
     settings: SearchSettings
+    numbers: list[int]
+    """As for `Engine.search`."""
 
     @property
     def num_tokens(self) -> int:
@@ -83,9 +85,9 @@ def answer(requests: BinaryIO, replies: BinaryIO) -> None:
     while True:
         pickle.dump(reply, replies)
         replies.flush()
-        sources, settings = pickle.load(requests)
+        request = pickle.load(requests)
         try:
-            reply = search.search(sources, settings)
+            reply = search.search(*request)
         except UserError as error:
             reply = error
 

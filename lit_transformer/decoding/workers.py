@@ -67,13 +67,22 @@ class WorkerSearch:
         """The time of searches of several batches without workers, and their source tokens."""
 
     def search(
-        self, sources: Sequence[list[int]], settings: SearchSettings, *, on_batch: OnBatch = lambda _: None
+        self,
+        sources: Sequence[list[int]],
+        settings: SearchSettings,
+        numbers: Sequence[int] | None = None,
+        *,
+        on_batch: OnBatch = lambda _: None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
         batches = list(batches_by_length([len(ids) for ids in sources], self._own.batch_tokens))
         if len(batches) <= 1:
-            return self._own.search(sources, settings, on_batch=on_batch)
-        requests = [Request([sources[index] for index in batch], settings) for batch in batches]
+            return self._own.search(sources, settings, numbers, on_batch=on_batch)
+        numbers = range(len(sources)) if numbers is None else numbers
+        requests = [
+            Request([sources[index] for index in batch], settings, [numbers[index] for index in batch])
+            for batch in batches
+        ]
         with self._lock, _one_thread():
             results = ((batches[number], hypotheses) for number, hypotheses in self._search(requests))
             return gathered(len(sources), results, on_batch)

@@ -19,7 +19,7 @@ from lit_transformer.decoding.transformer_search import SPECIAL_IDS, limits
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.search_settings import SearchSettings
+from lit_transformer.search_settings import SamplingSettings, SearchSettings
 
 pytest.importorskip("ctranslate2", reason="the package ctranslate2 is not installed")
 
@@ -186,6 +186,8 @@ def test_what_it_cannot_do_is_one_line(model: Transformer, engine: CTranslate2Se
     with pytest.raises(UserError, match=r"^max_extra_length is \d+: ") as error:
         engine.search(SOURCES, SearchSettings(max_extra_length=MAX_EXTRA_LENGTH + 1))
     assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"^engine ctranslate2 .* torch$"):
+        engine.search(SOURCES, SearchSettings(sampling=SamplingSettings()))
     with pytest.raises(UserError, match=r"int7") as error:
         start(model, tmp_path, compute_type="int7")
     assert "\n" not in str(error.value)

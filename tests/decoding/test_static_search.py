@@ -22,7 +22,7 @@ from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.search_settings import SearchSettings
+from lit_transformer.search_settings import SamplingSettings, SearchSettings
 
 V = 17
 LENGTHS = [1, 3, 4, 17, 33]
@@ -243,3 +243,8 @@ def test_there_are_few_shapes_and_their_memory_is_bounded() -> None:
 def test_the_engine_needs_a_gpu() -> None:
     with pytest.raises(UserError, match=r"^engine cuda_graphs .* device is cpu: choose engine torch$"):
         make_engine(EngineSettings(engine="cuda_graphs"), make_transformer())
+
+
+def test_the_engine_does_not_sample() -> None:
+    with pytest.raises(UserError, match=r"^engine cuda_graphs .* torch$"):
+        StaticSearch(make_transformer(), 99).search([[EOS_ID]], SearchSettings(sampling=SamplingSettings()))

@@ -8,7 +8,7 @@ from lit_transformer.decoding.transformer_search import SPECIAL_IDS, Transformer
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.search_settings import SearchSettings
+from lit_transformer.search_settings import SamplingSettings, SearchSettings
 
 SOURCES = [[5, 7, 11, EOS_ID], [13, EOS_ID], [4, 4, 6, 9, 12, 10, EOS_ID]]
 V = 17
@@ -69,6 +69,22 @@ def test_batches_do_not_change_what_is_found(transformer: Transformer, batch_tok
     found = TransformerSearch(transformer, batch_tokens).search(SOURCES, settings)
     alone = [search_batch(transformer, torch.tensor([source]), settings)[0] for source in SOURCES]
     assert [[best.tokens for best in each] for each in found] == [[best.tokens for best in each] for each in alone]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 8, 999])
+def test_batches_do_not_change_what_is_drawn(transformer: Transformer, batch_tokens: int) -> None:
+    """To the bit. A sentence is known by its number, wherever it stands."""
+    settings = SearchSettings(sampling=SamplingSettings(seed=1), n_best=3)
+    numbers = [7, 5, 2**40]
+    found = TransformerSearch(transformer, batch_tokens).search(SOURCES, settings, numbers)
+    alone = [
+        search_batch(transformer, torch.tensor([source]), settings, torch.tensor([number]))[0]
+        for source, number in zip(SOURCES, numbers, strict=True)
+    ]
+    assert [[each.tokens for each in samples] for samples in found] == [
+        [each.tokens for each in samples] for samples in alone
+    ]
+    assert found != TransformerSearch(transformer, batch_tokens).search(SOURCES, settings)
 
 
 def test_a_least_length_for_which_the_model_has_no_positions() -> None:

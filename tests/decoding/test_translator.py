@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_transformer import SearchSettings, Translator, progress
+from lit_transformer import SamplingSettings, SearchSettings, Translator, progress
 from lit_transformer.analysis.alignment import CrossHead, align
 from lit_transformer.batch import EOS_ID, PAD_ID
 from lit_transformer.data.demo.corpus import demo_pairs
@@ -64,6 +64,35 @@ def test_the_batch_does_not_change_a_translation(translator: Translator, beam_si
         assert batched.translate(texts, search) == alone
     repeated = translator.translate(texts + texts[::-1], search)
     assert repeated == alone + alone[::-1]
+
+
+def test_a_sample_depends_on_seed_and_line_only(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on batches nor on chunks, also if a line before it is translated in parts."""
+    texts = [" ".join(STRANGE[:5]), *STRANGE, "", *STRANGE]
+    search = SearchSettings(sampling=SamplingSettings(temperature=1.5, seed=3), max_extra_length=9)
+    monkeypatch.setattr(candidates_module, "MAX_SOURCE_TOKENS", 31)
+    together = translator.translate(texts, search)
+    assert translator.translate(texts, search) == together
+    for batch_tokens in (1, 99):
+        batched = Translator(
+            translator.transformer, translator.tokenizer, device=str(translator.device), batch_tokens=batch_tokens
+        )
+        chunks = list(batched.stream([texts[:3], texts[3:10], texts[10:]], search))
+        assert [best[0].text for chunk in chunks for best in chunk] == together
+    later = translator.candidates(texts[5:], replace(search, n_best=1), first_line=6)
+    assert [best[0].text for best in later] == together[5:]
+    assert together[1:14] != together[15:], "another line, another sample"
+    assert translator.translate(texts, replace(search, sampling=SamplingSettings(seed=4))) != together
+
+
+def test_samples_are_independent_and_equal_ones_count_once(translator: Translator) -> None:
+    search = SearchSettings(sampling=SamplingSettings(temperature=1.5), n_best=5, max_extra_length=9)
+    [found] = translator.candidates([STRANGE[0]], search)
+    assert 1 < len(found) <= 5
+    assert len({candidate.text for candidate in found}) == len(found)
+    [known] = translator.candidates([KNOWN[0].english], replace(search, sampling=SamplingSettings(temperature=0.01)))
+    assert [candidate.text for candidate in known] == [KNOWN[0].german]
+    assert translator.translate([STRANGE[0]], search) == [found[0].text], "the first sample, however many there are"
 
 
 def test_the_source_has_its_own_vocabulary(translator: Translator) -> None:

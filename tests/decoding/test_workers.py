@@ -5,7 +5,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from lit_transformer.decoding.transformer_search import TransformerSearch
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.search_settings import SearchSettings
+from lit_transformer.search_settings import SamplingSettings, SearchSettings
 from tests.helpers.processes import fork, status_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, and processes that `ps` shows")
@@ -91,12 +91,14 @@ def repeat(search: Callable[[], object]) -> Iterator[None]:
     raise AssertionError("what the test waits for does not come")
 
 
-def search_together(engine: Engine, counts: Counts) -> tuple[Found, list[int]]:
+def search_together(
+    engine: Engine, counts: Counts, settings: SearchSettings = SETTINGS, numbers: Sequence[int] | None = None
+) -> tuple[Found, list[int]]:
     """Search until the worker has taken part. Return what was found, and the sentences in the order of `on_batch`."""
     while True:
         counts.own_batches = 0
         batches: list[list[int]] = []
-        found = engine.search(SOURCES, SETTINGS, on_batch=batches.append)
+        found = engine.search(SOURCES, settings, numbers, on_batch=batches.append)
         if counts.own_batches < len(batches):
             return found, [index for batch in batches for index in batch]
 
@@ -113,6 +115,13 @@ def test_workers_find_what_one_thread_finds(engine: Engine, counts: Counts, num_
         torch.set_num_threads(1)
     assert found == expected
     assert sorted(reported) == list(range(len(SOURCES)))
+
+
+def test_workers_draw_what_one_thread_draws(engine: Engine, counts: Counts) -> None:
+    settings = SearchSettings(sampling=SamplingSettings(temperature=0.7, seed=5), n_best=2, max_extra_length=13)
+    numbers = [1000 - index for index in range(len(SOURCES))]
+    expected = TransformerSearch(make_transformer(), BATCH_TOKENS).search(SOURCES, settings, numbers)
+    assert search_together(engine, counts, settings, numbers)[0] == expected
 
 
 def test_a_gpu_has_no_workers() -> None:
@@ -140,7 +149,7 @@ def test_errors_of_workers_are_those_of_one_process(
 ) -> None:
     search_together(engine, counts)
     # This process finds something, so the error is the worker's.
-    monkeypatch.setattr(TransformerSearch, "search", lambda own, sources, settings: [[]] * len(sources))
+    monkeypatch.setattr(TransformerSearch, "search", lambda own, sources, settings, numbers: [[]] * len(sources))
     settings = SearchSettings(min_length=LONGEST, max_extra_length=LONGEST)
     with pytest.raises(UserError, match=rf"^min_length is {LONGEST}: .* positions, {LONGEST}$"):
         for _ in repeat(lambda: engine.search(SOURCES, settings)):
