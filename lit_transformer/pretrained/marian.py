@@ -11,17 +11,8 @@ import torch
 from torch import Tensor
 
 from lit_transformer.errors import UserError
-from lit_transformer.model.config import Activation, TransformerConfig
+from lit_transformer.model.config import TransformerConfig
 
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "silu": "silu",
-    "swish": "silu",
-}
-"""Their names, and ours."""
 Features = dict[str, int | None]
 """The tensors of a module, and which of their dimensions are d_model features."""
 READS: Features = {"weight": 1, "bias": None}

@@ -35,7 +35,8 @@ from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
-from lit_transformer.pretrained.marian import ACTIVATIONS, to_marian
+from lit_transformer.pretrained.config import ACTIVATIONS
+from lit_transformer.pretrained.marian import to_marian
 from lit_transformer.search_settings import SearchSettings, Stopping
 
 MAX_POSITIONS = 1024
