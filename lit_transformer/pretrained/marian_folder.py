@@ -102,7 +102,7 @@ def write_marian_folder(folder: Path, model: TrainedModel) -> None:
     """
     config = {"model_type": "marian", "architectures": ["MarianMTModel"], "dtype": "float32"}
     config |= marian_config(model.transformer)
-    search = search_of_generate(SearchSettings())
+    search = search_of_generate(model.search)
     source, target = model.vocabularies
     ids = {"vocab.json": _ids(source)}
     if not model.vocabularies.are_shared:

@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremo
 
 SOURCES = ["a black cat sleeps in the garden", "two dogs and a cat play in the old garden", "the garden is black"] * 3
 TARGETS = ["eine schwarze Katze schläft im Garten", "zwei Hunde und eine Katze spielen im alten Garten"] * 3
+AS_OPUS = SearchSettings(
+    beam_size=6, length_normalization="length", length_penalty=1.0, stopping="heuristic", max_length=40
+)
 INVISIBLE_BUT_ZERO = sorted(INVISIBLE - {"\0"})
 TEXTS = [
     "a black cat",
@@ -190,7 +194,8 @@ def test_what_marian_has_is_accepted() -> None:
     [
         SearchSettings(),
         SearchSettings(beam_size=1, length_penalty=0.0, min_length=2, max_length=30),
-        SearchSettings(length_normalization="length", length_penalty=1.0, stopping="full", unknown=True),
+        AS_OPUS,
+        replace(AS_OPUS, stopping="full", unknown=True),
     ],
 )
 def test_the_search_of_generate(search: SearchSettings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,12 +209,14 @@ def test_the_search_of_generate(search: SearchSettings, capsys: pytest.CaptureFi
     assert (UNK_ID in theirs.suppress_tokens) == (not search.unknown)
 
 
-def test_generate_finds_the_same_translations(tiny_run: Path, tmp_path: Path) -> None:
-    write_marian_folder(tmp_path, load_checkpoint(tiny_run))
+@pytest.mark.parametrize("search", [SearchSettings(), AS_OPUS])
+def test_generate_finds_the_same_translations(search: SearchSettings, tiny_run: Path, tmp_path: Path) -> None:
+    model = replace(load_checkpoint(tiny_run), search=search)
+    write_marian_folder(tmp_path, model)
     tokenizer, theirs = MarianTokenizer.from_pretrained(tmp_path), MarianMTModel.from_pretrained(tmp_path)
     lines = [pair.english for pair in demo_pairs("train", num_pairs=31)]
     with no_warnings():
         ids = theirs.generate(**tokenizer(lines, return_tensors="pt", padding=True))
         found = tokenizer.batch_decode(ids, skip_special_tokens=True)
     translator = Translator.load(tiny_run, device="cpu")
-    assert found == translator.translate(lines, SearchSettings(length_penalty=0.0))
+    assert found == translator.translate(lines, search_of_generate(search))
