@@ -79,3 +79,29 @@ def bert_weights(oracle: Any) -> dict[str, Tensor]:
         elif not name.startswith("cls.predictions.decoder"):
             ours[ours_name] = tensor
     return ours
+
+
+def vit_weights(oracle: Any) -> dict[str, Tensor]:
+    theirs = oracle.state_dict()
+    ours = {
+        "class_vector": theirs["vit.embeddings.cls_token"].flatten(),
+        "stack.positions.table.weight": theirs["vit.embeddings.position_embeddings"][0],
+    }
+    for kind in ("weight", "bias"):
+        for name, other in (
+            ("patches", "vit.embeddings.patch_embeddings.projection"),
+            ("stack.norm", "vit.layernorm"),
+            ("head", "classifier"),
+        ):
+            ours[f"{name}.{kind}"] = theirs[f"{other}.{kind}"]
+        for layer in range(oracle.config.num_hidden_layers):
+            other, name = f"vit.layers.{layer}", f"stack.layers.{layer}"
+            ours[f"{name}.self_attention.query_key_value.{kind}"] = torch.cat(
+                [theirs[f"{other}.attention.{part}_proj.{kind}"] for part in "qkv"]
+            )
+            ours[f"{name}.self_attention.output.{kind}"] = theirs[f"{other}.attention.o_proj.{kind}"]
+            ours[f"{name}.self_attention_norm.norm.{kind}"] = theirs[f"{other}.layernorm_before.{kind}"]
+            ours[f"{name}.feed_forward_norm.norm.{kind}"] = theirs[f"{other}.layernorm_after.{kind}"]
+            ours[f"{name}.feed_forward.inner.{kind}"] = theirs[f"{other}.mlp.fc1.{kind}"]
+            ours[f"{name}.feed_forward.outer.{kind}"] = theirs[f"{other}.mlp.fc2.{kind}"]
+    return ours
