@@ -11,11 +11,23 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from lit_transformer.errors import UserError
 from lit_transformer.model.vit import VIT_BASE, ViT
-from tests.helpers.oracles import TOLERANCE, load, randomize, vit_weights
+from tests.helpers.foreign import assert_equal, every_dtype
+from tests.helpers.oracles import TOLERANCE, load, randomize
 
 B, CHANNELS, SIZE, PATCH, CLASSES = 3, 2, 15, 5, 7
 CONFIG = replace(VIT_BASE, d_model=33, d_ff=23, num_heads=3, num_layers=2, dropout=0.0)
-every_dtype = pytest.mark.parametrize("dtype", list(TOLERANCE))
+
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 33,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 23,
+    "image_size": SIZE,
+    "patch_size": PATCH,
+    "num_channels": CHANNELS,
+    "num_labels": CLASSES,
+}
 
 
 def make_vit() -> ViT:
@@ -24,18 +36,7 @@ def make_vit() -> ViT:
 
 def make_pair(dtype: torch.dtype) -> tuple[ViT, Any]:
     """The model and its oracle, with the same random numbers."""
-    oracle: Any = ViTForImageClassification(
-        ViTConfig(
-            hidden_size=33,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            intermediate_size=23,
-            image_size=SIZE,
-            patch_size=PATCH,
-            num_channels=CHANNELS,
-            num_labels=CLASSES,
-        )
-    )
+    oracle: Any = ViTForImageClassification(ViTConfig(**SIZES))
     randomize(oracle, dtype)
     # Its eager attention rounds to float32 in between.
     oracle.set_attn_implementation("sdpa")
@@ -48,9 +49,30 @@ def random_images(dtype: torch.dtype) -> Tensor:
     return torch.randn(B, CHANNELS, SIZE, SIZE, dtype=dtype)
 
 
-def assert_equal(mine: Tensor, theirs: Tensor) -> None:
-    assert theirs.std() > 0.1
-    torch.testing.assert_close(mine, theirs, rtol=0.0, atol=TOLERANCE[theirs.dtype])
+def vit_weights(oracle: Any) -> dict[str, Tensor]:
+    theirs = oracle.state_dict()
+    ours = {
+        "class_vector": theirs["vit.embeddings.cls_token"].flatten(),
+        "stack.positions.table.weight": theirs["vit.embeddings.position_embeddings"][0],
+    }
+    for kind in ("weight", "bias"):
+        for name, other in (
+            ("patches", "vit.embeddings.patch_embeddings.projection"),
+            ("stack.norm", "vit.layernorm"),
+            ("head", "classifier"),
+        ):
+            ours[f"{name}.{kind}"] = theirs[f"{other}.{kind}"]
+        for layer in range(oracle.config.num_hidden_layers):
+            other, name = f"vit.layers.{layer}", f"stack.layers.{layer}"
+            ours[f"{name}.self_attention.query_key_value.{kind}"] = torch.cat(
+                [theirs[f"{other}.attention.{part}_proj.{kind}"] for part in "qkv"]
+            )
+            ours[f"{name}.self_attention.output.{kind}"] = theirs[f"{other}.attention.o_proj.{kind}"]
+            ours[f"{name}.self_attention_norm.norm.{kind}"] = theirs[f"{other}.layernorm_before.{kind}"]
+            ours[f"{name}.feed_forward_norm.norm.{kind}"] = theirs[f"{other}.layernorm_after.{kind}"]
+            ours[f"{name}.feed_forward.inner.{kind}"] = theirs[f"{other}.mlp.fc1.{kind}"]
+            ours[f"{name}.feed_forward.outer.{kind}"] = theirs[f"{other}.mlp.fc2.{kind}"]
+    return ours
 
 
 @every_dtype
@@ -105,5 +127,6 @@ def test_patches_that_do_not_fit_are_one_error(image_size: int, patch_size: int)
 def test_the_published_size() -> None:
     with torch.device("meta"):
         vit = ViT(VIT_BASE, image_size=224, patch_size=16, num_channels=3, num_classes=1000)
-        published = ViTForImageClassification(ViTConfig(num_labels=1000))
+        settings: dict[str, Any] = {"num_labels": 1000}
+        published = ViTForImageClassification(ViTConfig(**settings))
     assert sum(parameter.numel() for parameter in vit.parameters()) == published.num_parameters() == 86_567_656
