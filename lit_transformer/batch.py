@@ -166,6 +166,14 @@ class TextBatch(NamedTuple):
     references: tuple[str, ...]
 
 
+class RestoredBatch(NamedTuple):
+    """A batch for validation together with the positions at which a model restores tokens that it cannot read."""
+
+    batch: Batch | TokenBatch
+    restored: Tensor
+    """Which positions of the output these are."""
+
+
 def ids_of(batch: object) -> Batch:
     """The ids of a batch with or without text.
 

@@ -72,11 +72,12 @@ def measure_coverage(pairs: Dataset, vocabularies: Vocabularies, *, split: str) 
         counts=count_pairs(pairs),
         num_references=len(references),
         num_exact=sum(text == reference for text, reference in zip(decoded, references, strict=True)),
-        unknown=_unknown(sources, source_ids, vocabularies.source) + _unknown(references, encoded, vocabularies.target),
+        unknown=count_unknown(sources, source_ids, vocabularies.source)
+        + count_unknown(references, encoded, vocabularies.target),
     )
 
 
-def _unknown(texts: list[str], encoded: list[list[int]], tokenizer: Tokenizer) -> Counter[str]:
+def count_unknown(texts: list[str], encoded: list[list[int]], tokenizer: Tokenizer) -> Counter[str]:
     """Count the characters of encoded texts that have no token."""
     unwritable = (text for text, ids in zip(texts, encoded, strict=True) if UNK_ID in ids)
     return Counter(character for text in unwritable for run in tokenizer.unknown(text) for character in run)

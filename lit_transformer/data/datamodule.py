@@ -9,6 +9,7 @@ from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.coverage import measure_coverage
 from lit_transformer.data.description import DescribedData
 from lit_transformer.data.following import Followed, follow, model_vocabularies
+from lit_transformer.data.loaders import check_settings
 from lit_transformer.data.packing import PackedPlan
 from lit_transformer.data.prepare import tokenize_pairs
 from lit_transformer.data.quality import find_text_warnings
@@ -93,19 +94,16 @@ class TranslationData(DescribedData):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=Followed._fields)
-        for name, value, least in (
+        check_settings(
+            character_coverage,
             ("valid_pairs", valid_pairs, 0),
             ("tokens_per_batch", tokens_per_batch, 1),
-            ("max_tokens_per_device", 1 if max_tokens_per_device == "auto" else max_tokens_per_device, 1),
+            ("max_tokens_per_device", max_tokens_per_device, 1),
             ("max_length", max_length, 2),  # one token and EOS
             ("max_length_ratio", max_length_ratio, 1),
-            ("validation_batch_tokens", 1 if validation_batch_tokens is None else validation_batch_tokens, 1),
-            ("num_workers", num_workers or 0, 0),
-        ):
-            if value < least:
-                raise UserError(f"{name} is {value}: it must be at least {least}")
-        if not 0.98 <= character_coverage <= 1.0:  # SentencePiece's own limits
-            raise UserError(f"character_coverage is {character_coverage}: it must be from 0.98 to 1")
+            ("validation_batch_tokens", validation_batch_tokens, 1),
+            ("num_workers", num_workers, 0),
+        )
         self.corpus = corpus
         self.source = source
         self.target = target

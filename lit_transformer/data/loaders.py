@@ -260,3 +260,17 @@ class LoadedData(L.LightningDataModule):
         """Return the micro-batches per step. For `auto`, a callback finds what fits later."""
         limit = self.max_tokens_per_device
         return 1 if limit == "auto" else self.plan.accumulation(max_tokens_per_device=limit, world_size=world_size)
+
+
+def check_settings(character_coverage: float, *limits: tuple[str, int | float | str | None, int]) -> None:
+    """Raise UserError unless the settings of text are possible.
+
+    Args:
+        character_coverage: The setting of that name.
+        limits: The name, the value and the least value of settings. None and `auto` are possible.
+    """
+    for name, value, least in limits:
+        if isinstance(value, int | float) and value < least:
+            raise UserError(f"{name} is {value}: it must be at least {least}")
+    if not 0.98 <= character_coverage <= 1.0:  # SentencePiece's own limits
+        raise UserError(f"character_coverage is {character_coverage}: it must be from 0.98 to 1")

@@ -46,6 +46,8 @@ class Objective(Protocol):
 
     make: ClassVar[Callable[..., Any]]
     """Makes a batch of padded inputs and outputs."""
+    takes_blocks: ClassVar[bool]
+    """Whether rows are blocks of many lines. Then nothing is hidden, so nothing is restored."""
 
     def symbols(self, longest: int) -> tuple[str, ...]:
         """Return the symbols that the vocabulary must have for rows of at most this length."""
@@ -70,6 +72,7 @@ class CausalLM:
     """
 
     make: ClassVar[Callable[..., Any]] = staticmethod(make_token_batch)
+    takes_blocks: ClassVar[bool] = True
 
     def symbols(self, longest: int) -> tuple[str, ...]:
         return ()
@@ -97,6 +100,7 @@ class MaskedLM:
 
     mask_share: float = 0.15
     make: ClassVar[Callable[..., Any]] = staticmethod(make_token_batch)
+    takes_blocks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_noise(self.mask_share)
@@ -113,15 +117,15 @@ class MaskedLM:
     def example(self, row: IntArray, ids: Ids, random: np.random.Generator) -> Example:
         chosen = random.permutation(len(row) - 1)[: int(self.num_predicted(np.array(len(row))))]
         kind = random.random(len(chosen))
-        others = random.choice(ids.ordinary, len(chosen))
+        others = ids.ordinary[random.integers(len(ids.ordinary), size=len(chosen))]
         noised, predicted = row.copy(), np.full_like(row, PAD_ID)
         noised[chosen] = np.where(kind < 0.8, ids.symbols[0], np.where(kind < 0.9, others, row[chosen]))
         predicted[chosen] = row[chosen]
         hidden = np.zeros(len(row), bool)
         hidden[chosen[kind < 0.8]] = True
-        return Example(
-            np.insert(noised, 0, BOS_ID), np.insert(predicted, 0, PAD_ID), np.insert(hidden, 0, False), hidden
-        )
+        begin = np.array([BOS_ID]), np.array([PAD_ID]), np.array([False])
+        read, output, restored = map(np.concatenate, zip(begin, (noised, predicted, hidden), strict=True))
+        return Example(read, output, restored, hidden)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class TextInfilling:
     mask_share: float = 0.3
     mean_span: float = 3.0
     make: ClassVar[Callable[..., Any]] = staticmethod(make_batch)
+    takes_blocks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_noise(self.mask_share, self.mean_span)
@@ -179,6 +184,7 @@ class SpanCorruption:
     mask_share: float = 0.15
     mean_span: float = 3.0
     make: ClassVar[Callable[..., Any]] = staticmethod(make_batch)
+    takes_blocks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_noise(self.mask_share, self.mean_span)

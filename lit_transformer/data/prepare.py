@@ -6,35 +6,26 @@ mistaken for old text. This module knows no batches and no model.
 
 import hashlib
 import json
-import os
-import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features
+from datasets import Dataset
 
-from lit_transformer.batch import EOS_ID, UNK_ID
+from lit_transformer.batch import UNK_ID
 from lit_transformer.data.arrow_file import write_arrow
 from lit_transformer.data.cache import is_whole, make_once, sealed_file, seems_whole
-from lit_transformer.data.text import BATCH_SIZE, PAIR_SCHEMA, Text, bars_on_terminals, count_pairs
+from lit_transformer.data.text import PAIR_SCHEMA, Text, count_pairs
+from lit_transformer.data.tokenizing import joined, tokenized
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
-from lit_transformer.files import UNFINISHED, expanded
-from lit_transformer.machine import usable_cores
-from lit_transformer.notes import counted
-from lit_transformer.progress import announce
+from lit_transformer.files import expanded
 
-_MIN_PAIRS_PER_PROCESS = 50_000  # about a second of work: for less, starting a process does not pay
-RECORD_BATCH_BYTES = 2**27
-_MAX_PROCESSES = 8  # 0.4 GB each, below 4 GB together
 _FORMAT = "4"  # part of the cache's name: raise it when the content of the cache changes
 
 
@@ -132,52 +123,12 @@ def _tokenize(
     path: Path,
     num_proc: int | None,
 ) -> PreparationReport:
-    """Write the kept pairs to `path`. Meanwhile the tokens of all pairs are in a scratch folder."""
-    item_type = pa.uint16() if max(tokenizer.vocab_size for tokenizer in vocabularies) <= 2**16 else pa.int32()
-    schema = pa.schema([(name, pa.list_(item_type)) for name in PAIR_SCHEMA.names])
-    if num_proc is None:
-        num_proc = min(usable_cores(), _MAX_PROCESSES, len(pairs) // _MIN_PAIRS_PER_PROCESS)
-    announce(f"tokenizing {counted(len(pairs), 'pair')}", len(pairs))
-    # Named after the file, so that `remove_unfinished` removes it after a kill.
-    with (
-        TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.", suffix=UNFINISHED) as scratch,
-        bars_on_terminals(),
-    ):
-        tokenized = pairs.with_format("arrow").map(
-            _encode_batch,
-            fn_kwargs={"vocabularies": vocabularies, "schema": schema, "main_process": os.getpid()},
-            batched=True,
-            batch_size=BATCH_SIZE,
-            writer_batch_size=BATCH_SIZE,
-            features=Features.from_arrow_schema(schema),
-            cache_file_name=f"{scratch}/all.arrow",
-            new_fingerprint="tokenized",
-            num_proc=num_proc if num_proc > 1 else None,
-            desc="Tokenizing",
-        )
+    """Write the kept pairs to `path`."""
+    with tokenized(pairs, tuple(vocabularies), beside=path, num_proc=num_proc) as tokens:
         counts: Counter[str] = Counter(num_pairs=len(pairs), num_multiline=count_pairs(pairs).num_multiline)
-        batches = tokenized.with_format("arrow")[:].to_batches()
-        write_arrow(path, schema, _join(_kept_batches(batches, max_length, max_length_ratio, counts)))
+        kept = _kept_batches(tokens.to_batches(), max_length, max_length_ratio, counts)
+        write_arrow(path, tokens.schema, joined(kept))
     return PreparationReport(**counts)
-
-
-def _encode_batch(table: pa.Table, vocabularies: Vocabularies, schema: pa.Schema, main_process: int) -> pa.Table:
-    if os.getpid() != main_process:
-        # A terminal sends Ctrl-C to all processes. The main one handles it and ends the others by SIGTERM.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    columns = []
-    for name, tokenizer in zip(PAIR_SCHEMA.names, vocabularies, strict=True):
-        sequences = tokenizer.encode(table[name].to_pylist())
-        for ids in sequences:
-            ids.append(EOS_ID)
-        offsets = np.zeros(len(sequences) + 1, np.int32)
-        np.cumsum([len(ids) for ids in sequences], out=offsets[1:])
-        item_type = schema.field(name).type.value_type
-        # Four times as fast as `pa.array` of nested lists.
-        values = np.fromiter(chain.from_iterable(sequences), item_type.to_pandas_dtype(), count=offsets[-1])
-        columns.append(pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, item_type)))
-    return pa.table(columns, schema=schema)
 
 
 def _kept_batches(
@@ -205,15 +156,3 @@ def _kept_batches(
             f"side, {counts['dropped_long']:,} are longer than max_length {max_length}, {counts['dropped_ratio']:,} "
             f"exceed max_length_ratio {max_length_ratio:g}; raise these limits or correct the corpus"
         )
-
-
-def _join(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Make fewer and larger record batches, so that the offsets, which every start reads, are in few places on disk."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(each.nbytes for each in waiting) >= RECORD_BATCH_BYTES:
-            yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
-            waiting.clear()
-    if waiting:
-        yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()

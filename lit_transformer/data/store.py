@@ -12,7 +12,8 @@ import pyarrow as pa
 from lit_transformer.batch import PAD_ID, IntArray
 from lit_transformer.data.arrow_file import map_file
 
-Side = Literal["source", "target"]
+Side = Literal["source", "target", "text"]
+"""A column of tokens. Pairs have the first two, and lines of one language the last."""
 
 
 class TokenStore:
@@ -23,20 +24,20 @@ class TokenStore:
     tokens. Pickling takes only the path along, so workers start fast.
 
     Args:
-        path: A file of `tokenize_pairs`: integer lists in the columns `source` and `target`.
+        path: A file of `tokenize_pairs` or `tokenize_lines`: integer lists in one column or two.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         buffer = map_file(path)
         table = pa.ipc.open_stream(buffer).read_all()
-        item_type = table.schema.field("source").type.value_type.to_pandas_dtype()
+        item_type = table.schema.field(0).type.value_type.to_pandas_dtype()
         item_size = np.dtype(item_type).itemsize
         self._tokens: IntArray = np.frombuffer(buffer, item_type, count=buffer.size // item_size)
         start_type = np.uint32 if self._tokens.size < 2**32 else np.int64
         self._starts: dict[str, IntArray] = {}
         self._lengths: dict[str, IntArray] = {}
-        for side in ("source", "target"):
+        for side in table.schema.names:
             starts: IntArray = np.empty(len(table), start_type)
             lengths: IntArray = np.empty(len(table), np.int32)
             begin = 0
@@ -51,7 +52,7 @@ class TokenStore:
             self._starts[side], self._lengths[side] = starts, lengths.astype(np.int16) if fits_int16 else lengths
 
     def __len__(self) -> int:
-        return len(self._starts["source"])
+        return len(next(iter(self._starts.values())))
 
     def lengths(self, side: Side) -> IntArray:
         """Return the number of tokens of every row, `EOS_ID` included, as int16 if that holds them."""

@@ -81,7 +81,7 @@ def find_vocabulary(
 
     Args:
         text: The training text. It is loaded only if a vocabulary must be learned from it.
-        sides: The sides that use the vocabulary. It is learned from their sentences.
+        sides: The columns of the text that use the vocabulary. It is learned from their sentences.
         file: A SentencePiece model to read. None learns one.
         vocab_size: Number of tokens. A given file must have this many.
         character_coverage: As in `Tokenizer.train`, like the next two settings.
@@ -109,7 +109,8 @@ def find_vocabulary(
 
     def train(unfinished: Path) -> None:
         pairs = text.load()
-        announce(f"learning a vocabulary of {vocab_size:,} tokens from {counted(len(pairs), 'pair')}", len(pairs))
+        rows = counted(len(pairs), "pair" if pairs.column_names == list(SIDES) else "line")
+        announce(f"learning a vocabulary of {vocab_size:,} tokens from {rows}", len(pairs))
         learned = Tokenizer.train(
             sentences(pairs, sides),
             vocab_size=vocab_size,

@@ -1,8 +1,6 @@
 """Interpolated Kneser-Ney smoothing: the baseline of a language model, on the same tokens.
 
 It is the best of the models that only count n-grams (Chen and Goodman, 1999). It knows integers and no text.
-
-Legend: P positions, N order, G different n-grams of one order, H different histories.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,63 +38,61 @@ class KneserNey:
     ) -> None:
         self._vocab_size = vocab_size
         self._order = order
-        window_PN = _windows(sequences, order)
-        self._grams, self._histories = _Numbering(window_PN), _Numbering(window_PN[:, :-1])
-        grams, histories = self._numbers(window_PN)
+        windows = _windows(sequences, order)
+        self._grams, self._histories = _Numbering(windows), _Numbering(windows[:, :-1])
+        grams, histories = self._numbers(windows)
         self._shares: list[Floats] = []
         """For each order and n-gram, its discounted count divided by the count of its history. The last value is 0, for
         an n-gram that the text lacks."""
         self._rests: list[Floats] = []
         """For each order and history, what the discounts leave to the lower order. The last value is 1."""
-        for level, (gram_P, history_P) in enumerate(zip(grams, histories, strict=True)):
+        for level, (gram, history) in enumerate(zip(grams, histories, strict=True)):
             # The longest n-grams are counted. The others count the different tokens before them.
-            counted_P = gram_P if level == order - 1 else _of_groups(gram_P, grams[level + 1])
-            count_G = np.bincount(counted_P)
-            history_G = _of_groups(history_P, gram_P)
-            discount = np.array(_estimate(count_G) if discounts is None else discounts[level])
-            taken_G = np.minimum(discount[np.minimum(count_G, 3) - 1], count_G)
-            total_H = np.bincount(history_G, weights=count_G)
-            self._shares.append(np.append((count_G - taken_G) / total_H[history_G], 0.0))
-            self._rests.append(np.append(np.bincount(history_G, weights=taken_G) / total_H, 1.0))
+            counted = gram if level == order - 1 else _of_groups(gram, grams[level + 1])
+            count = np.bincount(counted)
+            its_history = _of_groups(history, gram)
+            discount = np.array(_estimate(count) if discounts is None else discounts[level])
+            taken = np.minimum(discount[np.minimum(count, 3) - 1], count)
+            total = np.bincount(its_history, weights=count)
+            self._shares.append(np.append((count - taken) / total[its_history], 0.0))
+            self._rests.append(np.append(np.bincount(its_history, weights=taken) / total, 1.0))
 
     def log_probabilities(self, sequences: Iterable[Sequence[int]]) -> Floats:
         """Return the natural logarithm of the probability of every token, sequence after sequence."""
-        window_PN = _windows(sequences, self._order)
-        probability_P = np.full(len(window_PN), 1.0 / self._vocab_size)
-        for share_G, rest_H, gram_P, history_P in zip(
-            self._shares, self._rests, *self._numbers(window_PN), strict=True
-        ):
-            probability_P = share_G[gram_P] + rest_H[history_P] * probability_P
-        return np.log(probability_P)
+        windows = _windows(sequences, self._order)
+        probability = np.full(len(windows), 1.0 / self._vocab_size)
+        for share, rest, gram, history in zip(self._shares, self._rests, *self._numbers(windows), strict=True):
+            probability = share[gram] + rest[history] * probability
+        return np.log(probability)
 
-    def _numbers(self, window_PN: Integers) -> tuple[list[Integers], list[Integers]]:
+    def _numbers(self, windows: Integers) -> tuple[list[Integers], list[Integers]]:
         """Return the numbers of the n-grams that end at each position, and of their histories, for each order."""
-        empty_P = np.zeros(len(window_PN), np.int64)
-        return self._grams.numbers(window_PN), [empty_P, *self._histories.numbers(window_PN[:, :-1])]
+        empty = np.zeros(len(windows), np.int64)
+        return self._grams.numbers(windows), [empty, *self._histories.numbers(windows[:, :-1])]
 
 
 class _Numbering:
     """Numbers the different endings of windows, for each length of the ending."""
 
-    def __init__(self, window_PN: Integers) -> None:
+    def __init__(self, windows: Integers) -> None:
         self._keys: list[Integers] = []
-        number_P = np.zeros(len(window_PN), np.int64)
+        number = np.zeros(len(windows), np.int64)
         size = 1
-        for column in range(window_PN.shape[1] - 1, -1, -1):
-            keys, number_P = np.unique(window_PN[:, column] * size + number_P, return_inverse=True)
+        for column in range(windows.shape[1] - 1, -1, -1):
+            keys, number = np.unique(windows[:, column] * size + number, return_inverse=True)
             self._keys.append(keys)
             size = len(keys)
 
-    def numbers(self, window_PN: Integers) -> list[Integers]:
+    def numbers(self, windows: Integers) -> list[Integers]:
         """Return the number of each window's ending, from the shortest on, or -1 if it is unknown."""
         found = []
-        number_P = np.zeros(len(window_PN), np.int64)
+        number = np.zeros(len(windows), np.int64)
         size = 1
-        for column, keys in zip(range(window_PN.shape[1] - 1, -1, -1), self._keys, strict=True):
-            key_P = np.where(number_P < 0, -1, window_PN[:, column] * size + number_P)
-            place_P = np.searchsorted(keys, key_P).clip(max=len(keys) - 1)
-            number_P = np.where(keys[place_P] == key_P, place_P, -1)
-            found.append(number_P)
+        for column, keys in zip(range(windows.shape[1] - 1, -1, -1), self._keys, strict=True):
+            key = np.where(number < 0, -1, windows[:, column] * size + number)
+            place = np.searchsorted(keys, key).clip(max=len(keys) - 1)
+            number = np.where(keys[place] == key, place, -1)
+            found.append(number)
             size = len(keys)
         return found
 
@@ -109,16 +105,16 @@ def _windows(sequences: Iterable[Sequence[int]], order: int) -> Integers:
     return np.concatenate(views) if views else np.zeros((0, order), np.int64)
 
 
-def _of_groups(value_P: Integers, group_P: Integers) -> Integers:
+def _of_groups(values: Integers, groups: Integers) -> Integers:
     """Return the value of each group. All positions of a group have the same value."""
-    value_G = np.empty(group_P.max() + 1, np.int64)
-    value_G[group_P] = value_P
-    return value_G
+    found = np.empty(groups.max() + 1, np.int64)
+    found[groups] = values
+    return found
 
 
-def _estimate(count_G: Integers) -> Discounts:
+def _estimate(count: Integers) -> Discounts:
     """Return the discounts that Chen and Goodman estimate from the numbers of n-grams with counts of 1 to 4."""
-    ones, twos, threes, fours = (int((count_G == count).sum()) for count in range(1, 5))
+    ones, twos, threes, fours = (int((count == each).sum()) for each in range(1, 5))
     if 0 in (ones, twos, threes, fours):
         return _OF_SMALL_TEXT
     share = ones / (ones + 2 * twos)

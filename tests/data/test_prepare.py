@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from lit_transformer.batch import EOS_ID, UNK_ID
-from lit_transformer.data import prepare
+from lit_transformer.data import tokenizing
 from lit_transformer.data.arrow_file import open_arrow
 from lit_transformer.data.prepare import PreparationReport, TokenizedPairs, tokenize_pairs
 from lit_transformer.data.store import TokenStore
@@ -191,10 +191,10 @@ def test_processes_give_the_same(pairs: Dataset, tokenizer: Tokenizer, tmp_path:
 def test_record_batches_are_few_and_large(
     pairs: Dataset, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "BATCH_SIZE", 10)
+    monkeypatch.setattr(tokenizing, "BATCH_SIZE", 10)
     found = []
     for num_bytes, num_batches in ((1, 5), (2**27, 1)):
-        monkeypatch.setattr(prepare, "RECORD_BATCH_BYTES", num_bytes)
+        monkeypatch.setattr(tokenizing, "RECORD_BATCH_BYTES", num_bytes)
         tokens = tokenize(pairs.select(range(45)), tokenizer, tmp_path / str(num_bytes))
         assert len(rows_of(tokens).data.to_batches()) == num_batches
         store = TokenStore(tokens.path)
