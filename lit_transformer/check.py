@@ -35,6 +35,7 @@ def check(cli: "CheckCLI") -> None:
     """Prepare the data, and predict the run step by step."""
     from lit_transformer.cli.reports import print_batches, print_costs, print_row
     from lit_transformer.data.accumulation import planned_steps
+    from lit_transformer.model.embeddings import Embedding
     from lit_transformer.runs.advice import find_warnings
     from lit_transformer.runs.compiling import COMPILING
     from lit_transformer.runs.forecast import forecast_batches, forecast_costs, planned_accumulation
@@ -47,13 +48,12 @@ def check(cli: "CheckCLI") -> None:
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
-    if model.batch_loss.compiles:
+    if model.compiles:
         print(COMPILING, flush=True)
     accumulation = planned_accumulation(trainer, model, data, devices=cli.devices)
     batches = forecast_batches(data.plan, accumulation=accumulation, world_size=cli.devices)
     parameters = sum(weight.numel() for weight in model.parameters())
-    transformer = model.transformer
-    embeddings = transformer.config.d_model * (transformer.vocab_size + (transformer.source_vocab_size or 0))
+    embeddings = sum(part.weight.numel() for part in model.modules() if isinstance(part, Embedding))
     print_row("model", f"{parameters:,} parameters, {embeddings:,} of them embeddings")
     if cli.taken:
         cli.taken.print_report(settings)

@@ -18,7 +18,7 @@ from lit_transformer.benchmarks.training import TrainingJob, prepare_training
 from lit_transformer.decoding.settings import EngineSettings
 from lit_transformer.errors import UserError
 from lit_transformer.notes import print_warning
-from lit_transformer.runs.forecast import training_flops
+from lit_transformer.training.flops import encoder_decoder_flops
 
 OURS = "ours"
 BATCHES_PER_WORKER = 4
@@ -172,7 +172,7 @@ def flops_per_token(job: TrainingJob) -> float:
     real = [[np.count_nonzero(side != PAD_ID) for side in sides] for sides in job.batches]
     source, target = (float(sum(side)) for side in zip(*real, strict=True))
     sentences = sum(len(sides[0]) for sides in job.batches)
-    total = training_flops(
+    total = encoder_decoder_flops(
         job.size.config,
         vocab_size=job.size.vocab_size,
         source_tokens=source,

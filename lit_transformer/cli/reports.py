@@ -22,17 +22,6 @@ from lit_transformer.runs.saving import BestCheckpoint, Checkpoints
 from lit_transformer.training.metrics import PREFIX
 from lit_transformer.training.translation import LitTransformer
 
-BLEU_IN_WORDS = (
-    (10, "it has not learned to translate yet"),
-    (20, "the gist comes through here and there"),
-    (30, "the gist is clear, with many errors"),
-    (40, "understandable to good translations"),
-    (60, "good translations, often as a person would write them"),
-    (90, "very close to the reference translations"),
-    (101, "nearly every word is as in the reference"),
-)
-"""What a BLEU score below each number means. Corpora differ, so this is a rough guide."""
-
 SHOW_CURVES = {
     # TensorBoard's own limits are a random 10 pictures of each kind, and a random 1,000 points of each curve.
     "tensorboard": "tensorboard --logdir {} --samples_per_plugin images=0,scalars=0",
@@ -125,11 +114,7 @@ def describe_best(saved: BestCheckpoint, model: LitTransformer) -> str:
     score = float(saved.best_model_score)
     if saved.monitor not in ("val/selection", "val/bleu"):
         return f"Best at step {saved.best_step:,}: {saved.monitor} {score:.4g}."
-    how = f"sacreBLEU, {model.val_scores['bleu'].tokenize}, beam {model.validation_beam_size}"
-    if score < 1.0:
-        return f"Best at step {saved.best_step:,}: validation BLEU below 1 of 100 ({how}): {BLEU_IN_WORDS[0][1]}."
-    words = next(words for limit, words in BLEU_IN_WORDS if score < limit)
-    return f"Best at step {saved.best_step:,}: validation BLEU {score:.1f} of 100 ({how}): {words}."
+    return f"Best at step {saved.best_step:,}: {model.describe_selection(score)}."
 
 
 def result_checkpoint(trainer: L.Trainer) -> Path | None:

@@ -10,10 +10,27 @@ from lit_transformer.data.quality import looks_tokenized
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.notes import counted
 
+MANY_DROPPED = 0.05
+MANY_UNKNOWN = 0.001
+MIN_USES = 10
+"""Fewest training tokens per token of the vocabulary without a warning."""
+
+
+def little_text(tokens: int, vocab_size: int) -> list[str]:
+    """Return a warning if a training text of this many tokens is too short for its vocabulary."""
+    if tokens >= MIN_USES * vocab_size:
+        return []
+    return [
+        f"the training text has {tokens:,} tokens for a vocabulary of {vocab_size:,}: lower vocab_size, so that a "
+        f"token occurs {MIN_USES} times or more on average"
+    ]
+
 
 class DescribedData(LoadedPairs):
     """Describes the data that a subclass prepares."""
 
+    source: str
+    target: str
     tokens_per_batch: int
     valid_pairs: int
     # By `prepare_data`:
@@ -27,6 +44,17 @@ class DescribedData(LoadedPairs):
         return self.vocabularies.tokenizer
 
     @property
+    def title(self) -> str:
+        """Languages and corpus."""
+        return f"{self.source} to {self.target}, corpus {self.corpus}"
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """The vocabularies, the target's first. A shared one comes once. After `prepare_data`."""
+        source, target = self.vocabularies
+        return (target,) if self.vocabularies.are_shared else (target, source)
+
+    @property
     def counts(self) -> list[str]:
         """Counts of pairs and tokens, and what the vocabulary can write. After `prepare_data`."""
         counts = [*str(self.tokens.report).splitlines(), *map(str, self.coverage)]
@@ -37,12 +65,24 @@ class DescribedData(LoadedPairs):
     @property
     def warnings(self) -> list[str]:
         """What is wrong with the text or the vocabulary, each with its remedy. After `setup`."""
-        warnings = [split.warning for split in self.coverage if split.warning] + self.text_warnings
+        found, report = [], self.tokens.report
+        dropped = 1.0 - report.num_kept / report.num_pairs
+        tokens = report.num_source_tokens + report.num_target_tokens
+        unknown = (report.num_source_unknown + report.num_target_unknown) / tokens
+        if dropped > MANY_DROPPED:
+            found.append(
+                f"{dropped:.0%} of the pairs are dropped: correct the corpus, or raise max_length or max_length_ratio"
+            )
+        if unknown > MANY_UNKNOWN:
+            found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
+        vocab_size = self.followed.vocab_size + (self.followed.source_vocab_size or 0)
+        found += [*little_text(tokens, vocab_size), *(split.warning for split in self.coverage if split.warning)]
+        found += self.text_warnings
         if self.num_cut:
             cut = counted(self.num_cut, "validation sentence is", "validation sentences are")
             longest = self.followed.max_positions
-            warnings.append(f"{cut} cut, because a side has more tokens than max_positions {longest}")
-        return warnings
+            found.append(f"{cut} cut, because a side has more tokens than max_positions {longest}")
+        return found
 
     @property
     def is_tokenized(self) -> bool:

@@ -16,6 +16,7 @@ from lit_transformer.data.cache import LateCheck
 from lit_transformer.data.epochs import Epochs, whole_epochs
 from lit_transformer.data.loader import TimedLoader
 from lit_transformer.data.stream import Assembler, TrainingStream
+from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.validation import ValidationBatches
 from lit_transformer.errors import UserError
 from lit_transformer.notes import counted
@@ -28,9 +29,8 @@ VALIDATION_BATCH_TOKENS = {"CPU": 2048, "GPU": 8192}
 class LoadedData(L.LightningDataModule):
     """Makes the batches of data that a subclass prepares. What callbacks and commands ask of data is here.
 
-    A subclass has the arguments `max_tokens_per_device`, `validation_batch_tokens` and `num_workers`, and defines
-    `assembler`, `counts`, `warnings`, `fingerprint`, `describe_step` and the methods that begin with an underscore
-    below `setup`.
+    A subclass has the arguments `max_tokens_per_device`, `validation_batch_tokens` and `num_workers`. It defines all
+    methods that raise NotImplementedError here.
     """
 
     row: ClassVar[str] = "pair"
@@ -94,6 +94,16 @@ class LoadedData(L.LightningDataModule):
             margin: A batch has more rows than one of the plan's by this factor.
         """
         raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """What the data are, in a few words."""
+        raise NotImplementedError
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """The vocabularies, the target's first. A shared one comes once. After `prepare_data`."""
+        return ()
 
     @property
     def counts(self) -> list[str]:

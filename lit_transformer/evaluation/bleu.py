@@ -32,6 +32,20 @@ _BY_LANGUAGE: dict[str, Tokenization] = {
     **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bur"), "char"),
     **dict.fromkeys(("bo", "bod", "tib", "dz", "dzo"), "char"),
 }
+BLEU_IN_WORDS = (
+    (10, "it has not learned to translate yet"),
+    (20, "the gist comes through here and there"),
+    (30, "the gist is clear, with many errors"),
+    (40, "understandable to good translations"),
+    (60, "good translations, often as a person would write them"),
+    (90, "very close to the reference translations"),
+    (101, "nearly every word is as in the reference"),
+)
+"""What a BLEU score below each number means. Corpora differ, so this is a rough guide."""
+TOKENIZED_REFERENCES = (
+    "the validation references are tokenized, and BLEU splits their tokens again: set bleu_tokenize to none"
+)
+"""The warning about references that a corpus has split already."""
 _END_OF_TEXT = b"\xff"
 """A byte that UTF-8 does not have."""
 _EXTRAS = {"ja-mecab": "japanese", "ko-mecab": "korean"}
@@ -236,3 +250,16 @@ def _check_pairs(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 def _check_not_empty(hypotheses: Sequence[str]) -> None:
     if not hypotheses:
         raise UserError("there are no sentences to score: choose a corpus and a split with at least one pair")
+
+
+def describe_bleu(score: float, how: str) -> str:
+    """Describe a validation BLEU, from 0 to 100. A value below 1 stands for any BLEU below 1.
+
+    Args:
+        score: The BLEU.
+        how: How it was measured.
+    """
+    if score < 1.0:
+        return f"validation BLEU below 1 of 100 ({how}): {BLEU_IN_WORDS[0][1]}"
+    words = next(words for limit, words in BLEU_IN_WORDS if score < limit)
+    return f"validation BLEU {score:.1f} of 100 ({how}): {words}"

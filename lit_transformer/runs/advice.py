@@ -5,100 +5,71 @@ from contextlib import suppress
 import lightning as L
 
 from lit_transformer.data.accumulation import first_validation, planned_steps
-from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.loaders import LoadedData
 from lit_transformer.errors import UserError
-from lit_transformer.evaluation.bleu import tokenization_of
 from lit_transformer.notes import counted
 from lit_transformer.runs.forecast import BatchForecast, forecast_batches
-from lit_transformer.training.translation import LitTransformer
+from lit_transformer.training.module import LitModel
 
-MANY_DROPPED = 0.05
-MANY_UNKNOWN = 0.001
 MANY_EPOCHS = 300
 MANY_IDLE_STEPS = 0.02
 MUCH_PADDING = 0.2
-MIN_USES = 10
-"""Fewest training tokens per token of the vocabulary without a warning."""
 MAX_SAME_STEPS = 2
-"""Steps of an epoch that is too short to mix its pairs."""
+"""Steps of an epoch that is too short to mix its rows."""
 LESS_PADDING = 0.8
 """A remedy leaves at most this part of the padding."""
 
 
 def find_warnings(
-    trainer: L.Trainer, module: LitTransformer, data: TranslationData, batches: BatchForecast, *, devices: int
+    trainer: L.Trainer, module: LitModel, data: LoadedData, batches: BatchForecast, *, devices: int
 ) -> list[str]:
     """Return what would go wrong or surprise, each with its remedy.
 
     Args:
         trainer: Has the length of the run.
-        module: Has the warm-up and BLEU's tokenizer.
+        module: Has the warm-up.
         data: Is set up.
         batches: The micro-batches of the run.
         devices: Their number over all nodes.
     """
-    found, report = [], data.tokens.report
-    dropped = 1.0 - report.num_kept / report.num_pairs
-    tokens = report.num_source_tokens + report.num_target_tokens
-    unknown = (report.num_source_unknown + report.num_target_unknown) / tokens
+    found: list[str] = []
     steps = planned_steps(trainer, data.epochs)
-    if dropped > MANY_DROPPED:
-        found.append(
-            f"{dropped:.0%} of the pairs are dropped: correct the corpus, or raise max_length or max_length_ratio"
-        )
-    if unknown > MANY_UNKNOWN:
-        found.append(f"{unknown:.1%} of the tokens are unknown: raise character_coverage or change the tokenizer")
     if steps is not None:
         found += _wrong_length(trainer, module, data, steps)
     if devices > 1 and batches.idle_share > MANY_IDLE_STEPS:
         found.append(
-            f"{batches.idle_share:.0%} of the steps have fewer pairs than {devices} x {batches.accumulation} "
+            f"{batches.idle_share:.0%} of the steps have fewer {data.row}s than {devices} x {batches.accumulation} "
             "micro-batches, so devices are idle: use fewer devices or raise tokens_per_batch"
         )
     if batches.padding_share > MUCH_PADDING:
         found.append(
             f"{batches.padding_share:.0%} of the positions are padding: {less_padding(data, batches, devices)}"
         )
-    if data.is_tokenized and (module.bleu_tokenize or tokenization_of(data.target)) != "none":
+    if data.plan.num_batches <= MAX_SAME_STEPS:
+        rows = counted(len(data.plan.source_lengths), data.row)
         found.append(
-            "the validation references are tokenized, and BLEU splits their tokens again: set bleu_tokenize to none"
+            f"an epoch of {rows} has {counted(data.plan.num_batches, 'step')}, so the {data.row}s of a step hardly "
+            f"change: lower tokens_per_batch, which is {data.plan.tokens_per_batch:,}, or give more data"
         )
-    return [*found, *_little_text(data), *data.warnings]
+    return [*found, *module.find_warnings(data), *data.warnings]
 
 
-def _wrong_length(trainer: L.Trainer, module: LitTransformer, data: TranslationData, steps: int) -> list[str]:
+def _wrong_length(trainer: L.Trainer, module: LitModel, data: LoadedData, steps: int) -> list[str]:
     """Compare the steps of a run with its warm-up, its validations and its text."""
     found, epochs = [], data.epochs
     if isinstance(module.schedule, str) and steps <= module.rates.warmup_steps:
         found.append("the run ends before the warm-up does: raise max_steps or lower warmup_steps")
     times = steps / epochs.plan_steps
     if times > MANY_EPOCHS and not epochs.repeats_first:
-        found.append(f"every sentence is seen {times:,.0f} times, and may be memorized: lower max_steps or max_epochs")
+        found.append(
+            f"every {data.row} is seen {times:,.0f} times, and may be memorized: lower max_steps or max_epochs"
+        )
     if steps < first_validation(trainer, epochs) and trainer.limit_val_batches:
         found.append("the run is never validated: lower val_check_interval or check_val_every_n_epoch")
     return found
 
 
-def _little_text(data: TranslationData) -> list[str]:
-    """Compare the training text with the vocabulary and with a step."""
-    found, report = [], data.tokens.report
-    tokens = report.num_source_tokens + report.num_target_tokens
-    vocab_size = data.followed.vocab_size + (data.followed.source_vocab_size or 0)
-    if tokens < MIN_USES * vocab_size:
-        found.append(
-            f"the training text has {tokens:,} tokens for a vocabulary of {vocab_size:,}: lower vocab_size, so that a "
-            f"token occurs {MIN_USES} times or more on average"
-        )
-    if data.plan.num_batches <= MAX_SAME_STEPS:
-        found.append(
-            f"an epoch of {counted(report.num_kept, 'pair')} has {counted(data.plan.num_batches, 'step')}, so the "
-            f"pairs of a step hardly change: lower tokens_per_batch, which is {data.tokens_per_batch:,}, or give more "
-            "text"
-        )
-    return found
-
-
-def less_padding(data: TranslationData, batches: BatchForecast, devices: int) -> str:
+def less_padding(data: LoadedData, batches: BatchForecast, devices: int) -> str:
     """Plan the batches with other sizes, and return which size leaves much less padding, if any."""
     plan, limit = data.plan, data.max_tokens_per_device
     size = plan.tokens_per_batch
@@ -120,5 +91,7 @@ def less_padding(data: TranslationData, batches: BatchForecast, devices: int) ->
             shares[remedy] = forecast.padding_share
     best = min(shares, key=shares.__getitem__, default="")
     if not best or shares[best] > LESS_PADDING * batches.padding_share:
-        return f"other batches leave as much, because the lengths of {counted(len(plan.source_lengths), 'pair')} differ"
+        return (
+            f"other batches leave as much, because the lengths of {counted(len(plan.source_lengths), data.row)} differ"
+        )
     return f"{best}, which leaves {shares[best]:.0%}"

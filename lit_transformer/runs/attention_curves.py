@@ -3,7 +3,7 @@
 Legend: H heads, L query length, M key length.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import lightning as L
 import numpy as np
@@ -11,12 +11,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lit_transformer.batch import EOS_ID
+from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.decoding.attention import Attention, compute_attention, name_unknown
 from lit_transformer.decoding.settings import BATCH_TOKENS
 from lit_transformer.errors import UserError
 from lit_transformer.runs.dispensable import CURVES_MAY_FAIL
 from lit_transformer.runs.loggers import holds_pictures, write_histogram, write_picture
 from lit_transformer.runs.parts import data_of, model_of
+from lit_transformer.training.translation import LitTransformer
 
 if TYPE_CHECKING:
     from lit_transformer.analysis.figures import LiveMeanMap
@@ -73,7 +75,8 @@ class AttentionCurves(Callback):
                 write_histogram(logger, f"val_attention_entropy/{kind}", np.concatenate(entropies), trainer.global_step)
 
     def _attentions(self, trainer: L.Trainer) -> list[Attention]:
-        data, transformer = data_of(trainer), model_of(trainer).transformer
+        data = cast(TranslationData, data_of(trainer))
+        transformer = cast(LitTransformer, model_of(trainer)).transformer
         pairs = data.validation_pairs(self.sentences)
         sources, targets = (
             tokenizer.encode([pair[side] for pair in pairs]) for side, tokenizer in enumerate(data.vocabularies)

@@ -1,6 +1,6 @@
 """Compatibility: whether a checkpoint fits the model of the run that resumes from it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,29 +9,38 @@ from torch.optim import Adam, Optimizer
 
 from lit_transformer.checkpoints.format import (
     MODEL_ENTRY,
+    NAME_ENTRY,
     VOCABULARY_ENTRIES,
     WEIGHTS_ENTRY,
     WEIGHTS_PREFIX,
     owners_of,
     unwrapped_name,
-    vocabulary_entries,
 )
-from lit_transformer.checkpoints.trained_model import without_memory
-from lit_transformer.data.vocabularies import Vocabularies
+from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.notes import counted
 from lit_transformer.runs.changed_settings import KINDS, ChangedSettings
-from lit_transformer.training.translation import LitTransformer
+from lit_transformer.training.module import LitModel
 
 SET_BY_SCHEDULES = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 """What schedules of torch add to an optimizer's groups of weights."""
 
 
-def check_vocabularies(checkpoint: Mapping[str, Any], vocabularies: Vocabularies) -> None:
-    """Raise UserError unless the checkpoint has these SentencePiece models."""
-    saved = {name: value for name, value in checkpoint[MODEL_ENTRY].items() if name in VOCABULARY_ENTRIES}
-    if saved != vocabulary_entries(vocabularies):
+def check_kind(checkpoint: Mapping[str, Any], kind: str | None) -> None:
+    """Raise UserError unless the checkpoint has a model of this kind."""
+    if (saved := checkpoint[MODEL_ENTRY].get(NAME_ENTRY)) != kind:
+        saved, mine = (f"a {each} model" if each else "a translation model" for each in (saved, kind))
+        raise UserError(
+            f"the checkpoint of ckpt_path holds {saved}, and this run trains {mine}: resume with the task of its "
+            "config.yaml, or start afresh without ckpt_path"
+        )
+
+
+def check_vocabularies(checkpoint: Mapping[str, Any], tokenizers: Sequence[Tokenizer]) -> None:
+    """Raise UserError unless the checkpoint has these SentencePiece models, the target's first."""
+    saved = [checkpoint[MODEL_ENTRY][name] for name in VOCABULARY_ENTRIES if name in checkpoint[MODEL_ENTRY]]
+    if saved != [each.model_bytes for each in tokenizers]:
         had = "one for both languages" if len(saved) == 1 else "one per language"
         raise UserError(
             f"the checkpoint of ckpt_path was trained with another vocabulary ({had}): resume with the corpus, "
@@ -80,10 +89,9 @@ def leave_out_foreign(checkpoint: Mapping[str, Any], model: nn.Module) -> list[s
     return foreign
 
 
-def own_parameters(model: LitTransformer) -> list[Tensor]:
+def own_parameters(model: LitModel) -> list[Tensor]:
     """The parameters of the model, without those of modules that a callback has added to it."""
-    transformer = model.transformer
-    own = without_memory(transformer.config, transformer.vocab_size, transformer.source_vocab_size).state_dict()
+    own = model.without_memory().state_dict()
     return [
         parameter
         for name, parameter in model.named_parameters()

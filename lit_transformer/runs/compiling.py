@@ -26,7 +26,7 @@ class CompiledGraphs(Callback):
         self._reported = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._compiles = model_of(trainer).batch_loss.compiles
+        self._compiles = model_of(trainer).compiles
         if not self._compiles:
             return
         # Other strategies change the model while it computes.

@@ -12,13 +12,14 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from lit_transformer.data.accumulation import accumulate
-from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.loaders import LoadedData
 from lit_transformer.decoding.devices import is_out_of_memory
 from lit_transformer.errors import UserError
+from lit_transformer.notes import counted
 from lit_transformer.runs.parts import data_of, model_of
 from lit_transformer.runs.ranks import on_all_ranks
+from lit_transformer.training.module import LitModel
 from lit_transformer.training.optimizer import state_bytes
-from lit_transformer.training.translation import LitTransformer
 
 if sys.platform != "win32":
     import resource
@@ -80,7 +81,7 @@ class Trial:
     """
 
     def __init__(
-        self, module: LitTransformer, data: TranslationData, device: torch.device, precision: Precision, world_size: int
+        self, module: LitModel, data: LoadedData, device: torch.device, precision: Precision, world_size: int
     ) -> None:
         self._module = module
         self._data = data
@@ -145,9 +146,10 @@ class Trial:
         most = -(-int(np.diff(plan.borders).max()) // self._world_size)
         found = fewest(lambda micro_batches: agree(self.fits(micro_batches, MARGIN)), most)
         if found is None:
+            longest = counted(int(plan.longest.max()), self._data.unit)
             raise UserError(
-                f"not even one pair of {plan.longest.max()} tokens fits into the memory of {self._device}: lower "
-                "max_length or the size of the model"
+                f"not even one {self._data.row} of {longest} fits into the memory of {self._device}: lower max_length "
+                "or the size of the model"
             )
         return found
 

@@ -1,8 +1,6 @@
 """Forecast: the batches and the costs of a run before it starts.
 
 The final EOS of a sentence is one of its tokens. A multiplication and an addition are two FLOPs.
-
-Legend: B batch, S source length.
 """
 
 import mmap
@@ -20,19 +18,19 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from lit_transformer.batch import Batch, IntArray
+from lit_transformer.batch import AnyBatch, IntArray
 from lit_transformer.data.accumulation import planned_steps
 from lit_transformer.data.batching import ORDERS, BatchPlan
-from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.loaders import LoadedData
 from lit_transformer.files import existing_folder
-from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.stack import Stack
 from lit_transformer.runs.fit_to_memory import Trial
 from lit_transformer.runs.kernels import kernel_bytes
 from lit_transformer.runs.parts import callbacks_of
 from lit_transformer.runs.saving import Checkpoints
 from lit_transformer.runs.whole_steps import RunCheckpoint
+from lit_transformer.training.module import LitModel
 from lit_transformer.training.optimizer import state_bytes
-from lit_transformer.training.translation import LitTransformer
 
 PAPER_FLOPS = {"base": 3.3e18, "big": 2.3e19}
 """Table 2: training time times the sustained rate of the paper's GPUs. Ours counts operations instead."""
@@ -93,45 +91,12 @@ def forecast_batches(plan: BatchPlan, *, accumulation: int, world_size: int) -> 
     )
 
 
-def planned_accumulation(trainer: L.Trainer, module: LitTransformer, data: TranslationData, *, devices: int) -> int:
+def planned_accumulation(trainer: L.Trainer, module: LitModel, data: LoadedData, *, devices: int) -> int:
     """Return the micro-batches per step that `FitToMemory` will choose. For `auto`, this machine's device is tried."""
     if data.max_tokens_per_device != "auto":
         return data.plan.accumulation(max_tokens_per_device=data.max_tokens_per_device, world_size=devices)
     trial = Trial(module, data, trainer.strategy.root_device, trainer.precision_plugin, devices)
     return trial.fewest_micro_batches(agree=lambda fits: fits)
-
-
-def training_flops(
-    config: TransformerConfig,
-    *,
-    vocab_size: int,
-    source_tokens: float,
-    target_tokens: float,
-    lengths: tuple[float, float],
-) -> float:
-    """Return the FLOPs of all matrix products of training. The backward pass takes twice those of the forward pass.
-
-    Args:
-        config: The architecture.
-        vocab_size: Width of the output.
-        source_tokens: Source tokens of the whole run, without padding.
-        target_tokens: Target tokens of the whole run, without padding.
-        lengths: Mean tokens of a source and of a target sentence. The cost of attention grows with them.
-    """
-    source_length, target_length = lengths
-    keys, values = config.num_heads * config.key_size, config.num_heads * config.value_size
-    projections = config.d_model * (2 * keys + 2 * values)
-    query_and_output = config.d_model * (keys + values)
-    feed_forward = 2 * config.d_model * config.d_ff
-    encoder = projections + feed_forward + source_length * (keys + values)
-    # A target position attends to half of the target on average, and to all of the source.
-    attention = (target_length / 2 + source_length) * (keys + values)
-    decoder = projections + query_and_output + feed_forward + attention
-    # Each decoder layer projects the source to its own keys and values.
-    memory = config.d_model * (keys + values)
-    per_source = config.num_layers * (encoder + memory)
-    per_target = config.num_layers * decoder + config.d_model * vocab_size
-    return 3 * 2 * (per_source * source_tokens + per_target * target_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +122,8 @@ class CostForecast:
 
 def forecast_costs(
     trainer: L.Trainer,
-    module: LitTransformer,
-    data: TranslationData,
+    module: LitModel,
+    data: LoadedData,
     batches: BatchForecast,
     *,
     devices: int,
@@ -168,9 +133,7 @@ def forecast_costs(
     steps = planned_steps(trainer, data.epochs)
     if steps is None:
         steps = data.epochs.steps
-    flops = training_flops(
-        module.transformer.config,
-        vocab_size=module.transformer.embedding.num_embeddings,
+    flops = module.training_flops(
         source_tokens=steps * batches.source_tokens,
         target_tokens=steps * batches.target_tokens,
         lengths=(batches.source_tokens / batches.pairs, batches.target_tokens / batches.pairs),
@@ -220,7 +183,7 @@ def checkpoint_bytes(callback: RunCheckpoint, weights: int, whole: float, steps:
 
 
 def _measure(
-    trainer: L.Trainer, module: LitTransformer, data: TranslationData, batches: BatchForecast, *, devices: int
+    trainer: L.Trainer, module: LitModel, data: LoadedData, batches: BatchForecast, *, devices: int
 ) -> tuple[float, str, float]:
     """Return target tokens per second, how they were measured, and the activation bytes of the largest micro-batch."""
     device, plan = trainer.strategy.root_device, data.plan
@@ -234,10 +197,11 @@ def _measure(
     longest = max(plan.source_lengths[rows].max(), plan.target_lengths[rows].max())
     measured_rows = rows[-max(1, MEASURED_TOKENS // longest) :]
     batch = move_data_to_device(data.assembler().batch(measured_rows), device)
+    tokens = int(plan.target_lengths[measured_rows].sum())
     with trainer.precision_plugin.forward_context():
         activations = activation_bytes(module, batch) * positions / batch.num_positions
-        rate = target_tokens_per_second(module, batch)
-    measured = f"measured on {device.type} with {batch.num_target_tokens:,} at a time, without the optimizer"
+        rate = tokens / seconds_of_step(module, batch)
+    measured = f"measured on {device.type} with {tokens:,} at a time, without the optimizer"
     return rate, measured, activations
 
 
@@ -250,7 +214,7 @@ def resident_bytes() -> int:
     return pages * mmap.PAGESIZE
 
 
-def activation_bytes(module: LitTransformer, batch: Batch) -> int:
+def activation_bytes(module: LitModel, batch: AnyBatch) -> int:
     """Return the bytes that autograd keeps between forward and backward. Shared memory counts once.
 
     With activation checkpointing, those of one layer are added, which the backward pass computes again.
@@ -264,9 +228,11 @@ def activation_bytes(module: LitTransformer, batch: Batch) -> int:
             sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    layer, calls = module.transformer.decoder.layers[-1], list[tuple[Any, Any]]()
+    stacks = [part for part in module.modules() if isinstance(part, Stack) and part.activation_checkpointing]
+    calls = list[tuple[Any, Any]]()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), ExitStack() as hooks:
-        if module.transformer.decoder.activation_checkpointing and not module.batch_loss.compiles:
+        if stacks and not module.compiles:
+            layer = stacks[-1].layers[-1]
             hooks.enter_context(layer.register_forward_pre_hook(lambda _, *call: calls.append(call), with_kwargs=True))
         sums = module.loss_sums(batch)
         for arguments, others in calls[:1]:
@@ -276,17 +242,18 @@ def activation_bytes(module: LitTransformer, batch: Batch) -> int:
     return sum(sizes.values())
 
 
-def target_tokens_per_second(module: LitTransformer, batch: Batch) -> float:
+def seconds_of_step(module: LitModel, batch: AnyBatch) -> float:
     """Measure forward and backward. The first of three runs warms up, and the better one of the others counts."""
     seconds = []
     for _ in range(3):
         begin = time.perf_counter()
-        module.loss_sums(batch).smoothed.backward()
+        sums = module.loss_sums(batch)
+        sums.smoothed.backward()
         module.zero_grad(set_to_none=True)
-        if batch.source_BS.is_cuda:
+        if sums.smoothed.is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
-    return batch.num_target_tokens / min(seconds[1:])
+    return min(seconds[1:])
 
 
 def histogram(lengths: IntArray) -> list[tuple[str, float]]:

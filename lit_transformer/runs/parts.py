@@ -5,20 +5,20 @@ from typing import TypeVar, cast
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.training.translation import LitTransformer
+from lit_transformer.data.loaders import LoadedData
+from lit_transformer.training.module import LitModel
 
 Kind = TypeVar("Kind", bound=Callback)
 
 
-def data_of(trainer: L.Trainer) -> TranslationData:
+def data_of(trainer: L.Trainer) -> LoadedData:
     """Return the data that the trainer trains on."""
-    return cast(TranslationData, trainer.datamodule)  # type: ignore[attr-defined]
+    return cast(LoadedData, trainer.datamodule)  # type: ignore[attr-defined]
 
 
-def model_of(trainer: L.Trainer) -> LitTransformer:
+def model_of(trainer: L.Trainer) -> LitModel:
     """Return the model that the trainer trains."""
-    return cast(LitTransformer, trainer.lightning_module)
+    return cast(LitModel, trainer.lightning_module)
 
 
 def callbacks_of(trainer: L.Trainer, kind: type[Kind]) -> list[Kind]:

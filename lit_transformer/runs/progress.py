@@ -70,7 +70,8 @@ class Progress(Callback):
         if not metrics or trainer.sanity_checking:
             return
         self.time_left.end_validation()
-        self.best_bleu = max(metrics["val/bleu"], self.best_bleu or 0.0)
+        if "val/bleu" in metrics:
+            self.best_bleu = max(metrics["val/bleu"], self.best_bleu or 0.0)
         if not trainer.is_global_zero:
             return
         scores = "".join(

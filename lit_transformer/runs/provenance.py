@@ -50,11 +50,7 @@ class RunRecord(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         facts = facts_of(trainer)
-        own = {
-            "step": trainer.global_step,
-            "BLEU tokenizer": model_of(trainer).val_scores["bleu"].tokenize,  # a node without MeCab counts characters
-        }
-        check_ranks({**facts, **own, "rank": trainer.global_rank})
+        check_ranks({**facts, "step": trainer.global_step, **model_of(trainer).facts, "rank": trainer.global_rank})
         for name, consequence in CONSEQUENCES.items():
             # Checkpoints of earlier versions have fewer facts.
             former = self._former.get(name, facts[name])

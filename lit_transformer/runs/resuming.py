@@ -22,6 +22,7 @@ from lit_transformer.runs.changed_settings import replay_other_schedule
 from lit_transformer.runs.checkpoint_io import WholeCheckpointIO
 from lit_transformer.runs.compatibility import (
     check_architecture,
+    check_kind,
     check_moments,
     check_vocabularies,
     leave_out_foreign,
@@ -76,8 +77,9 @@ class Resuming(Callback):
         if self._content is None:
             return
         model = model_of(trainer)
-        check_vocabularies(self._content, data_of(trainer).vocabularies)
-        check_architecture(self._content, model.transformer.config)
+        check_kind(self._content, model.kind)
+        check_vocabularies(self._content, data_of(trainer).tokenizers)
+        check_architecture(self._content, model.config)
         foreign = leave_out_foreign(self._content, model)
         if foreign and reads_itself(trainer):
             raise UserError(

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, get_args
 
-import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -13,13 +12,15 @@ from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRS
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from lit_transformer.errors import UserError
+from lit_transformer.training.described_model import DescribedModel
 from lit_transformer.training.loss import LossSums
 from lit_transformer.training.meter import TRAIN_CURVES, Meter
-from lit_transformer.training.metrics import loss_metrics
+from lit_transformer.training.metrics import SELECTION, loss_metrics, selection_score
 from lit_transformer.training.optimizer import last_step, make_optimizer, make_schedule, monitor_of
+from lit_transformer.training.samples import Sample
 from lit_transformer.training.schedule import ENDING, Rates, ScheduleName
 
 UNREPORTED = "Progress"
@@ -28,7 +29,7 @@ ON_BAR = ("train/loss", "val/loss", "val/bleu")
 """Values that progress bars show."""
 
 
-class LitModel(L.LightningModule):
+class LitModel(DescribedModel):
     """The training recipe of section 5. A subclass defines the model and `loss_sums`.
 
     Batches have the numbers of `Batch`. Every `trainer.log_every_n_steps` optimizer steps, the values of `meter` go to
@@ -72,13 +73,19 @@ class LitModel(L.LightningModule):
         self.schedule = schedule
         self.seed = seed
         self.val_losses = loss_metrics()
+        self.val_scores = MetricCollection({})
+        """More that validation measures."""
+        self.samples: list[Sample] = []
+        """The first sentences of this rank's last validation."""
+        self.distinct: list[str] = []
+        """Two different translations of this rank's last validation, or one if all are the same."""
         self.meter = Meter()
         self._first_step = 0
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The values that this model can report, which callbacks can monitor."""
-        return (*TRAIN_CURVES, *self.val_losses)
+        return (*TRAIN_CURVES, *self.val_losses, *self.val_scores, SELECTION)
 
     def setup(self, stage: str) -> None:
         self.meter = Meter()
@@ -164,9 +171,15 @@ class LitModel(L.LightningModule):
         if batch.num_target_tokens:  # a rank may get a batch without sentences
             self.val_losses.update(sums, batch.num_target_tokens)
 
+    @property
+    def selection(self) -> float:
+        """The value that selects the best checkpoint, the highest: exp(-loss), unless a subclass measures more."""
+        return selection_score(bleu=0.0, loss=float(self.val_losses["loss"].compute()))
+
     def validation_values(self) -> dict[str, Metric | float]:
         """Return what the validation that ends has measured, by the names of the curves."""
-        return dict(self.val_losses.items(copy_state=False))
+        scores = {name: score for name, score in self.val_scores.items(copy_state=False) if score.update_called}
+        return {**dict(self.val_losses.items(copy_state=False)), **scores, SELECTION: self.selection}
 
     def on_validation_start(self) -> None:
         self.meter.pause()

@@ -4,40 +4,44 @@ Legend: B batch, S source length, T target length.
 """
 
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torchmetrics import Metric
 
-from lit_transformer.batch import EOS_ID, PAD_ID, SEED, VOCAB_SIZE, Batch, TextBatch, ids_of
+from lit_transformer.batch import PAD_ID, SEED, VOCAB_SIZE, Batch, TextBatch, ids_of
 from lit_transformer.checkpoints.format import (
     MODEL_ENTRY,
     WEIGHTS_ENTRY,
     model_entry,
-    read_checkpoint,
     unwrapped,
     upgrade_checkpoint,
     vocabularies_in,
     vocabulary_entries,
     wrapped,
 )
-from lit_transformer.checkpoints.places import find_checkpoint
-from lit_transformer.checkpoints.trained_model import SEARCH_ENTRY, check_sizes, search_in
+from lit_transformer.checkpoints.trained_model import SEARCH_ENTRY, check_sizes, search_in, without_memory
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.decoding.devices import enough_memory
 from lit_transformer.decoding.translator import Translator
 from lit_transformer.errors import UserError
-from lit_transformer.evaluation.bleu import Tokenization, check_tokenization, tokenization_of
+from lit_transformer.evaluation.bleu import (
+    TOKENIZED_REFERENCES,
+    Tokenization,
+    check_tokenization,
+    describe_bleu,
+    tokenization_of,
+)
 from lit_transformer.evaluation.metrics import final_metrics, text_metrics
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.notes import print_note
 from lit_transformer.search_settings import MAX_BEAM_SIZE, SearchSettings
 from lit_transformer.training.batch_loss import BatchLoss
-from lit_transformer.training.loading import saved_arguments
+from lit_transformer.training.flops import encoder_decoder_flops
+from lit_transformer.training.loading import check_module, large_models_refused
 from lit_transformer.training.loss import LossSums
-from lit_transformer.training.metrics import PREFIX, SELECTION, TEST_PREFIX, loss_metrics, selection_score
+from lit_transformer.training.metrics import PREFIX, TEST_PREFIX, loss_metrics, selection_score
 from lit_transformer.training.module import LitModel
 from lit_transformer.training.samples import Sample, first_samples, translate_batch, with_sources
 from lit_transformer.training.schedule import ScheduleName
@@ -70,6 +74,8 @@ class LitTransformer(LitModel):
         seed: Dropout is a function of the seed, the step and the rank. Follows seed_everything.
     """
 
+    transformer: Transformer
+
     def __init__(
         self,
         transformer: TransformerConfig = TransformerConfig(),
@@ -96,14 +102,10 @@ class LitTransformer(LitModel):
             learning_rate=learning_rate,
             schedule=schedule,
         )
-        if not 0.0 <= label_smoothing < 1.0:
-            raise UserError(f"label_smoothing is {label_smoothing}: it must be at least 0 and below 1")
-        for name, size in (("vocab_size", vocab_size), ("source_vocab_size", source_vocab_size)):
-            if size is not None and size < EOS_ID + 2:
-                raise UserError(f"{name} is {size}: it must be at least {EOS_ID + 2}")
+        check_module(label_smoothing=label_smoothing, vocab_size=vocab_size, source_vocab_size=source_vocab_size)
         if not 1 <= validation_beam_size <= MAX_BEAM_SIZE:
             raise UserError(f"validation_beam_size is {validation_beam_size}: it must be from 1 to {MAX_BEAM_SIZE}")
-        try:
+        with large_models_refused():
             self.transformer = Transformer(
                 transformer,
                 vocab_size=vocab_size,
@@ -111,12 +113,6 @@ class LitTransformer(LitModel):
                 source_vocab_size=source_vocab_size,
                 activation_checkpointing=activation_checkpointing,
             )
-        # torch raises these if there is not enough memory, or if a size does not fit into an integer.
-        except (RuntimeError, TypeError, OverflowError) as error:
-            raise UserError(
-                f"the model is too large for this machine ({str(error).splitlines()[0]}): lower vocab_size, "
-                "d_model or d_ff"
-            ) from error
         # Plain data: an optimizer or a schedule that is a function is left out.
         functions = [name for name, value in (("optimizer", optimizer), ("schedule", schedule)) if callable(value)]
         self.save_hyperparameters(ignore=["transformer", *functions])
@@ -134,42 +130,34 @@ class LitTransformer(LitModel):
         """Those that the model is trained with: the datamodule's, or those of the checkpoint that it was read from."""
         self.source = self.target = ""
         """The languages, from the same place."""
-        self.samples: list[Sample] = []
-        """The first sentences of this rank's last validation."""
-        self.distinct: list[str] = []
-        """Two different translations of this rank's last validation, or one if all are the same."""
-
-    @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = None,
-        hparams_file: Any = None,
-        strict: bool | None = None,
-        weights_only: bool | None = True,
-        **changes: Any,
-    ) -> Self:
-        """Read a model to train further.
-
-        Args:
-            checkpoint_path: A checkpoint, a run folder, or a folder above runs.
-            map_location: Lightning's, like the next three.
-            hparams_file: A YAML file with other arguments.
-            strict: Whether all weights must be there.
-            weights_only: Whether only plain data are read. A checkpoint with other data is refused in any case.
-            changes: Arguments to change, such as `label_smoothing`, also those of `TransformerConfig`, such as
-                `dropout`.
-
-        Raises:
-            UserError: There is no checkpoint that can be read, or no such argument.
-        """
-        path = find_checkpoint(checkpoint_path)
-        arguments = saved_arguments(cls, read_checkpoint(path, mmap=True), changes)
-        return super().load_from_checkpoint(path, map_location, hparams_file, strict, weights_only, **arguments)
 
     @property
-    def metric_names(self) -> tuple[str, ...]:
-        return (*super().metric_names, *self.val_scores, SELECTION)
+    def compiles(self) -> bool:
+        return self.batch_loss.compiles
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"BLEU tokenizer": str(self.val_scores["bleu"].tokenize)}  # a node without MeCab counts characters
+
+    def find_warnings(self, data: Any) -> list[str]:
+        splits = (self.bleu_tokenize or tokenization_of(data.target)) != "none"
+        return [TOKENIZED_REFERENCES] if splits and data.is_tokenized else []
+
+    def describe_selection(self, score: float) -> str:
+        how = f"sacreBLEU, {self.val_scores['bleu'].tokenize}, beam {self.validation_beam_size}"
+        return describe_bleu(score, how)
+
+    def training_flops(self, *, source_tokens: float, target_tokens: float, lengths: tuple[float, float]) -> float:
+        return encoder_decoder_flops(
+            self.config,
+            vocab_size=self.vocab_size,
+            source_tokens=source_tokens,
+            target_tokens=target_tokens,
+            lengths=lengths,
+        )
+
+    def without_memory(self) -> Transformer:
+        return without_memory(self.config, self.vocab_size, self.source_vocab_size)
 
     def forward(self, source_BS: Tensor, target_input_BT: Tensor) -> Tensor:
         """Return the logits under teacher forcing, as `transformer` does. `predict_step` translates."""
@@ -237,13 +225,11 @@ class LitTransformer(LitModel):
         super().on_validation_epoch_start()
         self.samples, self.distinct = [], []
 
-    def validation_values(self) -> dict[str, Metric | float]:
-        """Add the scores of the translations, and the value that selects the best checkpoint."""
-        has_text = self.val_scores["bleu"].update_called  # the loader may give ids only
-        bleu = float(self.val_scores["bleu"].compute()) if has_text else 0.0
-        selection = selection_score(bleu=bleu, loss=float(self.val_losses["loss"].compute()))
-        scores = dict(self.val_scores.items(copy_state=False)) if has_text else {}
-        return {**super().validation_values(), **scores, SELECTION: selection}
+    @property
+    def selection(self) -> float:
+        bleu = self.val_scores["bleu"]
+        score = float(bleu.compute()) if bleu.update_called else 0.0  # the loader may give ids only
+        return selection_score(bleu=score, loss=float(self.val_losses["loss"].compute()))
 
     def test_step(self, batch: Batch | TextBatch, batch_idx: int) -> None:
         """Add a batch to the test's loss, and the translations of a `TextBatch` to its scores."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from lit_transformer.checkpoints.format import MODEL_ENTRY
 from lit_transformer.checkpoints.places import load_checkpoint
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.runs.compatibility import check_architecture, check_moments, check_vocabularies, leave_out_foreign
@@ -31,12 +30,12 @@ def test_the_architecture_must_be_the_same_except_for_dropout() -> None:
 def test_the_vocabularies_must_be_the_same() -> None:
     one, two = (cast(Tokenizer, SimpleNamespace(model_bytes=name)) for name in (b"one", b"two"))
     shared, separate = {"tokenizer": b"one"}, {"tokenizer": b"one", "source_tokenizer": b"two"}
-    for entry, vocabularies, others in (
-        (shared, Vocabularies.shared(one), (Vocabularies.shared(two), Vocabularies(two, one))),
-        (separate, Vocabularies(two, one), (Vocabularies(one, two), Vocabularies.shared(one))),
+    for entry, tokenizers, others in (
+        (shared, (one,), ((two,), (one, two))),
+        (separate, (one, two), ((two, one), (one,))),
     ):
         checkpoint = {MODEL_ENTRY: {**entry, "source": "en"}}
-        check_vocabularies(checkpoint, vocabularies)
+        check_vocabularies(checkpoint, tokenizers)
         for other in others:
             with pytest.raises(UserError, match="source_vocab_size"):
                 check_vocabularies(checkpoint, other)
