@@ -1,6 +1,6 @@
 """Training a GPT: predicting each token from those before it.
 
-Legend: B batch, L query length, D d_model.
+Legend: B batch, L query length.
 """
 
 from typing import ClassVar
