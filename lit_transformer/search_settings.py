@@ -1,7 +1,7 @@
 """The settings of a search (section 6.1). A trained model has its own, so files of models hold them, too."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from lit_transformer.errors import UserError
@@ -131,6 +131,6 @@ class SearchSettings:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The settings that are not the paper's."""
-        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
-        return {name: value for name, (value, default) in values.items() if value != default}
+        """The settings that are not the paper's, as plain types."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}

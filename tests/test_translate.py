@@ -212,6 +212,52 @@ def test_a_file(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [path.name for path in output.parent.iterdir()] == ["out.txt"]
 
 
+def test_samples_of_a_file_and_of_stdin(
+    tiny_run: Path, stdin: Stdin, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for a line whatever the chunks and batches, also if the command goes on after an interruption."""
+    text = "".join(f"{english}\n" for english in ENGLISH)
+    (tmp_path / "in.txt").write_text(text, encoding="utf-8")
+    output = tmp_path / "out.txt"
+    args = ["--checkpoint", str(tiny_run), "--sample", "--temperature", "2", "--max_extra_length", "3"]
+    stdin(text.encode())
+    translate.main(args)
+    drawn = capsys.readouterr().out
+    assert drawn.splitlines() != GERMAN
+    for name in ("FIRST_CHUNK", "LARGEST_CHUNK"):
+        monkeypatch.setattr(input_lines, name, 4)
+    stdin(text.encode())
+    translate.main([*args, "--batch_tokens", "9"])
+    assert capsys.readouterr().out == drawn
+    append = PartialOutput.append
+
+    def interrupted(partial: PartialOutput, rows: list[str]) -> None:
+        append(partial, rows)
+        if partial.num_rows > 4:
+            raise KeyboardInterrupt
+
+    args += ["--input", str(tmp_path / "in.txt"), "--output", str(output)]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(PartialOutput, "append", interrupted)
+        translate.main(args)
+    for other, name in ((["--seed", "1"], r"\bseed \(0, now 1\)"), (["--top_k", "7"], r"\btop_k \(None, now 7\)")):
+        with pytest.raises(SystemExit, match="2"):
+            translate.main([*args, *other])
+        assert re.search(name, capsys.readouterr().err)
+    translate.main(args)
+    assert output.read_text(encoding="utf-8") == drawn
+
+
+def test_samples_need_no_beam(tiny_run: Path, stdin: Stdin, capsys: pytest.CaptureFixture[str]) -> None:
+    """More samples than the beam has places. At a temperature of 0 all are the greedy translation."""
+    outputs = []
+    for options in (["--beam_size", "1", "--n_best", "1"], ["--sample", "--temperature", "0", "--n_best", "7"]):
+        stdin(f"{ENGLISH[0]}\n".encode())
+        translate.main(["--checkpoint", str(tiny_run), *options])
+        outputs.append(capsys.readouterr().out.splitlines())
+    assert outputs[1] == [*outputs[0], *["1\t-inf\t"] * 6]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
 def test_kill_9(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the second chunk is written. The model is at another place when the command goes on."""

@@ -58,8 +58,12 @@ class TrainedModel:
 
 
 def search_entry(search: SearchSettings) -> dict[str, dict[str, Any]]:
-    """A model's own search settings as files hold them: what differs from the paper's, or nothing."""
-    return {SEARCH_ENTRY: search.changes} if search.changes else {}
+    """A model's own search settings as files hold them: what differs from the paper's, or nothing.
+
+    A model never samples unless it is told to.
+    """
+    changes = {name: value for name, value in search.changes.items() if name != "sampling"}
+    return {SEARCH_ENTRY: changes} if changes else {}
 
 
 def search_in(entry: Mapping[str, Any], path: Path | str) -> SearchSettings:
@@ -73,7 +77,7 @@ def search_in(entry: Mapping[str, Any], path: Path | str) -> SearchSettings:
         UserError: If they are no search settings.
     """
     saved = entry.get(SEARCH_ENTRY, {})
-    kinds = {name: type(default) for name, default in asdict(SearchSettings()).items()}
+    kinds = {name: type(default) for name, default in asdict(SearchSettings()).items() if name != "sampling"}
     try:
         for name, value in saved.items():
             if kinds[name] in (int, bool) and type(value) is not kinds[name]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from lit_transformer.decoding.settings import BATCH_TOKENS, EngineName, EngineSettings
 from lit_transformer.errors import UserError
 from lit_transformer.machine import limit_threads, prepare_products
-from lit_transformer.search_settings import SearchSettings
+from lit_transformer.search_settings import SamplingSettings, SearchSettings
 
 if TYPE_CHECKING:
     from lit_transformer.checkpoints.trained_model import TrainedModel
@@ -23,6 +23,13 @@ SEARCH_OPTIONS = {
     "min_length": "least number of tokens of a translation, 0 to allow empty ones",
 }
 """The fields of `SearchSettings` that are options, with their help."""
+SAMPLING_OPTIONS = {
+    "temperature": (float, "below 1 favors probable tokens, and 0 takes the best one; default: 1"),
+    "top_k": (int, "draw from this many most probable tokens only"),
+    "top_p": (float, "draw from the most probable tokens only, which together have this probability"),
+    "seed": (int, "another number draws other tokens; default: 0"),
+}
+"""The fields of `SamplingSettings`, with their types and help."""
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -94,20 +101,48 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=type(default), help=f"{help}; default: {default}, {unless}")
 
 
-def search_settings(options: argparse.Namespace, own: SearchSettings, *, n_best: int = 1) -> SearchSettings:
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all commands that draw tokens at random."""
+    for name, (kind, help) in SAMPLING_OPTIONS.items():
+        parser.add_argument(f"--{name}", type=kind, help=help)
+
+
+def sampling_settings(options: argparse.Namespace, *, samples: bool, otherwise: str) -> SamplingSettings | None:
+    """The settings that `add_sampling_options` gives, or None if the command searches.
+
+    Args:
+        options: The options.
+        samples: Whether the command samples.
+        otherwise: What to do if it does not, but such an option is given.
+
+    Raises:
+        UserError: If a value is out of range, or would have no effect.
+    """
+    given = {name: value for name in SAMPLING_OPTIONS if (value := getattr(options, name)) is not None}
+    if samples:
+        return SamplingSettings(**given)
+    if given:
+        raise UserError(f"--{next(iter(given))} is for sampling: {otherwise}")
+    return None
+
+
+def search_settings(
+    options: argparse.Namespace, own: SearchSettings, *, n_best: int = 1, sampling: SamplingSettings | None = None
+) -> SearchSettings:
     """The settings that `add_search_options` gives.
 
     Args:
         options: The options. Those that are not given are the model's own settings.
         own: The model's settings. A given `max_extra_length` takes the place of its `max_length`.
         n_best: Hypotheses to return per sentence.
+        sampling: How to sample, in place of a search.
 
     Raises:
         UserError: If a value is out of range.
     """
     given = {name: value for name in SEARCH_OPTIONS if (value := getattr(options, name)) is not None}
     max_length = own.max_length if options.max_extra_length is None else None
-    return replace(own, **given, max_length=max_length, n_best=n_best)
+    return replace(own, **given, max_length=max_length, n_best=n_best, sampling=sampling)
 
 
 def translations_file(trained: "TrainedModel", search: SearchSettings, options: argparse.Namespace) -> Path:

@@ -7,6 +7,7 @@ after a kill at any moment, all whole rows are right. The finished file becomes 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -153,7 +154,8 @@ def origin_of(translator: "Translator", settings: SearchSettings, *, input_diges
         "input": input_digest,
         "checkpoint": content_digest(translator.transformer, translator.vocabularies),
         **{name: getattr(settings, name) for name in SEARCH_OPTIONS},
-        **settings.changes,
+        **{name: value for name, value in settings.changes.items() if name != "sampling"},
+        **({} if settings.sampling is None else asdict(settings.sampling)),
         "n_best": n_best,
         **translator.engine_settings.changes,
     }

@@ -111,7 +111,7 @@ def translated_rows(
             num_few += sum(len(best) < settings.num_returned for best in found)
             if not is_named and number != total and time.monotonic() - begin >= LONG_SECONDS:
                 is_named = True
-                _name_faster_way(translator)
+                _name_faster_way(translator, settings)
     if num_few:
         print_note(
             f"{num_few:,} of {number - done:,} lines have fewer than {n_best} different translations: their other rows "
@@ -119,13 +119,14 @@ def translated_rows(
         )
 
 
-def _name_faster_way(translator: "Translator") -> None:
+def _name_faster_way(translator: "Translator", settings: SearchSettings) -> None:
     """Print a note if something that is no default, because it changes some translations, is faster on this CPU."""
     from lit_transformer.checkpoints.ctranslate2_folder import is_usable
 
     if translator.device.type != "cpu" or translator.engine_settings.changes:
         return
-    faster = ["--engine ctranslate2"] if is_usable(translator.transformer.config) else []
+    searches = settings.sampling is None and is_usable(translator.transformer.config)
+    faster = ["--engine ctranslate2"] if searches else []
     faster += ["--compute_type bfloat16"] if processor().has_bfloat16 else []
     if faster:
         names = " or ".join(f"`{option}`" for option in faster)

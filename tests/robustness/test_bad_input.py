@@ -321,6 +321,10 @@ OTHERS = {
     "translate --input PLACE/latin_test/test.en": r"/test\.en, line 3: not UTF-8",
     "translate --output PLACE/new": r"--output needs --input",
     "translate --overwrite": r"--overwrite needs --output",
+    "translate --top_k 5": r"--top_k .*--sample",
+    "translate --sample --top_p 2": r"^error: top_p is 2\.0: ",
+    "translate --sample --beam_size 2": r"--beam_size 2: --sample ",
+    "translate --sample --engine ctranslate2": r"--engine ctranslate2 .*--sample",
     "translate --input PLACE/good/test.en --output PLACE/good/test.de": r"/test\.de exists.*--overwrite",
     "translate --input PLACE/good/test.en --output PLACE/good/test.en --overwrite": r"/test\.en is an input",
     "translate --n_best 0": r"n_best is 0",
@@ -474,7 +478,8 @@ OPTIONS = {
     + ["--trainer.max_steps", "--trainer.precision", "--trainer.logger", "--ckpt_path", "--model", "--config"],
     "test": ["--corpus", "--split", "--tokenize", "--beam_size", "--length_penalty", "--device", "--source", "--json"],
     "translate": ["--checkpoint", "--n_best", "--beam_size", "--length_penalty", "--batch_tokens", "--device"]
-    + ["--max_extra_length", "--min_length", "--input", "--output", "--overwrite"],
+    + ["--max_extra_length", "--min_length", "--input", "--output", "--overwrite"]
+    + ["--sample", "--temperature", "--top_k", "--top_p", "--seed"],
     "average": ["--run", "--last", "--output"],
     "attention": ["--text", "--target", "--output", "--layers", "--head", "--kind", "--figure", "--beam_size"],
     "align": [
