@@ -237,9 +237,10 @@ def test_samples_of_a_file_and_of_stdin(
             raise KeyboardInterrupt
 
     args += ["--input", str(tmp_path / "in.txt"), "--output", str(output)]
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(PartialOutput, "append", interrupted)
-        translate.main(args)
+        with pytest.raises(SystemExit):
+            translate.main(args)
     for other, name in ((["--seed", "1"], r"\bseed \(0, now 1\)"), (["--top_k", "7"], r"\btop_k \(None, now 7\)")):
         with pytest.raises(SystemExit, match="2"):
             translate.main([*args, *other])
