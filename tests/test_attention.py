@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from lit_transformer import Translator, attention
+from lit_transformer.__main__ import main
 from lit_transformer.analysis.maps import KINDS, maps_of
 from lit_transformer.data.demo.corpus import demo_pairs
+from tests.helpers.foreign import MAKE, save
+from tests.helpers.tokenizers_of_others import byte_level, word_piece
 
 ENGLISH = [pair.english for pair in demo_pairs("train", num_pairs=31)]
 START = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "html": b"<!doctype html>", "json": b"["}
@@ -120,3 +123,75 @@ def test_mistakes(
     assert re.fullmatch(rf"error: .*{complaint.replace('PLACE', re.escape(str(tmp_path)))}.*\n", error)
     assert former.read_text() == "former"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png", "map.png"]
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of a GPT-2, a BERT and a T5 that `transformers` wrote."""
+    folder = tmp_path_factory.mktemp("others")
+    for name, tokenizer in (("gpt2", byte_level()), ("bert", word_piece()), ("t5", byte_level())):
+        tokenizer.save_pretrained(folder / name)
+        save(MAKE[name](vocab_size=len(tokenizer)), folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gpt2", "decoder"), ("bert", "encoder")])
+def test_a_model_of_others(others: Path, tmp_path: Path, name: str, kind: str) -> None:
+    folder = others / name
+    prefixed = Path(f"hf:{folder}")
+    text = "The cats sleep."
+    for ending in ("html", "png"):
+        shown = show(prefixed, tmp_path / f"map.{ending}", "--text", text, "--words")
+        assert shown.startswith(START[ending])
+    [written] = json.loads(show(folder, tmp_path / "a.json", "--text", text, "--layers", 2))
+    assert list(written) == ["text", kind]
+    assert written[kind]["layers"] == [2]
+    # The kind need not be named.
+    pictures = [["--kind", kind], [], ["--kind", "all"]]
+    assert len({show(folder, tmp_path / "a.png", "--text", text, *choice) for choice in pictures}) == 1
+
+
+def test_a_model_of_others_with_two_stacks(others: Path, tmp_path: Path) -> None:
+    options = ["--text", "The cat.", "--target", "Die Katze."]
+    [written] = json.loads(show(others / "t5", tmp_path / "a.json", *options))
+    assert list(written) == ["source", "target", *KINDS]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "complaint"),
+    [
+        ("bert", ["--kind", "cross"], r"--kind cross: .*bert.*encoder"),
+        ("bert", ["--target", "x"], r"--target"),
+        ("gpt2", ["--beam_size", "7"], r"--beam_size"),
+        ("gpt2", ["--kind", "encoder"], r"--kind encoder: .*gpt.*decoder"),
+        ("gpt2", ["--layers", "3"], r"--layers 3: the model has layers 1 to 2"),
+        ("t5", [], r"--target"),
+    ],
+)
+def test_options_that_make_no_sense_for_a_descendant(
+    others: Path, tmp_path: Path, name: str, args: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        show(others / name, tmp_path / "a.png", "--text", "cats", *args)
+    assert stopped.value.code == 2
+    assert re.fullmatch(rf"error: .*{complaint}.*\n", capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["translate", "test", "align", "export", "fit"])
+def test_other_commands_say_what_a_model_of_others_is(
+    others: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, output = f"hf:{others / 'bert'}", str(tmp_path / "out")
+    args = {
+        "translate": ["--checkpoint", place],
+        "test": ["--checkpoint", place, "--corpus", "demo", "--output", output],
+        "align": ["--checkpoint", place, "--demo", "test"],
+        "export": ["--checkpoint", place, "--format", "ctranslate2", "--output", output],
+        "fit": ["--init_from", place, "--data.corpus", "demo", "--trainer.default_root_dir", output],
+    }
+    with pytest.raises(SystemExit) as stopped:
+        main([command, *args[command]])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"error: .*bert.*\battention\b.*\n", error)

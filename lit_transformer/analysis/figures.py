@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from lit_transformer.analysis.entropy import normalized_head_entropy
 from lit_transformer.analysis.grids import LARGEST_INCHES, Map, Panel, Picture, Size, draw, draw_panels
-from lit_transformer.analysis.maps import KINDS, Kind, head_of, maps_of, sentence_text
+from lit_transformer.analysis.maps import Kind, head_of, kinds_of, maps_of, texts_of
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.decoding.attention import Attention
 
 Kinds = Kind | Literal["all"]
-"""One kind of attention, or all three kinds in one figure."""
+"""One kind of attention, or all kinds in one figure."""
 
 CELL_INCHES = 0.28
 """Side of a cell in a map that is drawn large."""
 SMALL: Size = (4.8, 3.6)
 """TensorBoard shows pictures in 330 x 235 pixels."""
 SIDES = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
-"""The side of the queries and of the keys."""
+"""The side of the queries and of the keys, in a model of two stacks."""
 
 
 class LiveMeanMap:
@@ -119,7 +119,7 @@ def rollout_map(attention: Attention, kind: Kinds, *, size: Size | None = None) 
     rolled = rollout(attention)
 
     def panel(kind: Kind) -> Panel:
-        title = f"{kind}, rollout over {len(attention.encoder)} layers"
+        title = f"{kind}, rollout over {len(maps_of(attention, kind).layers)} layers"
         return _panel(attention, kind, [[_allowed(rolled.of(kind), kind)]], title)
 
     return _figure(attention, kind, panel, cell_inches=CELL_INCHES, size=size)
@@ -127,11 +127,13 @@ def rollout_map(attention: Attention, kind: Kinds, *, size: Size | None = None) 
 
 def entropy_map(attention: Attention, *, size: Size | None = None) -> Figure:
     """The normalized entropy of every head, one map per kind. 0 is attention to one key, 1 evenly to all."""
-    num_layers, num_heads = len(attention.encoder), len(next(iter(attention.encoder.values())))
-    cell = min(0.55, LARGEST_INCHES / (3 * num_heads), LARGEST_INCHES / num_layers)
-    figure = Picture(figsize=size or (3 * num_heads * cell + 2.5, num_layers * cell + 1.2), layout="compressed")
-    all_axes = figure.subplots(1, 3)
-    for axes, kind in zip(all_axes, KINDS, strict=True):
+    kinds = kinds_of(attention)
+    first = maps_of(attention, kinds[0]).layers
+    num_layers, columns = len(first), len(kinds) * len(next(iter(first.values())))
+    cell = min(0.55, LARGEST_INCHES / columns, LARGEST_INCHES / num_layers)
+    figure = Picture(figsize=size or (columns * cell + 2.5, num_layers * cell + 1.2), layout="compressed")
+    all_axes = figure.subplots(1, len(kinds), squeeze=False)[0]
+    for axes, kind in zip(all_axes, kinds, strict=True):
         layers = maps_of(attention, kind).layers
         entropies = np.stack([normalized_head_entropy(weights_HLM, kind) for weights_HLM in layers.values()])
         image = draw(axes, entropies)
@@ -139,6 +141,7 @@ def entropy_map(attention: Attention, *, size: Size | None = None) -> Figure:
             shade = "black" if value > 0.6 else "white"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=cell * 15)
         axes.set_title(kind, fontsize=10)
+        num_heads = entropies.shape[1]
         axes.set_xticks(range(num_heads), [str(head + 1) for head in range(num_heads)], fontsize=8)
         axes.set_yticks(range(len(layers)), [str(layer + 1) for layer in layers], fontsize=8)
         axes.set_xlabel("head", fontsize=9)
@@ -163,7 +166,7 @@ def _figure(
     size: Size | None,
     cell_inches: float = 0.0,
 ) -> Figure:
-    panels = [panel(each) for each in KINDS if kind in (each, "all")]
+    panels = [panel(each) for each in (kinds_of(attention) if kind == "all" else (kind,))]
     return draw_panels(panels, caption=_caption(attention), cell_inches=cell_inches, size=size)
 
 
@@ -178,7 +181,8 @@ def _panel(
 ) -> Panel:
     """Maps of one kind, with the names of their rows and columns."""
     _, queries, keys = maps_of(attention, kind)
-    query_side, key_side = SIDES[kind]
+    texts = texts_of(attention)
+    query_side, key_side = SIDES[kind] if len(texts) == 2 else ("text", "text")
     return Panel(
         maps=maps,
         queries=queries,
@@ -198,7 +202,7 @@ def _mean_of_heads(attention: Attention, kind: Kind) -> Map:
 
 def _caption(attention: Attention) -> str:
     """The sentence and its translation, on a line each."""
-    return f"source: {sentence_text(attention.source)}\ntarget: {sentence_text(attention.target_output)}"
+    return "\n".join(f"{name}: {text}" for name, text in texts_of(attention).items())
 
 
 def _allowed(weights_LM: Map, kind: Kind) -> Map:

@@ -184,7 +184,11 @@
   const restart = () => {
     shown = selected();
     pinned = null;
-    for (const side of ["source", "target"]) get(`${side}-text`).textContent = sentences[sentence.value][side];
+    for (const name of ["text", "source", "target"]) {
+      const text = get(`${name}-text`);
+      text.parentElement.hidden = !(name in sentences[sentence.value]);
+      text.textContent = sentences[sentence.value][name] ?? "";
+    }
     ["queries", "keys"].forEach(fill);
     overview();
     get("lines").style.height = `${Math.max(get("queries").offsetHeight, get("keys").offsetHeight) + 24}px`;
@@ -192,9 +196,15 @@
   };
 
   const start = () => {
-    sentence.append(...sentences.map(({ source }, index) => option(index, source || "(empty)")));
+    sentence.append(...sentences.map(({ text, source }, index) => option(index, text || source || "(empty)")));
     sentence.parentElement.hidden = sentences.length < 2;
-    const { layers, weights } = sentences[0].cross;
+    // A model of one stack has one kind of attention.
+    for (const { value } of [...kind.options]) {
+      if (!(value in sentences[0])) kind.querySelector(`[value="${value}"]`).remove();
+    }
+    kind.selectedIndex = kind.options.length - 1;
+    kind.parentElement.hidden = kind.options.length < 2;
+    const { layers, weights } = maps();
     layer.append(...layers.map((number, index) => option(index, number)));
     head.append(option(MEAN, "mean of the heads"), ...weights[0].map((_, index) => option(index, `head ${index + 1}`)));
     for (const choice of [sentence, kind]) choice.addEventListener("change", restart);

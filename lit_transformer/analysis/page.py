@@ -14,7 +14,7 @@ from importlib.resources import files
 from string import Template
 from textwrap import shorten
 
-from lit_transformer.analysis.maps import as_json, sentence_text
+from lit_transformer.analysis.maps import as_json, kinds_of, maps_of, texts_of
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
 
@@ -50,7 +50,7 @@ class Page:
         )
         """The whole page."""
         self._tokens = max(max(len(each.source), len(each.target_input)) for each in attentions)
-        self._layers = len(attentions[0].cross)
+        self._layers = len(maps_of(attentions[0], kinds_of(attentions[0])[0]).layers)
 
     def _repr_html_(self) -> str:
         # In a frame, so that a notebook can have several pages. The sandbox keeps the page from the notebook.
@@ -63,7 +63,7 @@ class Page:
 
 def _title(attention: Attention) -> str:
     """The name of the page's tab and of a bookmark."""
-    return shorten(f"Attention: {sentence_text(attention.source)}", TITLE_CHARACTERS, placeholder=" \u2026")
+    return shorten(f"Attention: {next(iter(texts_of(attention).values()))}", TITLE_CHARACTERS, placeholder=" \u2026")
 
 
 def _hash(text: str) -> str:

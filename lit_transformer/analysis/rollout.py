@@ -2,7 +2,7 @@
 
 Each attention sub-layer adds what it attends to (here the mean of its heads) to what the position had before. Rollout
 counts both as halves and multiplies the shares layer by layer. The paper describes encoders. Here a decoder layer is
-two such steps: its self-attention, then its attention to the encoder's output.
+two such steps: its self-attention, then its attention to the encoder's output. A model of one stack has the first only.
 
 Feed-forward networks, norms and the size of values are ignored. So rollout describes the attention weights, not what
 the model computed.
@@ -43,21 +43,23 @@ def rollout(attention: Attention) -> Rollout:
     Raises:
         UserError: If a layer is missing between the first and the last one.
     """
-    layers = range(len(attention.encoder))
+    layers = range(max(len(attention.encoder), len(attention.decoder)))
     for maps in (attention.encoder, attention.decoder, attention.cross):
-        if sorted(maps) != list(layers):
+        if maps and sorted(maps) != list(layers):
             raise UserError("rollout needs every layer from the first one on: record attention without choosing layers")
     encoder_SS = np.eye(len(attention.source))
-    for layer in layers:
+    for layer in sorted(attention.encoder):
         encoder_SS = _half(encoder_SS, _mean_head(attention.encoder[layer]) @ encoder_SS)
     decoder_TT = np.eye(len(attention.target_input))
     cross_TS = np.zeros((len(attention.target_input), len(attention.source)))
-    for layer in layers:
-        self_TT, attended_TS = _mean_head(attention.decoder[layer]), _mean_head(attention.cross[layer])
+    for layer in sorted(attention.decoder):
+        self_TT = _mean_head(attention.decoder[layer])
         decoder_TT = _half(decoder_TT, self_TT @ decoder_TT)
         cross_TS = _half(cross_TS, self_TT @ cross_TS)
-        # The source takes half, so the share of the target is halved.
-        decoder_TT, cross_TS = decoder_TT / 2, _half(cross_TS, attended_TS @ encoder_SS)
+        if attention.cross:
+            # The source takes half, so the share of the target is halved.
+            attended_TS = _mean_head(attention.cross[layer])
+            decoder_TT, cross_TS = decoder_TT / 2, _half(cross_TS, attended_TS @ encoder_SS)
     return Rollout(encoder_SS, decoder_TT, cross_TS)
 
 

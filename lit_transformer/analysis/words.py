@@ -8,19 +8,19 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from lit_transformer.analysis.maps import WORD_BEGIN, word_text
+from lit_transformer.analysis.maps import WORD_BEGIN, is_special, word_text
 from lit_transformer.characters import has_content, split_words
 from lit_transformer.data.tokenizer import Tokenizer
-from lit_transformer.decoding.attention import BOS, EOS, Attention, Weights
+from lit_transformer.decoding.attention import Attention, Weights
 from lit_transformer.errors import UserError
 
 
 def word_spans(tokens: Sequence[str]) -> list[range]:
-    """The tokens of every word, in order and without gaps. `<s>` and `</s>` are words of their own."""
+    """The tokens of every word, in order and without gaps. A special token is a word of its own."""
     begins = [
         index
         for index, token in enumerate(tokens)
-        if index == 0 or token.startswith(WORD_BEGIN) or token == EOS or tokens[index - 1] == BOS
+        if index == 0 or token.startswith(WORD_BEGIN) or is_special(token) or is_special(tokens[index - 1])
     ]
     return [range(begin, end) for begin, end in pairwise([*begins, len(tokens)])]
 

@@ -71,13 +71,28 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
     Raises:
         UserError: If there is no model that can be read, or the device cannot be used.
     """
-    if sys.stderr.isatty():
-        print(f"reading {options.checkpoint}", file=sys.stderr)
-    from lit_transformer.decoding.devices import default_device
-    from lit_transformer.decoding.translator import Translator
+    print_reading(options)
     from lit_transformer.pretrained.places import load_translation_model
 
     trained = load_translation_model(options.checkpoint)
+    return trained, make_translator(trained, options)
+
+
+def print_reading(options: argparse.Namespace) -> None:
+    """Tell a person at a terminal that a model is being read."""
+    if sys.stderr.isatty():
+        print(f"reading {options.checkpoint}", file=sys.stderr)
+
+
+def make_translator(trained: "TrainedModel", options: argparse.Namespace) -> "Translator":
+    """The translator of a model, as `add_model_options` and `add_engine_options` say.
+
+    Raises:
+        UserError: If the device cannot be used.
+    """
+    from lit_transformer.decoding.devices import default_device
+    from lit_transformer.decoding.translator import Translator
+
     device = default_device() if options.device is None else options.device
     translator = Translator(
         trained.transformer,
@@ -89,7 +104,7 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
     if translator.device.type == "cpu":
         prepare_products()
         limit_threads()
-    return trained, translator
+    return translator
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:

@@ -186,9 +186,9 @@ def compute_attention(
                 source=[*vocabularies.source.tokens(sources[index][:-1]), EOS],
                 target_input=[BOS, *vocabularies.target.tokens(inputs[index][1:])],
                 target_output=_output_tokens(targets[index], vocabularies.target),
-                encoder=_cut(maps.encoder, row, num_source, num_source),
-                decoder=_cut(maps.decoder, row, num_target, num_target),
-                cross=_cut(maps.cross, row, num_target, num_source),
+                encoder=cut_maps(maps.encoder, row, num_source, num_source),
+                decoder=cut_maps(maps.decoder, row, num_target, num_target),
+                cross=cut_maps(maps.cross, row, num_target, num_source),
             )
     return [found[index] for index in range(len(sources))]
 
@@ -214,7 +214,7 @@ def _output_tokens(ids: list[int], tokenizer: Tokenizer) -> list[str]:
     return [*tokenizer.tokens(ids[:-1]), EOS] if ids[-1] == EOS_ID else tokenizer.tokens(ids)
 
 
-def _cut(maps: Mapping[int, Tensor], row: int, num_queries: int, num_keys: int) -> dict[int, Weights]:
+def cut_maps(maps: Mapping[int, Tensor], row: int, num_queries: int, num_keys: int) -> dict[int, Weights]:
     """The weights of one sentence without padding, copied because a view would keep the whole batch in memory."""
     cut = {
         layer: weights[row, :, :num_queries, :num_keys].float().cpu().numpy().copy() for layer, weights in maps.items()

@@ -18,7 +18,7 @@ from lit_transformer.analysis.rollout import rollout
 from lit_transformer.analysis.words import in_words
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
-from tests.helpers.attentions import HOSTILE, SOURCE, pixels, random_attention, same_picture
+from tests.helpers.attentions import HOSTILE, SOURCE, one_stack, pixels, random_attention, same_picture
 
 SOURCE_LABELS = ["·The", "·cat", "·sle", "eps", ".", "</s>"]
 TARGET_LABELS = ["·Die", "·Katze", "·schläft", ".", "</s>"]
@@ -228,3 +228,23 @@ def test_nothing_global_is_touched() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_model_of_one_stack_has_pictures_of_one_kind() -> None:
+    bert, gpt = one_stack("encoder"), one_stack("decoder")
+    for attention, kind in ((bert, "encoder"), (gpt, "decoder")):
+        for figure in (
+            figures.head_grid(attention, "all"),
+            figures.layer_means(attention, "all"),
+            figures.rollout_map(attention, "all"),
+            figures.entropy_map(attention),
+            figures.head_map(attention, "all", layer=0, head=1),
+        ):
+            titles = " ".join(axes.get_title() for axes in figure.axes)
+            assert (kind in titles, "cross" in titles) == (True, False)
+        [image] = figures.entropy_map(attention).axes[0].images
+        expected = [normalized_head_entropy(maps, kind) for maps in maps_of(attention, kind).layers.values()]  # type: ignore[arg-type]
+        np.testing.assert_allclose(np.asarray(image.get_array()), expected)
+        with pytest.raises(UserError, match=f"cross.* {kind}"):
+            figures.head_grid(attention, "cross")
+    assert figures.head_map(bert, "encoder", layer=0, head=0).axes[0].get_ylabel().startswith("text")

@@ -20,7 +20,7 @@ from lit_transformer.analysis.maps import KINDS, maps_of
 from lit_transformer.analysis.page import Page
 from lit_transformer.decoding.attention import Attention
 from lit_transformer.errors import UserError
-from tests.helpers.attentions import HOSTILE, SOURCE, random_attention
+from tests.helpers.attentions import HOSTILE, SOURCE, one_stack, random_attention
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome", "chromium-browser"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -271,6 +271,30 @@ def test_choosing_layer_head_and_kind(shown: Shown, attention: Attention, tmp_pa
     assert picture.get_attribute("aria-pressed") == "true"
     shown.hover(shown.tokens("queries")[5])
     np.testing.assert_allclose(shown.numbers("keys"), attention.encoder[1][1][5], atol=6e-4)
+
+
+@in_browser
+def test_a_model_of_one_stack(shown: Shown, tmp_path: Path) -> None:
+    """It has one text and one kind of attention, so nothing is said about a source, a target or kinds."""
+    bert, gpt = one_stack("encoder"), one_stack("decoder")
+    for attention, kind, text in ((bert, "encoder", "The cat sleeps."), (gpt, "decoder", "Die Katze schläft.")):
+        shown.open(tmp_path / f"{kind}.html", Page([attention]).html)
+        assert shown.browser.title == f"Attention: {text}"
+        seen = shown.browser.find_element(By.TAG_NAME, "main").text
+        assert f"text: {text}" in seen
+        assert "source" not in seen
+        assert "target" not in seen
+        assert not shown.browser.find_element(By.ID, "kind").is_displayed()
+        assert shown.texts("queries") == shown.texts("keys")
+        shown.choose("layer", "1")
+        shown.choose("head", "head 3")
+        shown.hover(shown.tokens("queries")[2])
+        maps = maps_of(attention, kind).layers  # type: ignore[arg-type]
+        np.testing.assert_allclose(shown.numbers("keys"), maps[0][2][2], atol=6e-4)
+        assert shown.summary().startswith(f"{kind}, layer 1, head 3: ")
+        [picture] = shown.browser.find_elements(By.CSS_SELECTOR, "#overview button[title='layer 2, head 2']")
+        picture.click()
+        assert (shown.chosen("layer"), shown.chosen("head")) == ("2", "head 2")
 
 
 @in_browser

@@ -9,7 +9,7 @@ import pytest
 
 from lit_transformer.analysis.rollout import rollout
 from lit_transformer.errors import UserError
-from tests.helpers.attentions import random_attention
+from tests.helpers.attentions import one_stack, random_attention
 
 
 def encoder_paths(layers: list[np.ndarray], end: int, begin: int) -> float:
@@ -50,6 +50,15 @@ def test_the_decoder_is_one_more_network_whose_sources_are_fixed() -> None:
     shares = rollout(attention)
     np.testing.assert_allclose(shares.cross_TS, state[num_source:, :num_source], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(shares.decoder_TT, state[num_source:, num_source:], rtol=1e-5, atol=1e-7)
+
+
+def test_one_stack_is_the_encoder_rule() -> None:
+    bert, gpt = one_stack("encoder", num_layers=3), one_stack("decoder", num_layers=3)
+    np.testing.assert_allclose(rollout(bert).encoder_SS.sum(axis=1), 1.0, rtol=1e-5)
+    shares_TT = rollout(gpt).decoder_TT
+    np.testing.assert_allclose(shares_TT.sum(axis=1), 1.0, rtol=1e-5)
+    for end, begin in product(range(len(gpt.target_input)), repeat=2):
+        assert shares_TT[end, begin] == pytest.approx(encoder_paths(list(gpt.decoder.values()), end, begin), rel=1e-5)
 
 
 def test_shares_sum_to_one_and_none_comes_from_the_future() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_transformer import Translator
-from lit_transformer.analysis.maps import word_text
+from lit_transformer.analysis.maps import as_json, texts_of, word_text
 from lit_transformer.analysis.page import Page
 from lit_transformer.analysis.words import in_words, merge, text_spans, word_spans
 from lit_transformer.batch import PAD_ID
@@ -20,6 +20,7 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
+from tests.helpers.attentions import one_stack
 
 PAIRS = demo_pairs("train", num_pairs=31)
 ENGLISH = [pair.english for pair in PAIRS]
@@ -190,3 +191,21 @@ def test_attention_between_words(tiny_run: Path) -> None:
         expected = attention.cross[0][:, list(spans[0]), -1].mean(axis=1)
         np.testing.assert_allclose(words.cross[0][:, 0, -1], expected, rtol=1e-5)
         np.testing.assert_array_equal(words.decoder[0][:, 0, 0], 1.0)
+
+
+def test_special_tokens_are_no_part_of_a_word() -> None:
+    """Those of BERT, GPT-2 and T5, between tokens as `ForeignTokenizer.tokens` writes them."""
+    tokens = ["[CLS]", "\u2581cat", "s", "[MASK]", "\u2581and", "[SEP]"]
+    assert [[*span] for span in word_spans(tokens)] == [[0], [1, 2], [3], [4], [5]]
+    assert [[*span] for span in word_spans(["<|endoftext|>", "Th", "e"])] == [[0], [1, 2]]
+    assert [[*span] for span in word_spans(["a", "<extra_id_0>", "b", "<0xE2>"])] == [[0], [1], [2, 3]]
+
+
+def test_one_stack_in_words() -> None:
+    bert, gpt = in_words(one_stack("encoder")), in_words(one_stack("decoder"))
+    assert bert.source == ["[CLS]", "The", "cat", "sleeps.", "[SEP]"]
+    assert (bert.decoder, bert.cross, gpt.encoder, gpt.cross) == ({}, {}, {}, {})
+    for maps in (*bert.encoder.values(), *gpt.decoder.values()):
+        np.testing.assert_allclose(maps.sum(axis=-1), 1.0, rtol=1e-5)
+    assert texts_of(bert) == {"text": "The cat sleeps."}
+    assert list(as_json(gpt, digits=3)) == ["text", "decoder"]

@@ -1,7 +1,9 @@
 """Random attention weights for tests of figures and numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 import torch
@@ -55,6 +57,16 @@ def random_attention(
         decoder=maps(num_target, num_target, torch.ones(num_target, num_target, dtype=torch.bool).tril()),
         cross=maps(num_target, num_source, everything),
     )
+
+
+def one_stack(kind: Literal["encoder", "decoder"], *, num_layers: int = 2) -> Attention:
+    """What a BERT (`encoder`) or a GPT (`decoder`) has."""
+    if kind == "encoder":
+        source = ["[CLS]", *SOURCE[:-1], "[SEP]"]
+        return replace(
+            random_attention(source, num_layers=num_layers), target_input=[], target_output=[], decoder={}, cross={}
+        )
+    return replace(random_attention(num_layers=num_layers), source=[], encoder={}, cross={})
 
 
 def pixels(figure: Figure) -> np.ndarray:

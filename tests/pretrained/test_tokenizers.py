@@ -6,22 +6,14 @@ from typing import Any
 
 import pytest
 import sentencepiece as spm
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import BertTokenizer, GPT2Tokenizer
 
 from lit_transformer.analysis.maps import word_text
 from lit_transformer.data.text_tokenizer import SpecialIds
 from lit_transformer.errors import UserError
 from lit_transformer.pretrained.config import ForeignConfig
 from lit_transformer.pretrained.tokenizers import read_tokenizer
+from tests.helpers.tokenizers_of_others import LEARNED, byte_level, word_piece
 
-LEARNED = [
-    "The cat sleeps in the garden.",
-    "Die Katze schläft.",
-    "Кошка спит.",
-    "猫が寝ている。",
-    "cats, and dogs; 1,234!",
-]
 TEXTS = [
     *LEARNED,
     "",
@@ -34,33 +26,6 @@ TEXTS = [
     "\x00\u200b",
 ]
 """Other scripts, emoji of several code points, no text, and characters that are not in the vocabulary."""
-
-
-def byte_level() -> Any:
-    """GPT-2's kind of tokenizer."""
-    learned = Tokenizer(models.BPE())
-    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=307,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>"],
-        show_progress=False,
-    )
-    learned.train_from_iterator(LEARNED, trainer)
-    model = json.loads(learned.to_str())["model"]
-    merges: Any = [tuple(merge) for merge in model["merges"]]
-    return GPT2Tokenizer(model["vocab"], merges)
-
-
-def word_piece(**settings: Any) -> Any:
-    """BERT's kind of tokenizer."""
-    learned = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    learned.normalizer = normalizers.BertNormalizer()
-    learned.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=97, special_tokens=special, show_progress=False)
-    learned.train_from_iterator(LEARNED, trainer)
-    return BertTokenizer(learned.get_vocab(), **settings)
 
 
 def read(folder: Path, vocab_size: int = 1000, **settings: Any) -> tuple[Any, SpecialIds]:
