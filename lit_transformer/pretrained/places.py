@@ -35,11 +35,11 @@ def load_pretrained(place: str | Path) -> TrainedModel | TrainedDescendant:
     Raises:
         UserError: If there is no model, or it cannot be read.
     """
-    if not str(place).startswith(HUB_PREFIX) or is_address(place):
-        return _read(find_checkpoint(place))
     name = str(place).removeprefix(HUB_PREFIX)
-    if expanded(name).is_dir():
+    if name != str(place) and not is_address(name) and expanded(name).is_dir():
         return _read(find_checkpoint(name))
+    if name == str(place) or is_address(place):
+        return _read(find_checkpoint(place))
     # The small file first, so that a model that cannot be read is refused before its weights are downloaded.
     folder = download_files(name, [CONFIG_FILE])
     if _is_ours(folder):

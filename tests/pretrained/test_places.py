@@ -25,6 +25,7 @@ def test_other_folders_are_refused_in_one_line(tmp_path: Path, content: str | No
         with pytest.raises(UserError) as error:
             load_pretrained(f"{prefix}{tmp_path}")
         assert str(tmp_path) in str(error.value)
+        assert "address" not in str(error.value)
         assert "\n" not in str(error.value)
 
 
