@@ -8,6 +8,7 @@ The names below are imported when they are first used:
 - `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
 - `SamplingSettings`: tokens drawn at random, in place of a search
 - `load_checkpoint`: a trained model with its vocabularies, from a run, a checkpoint or a model folder
+- `load_pretrained`: a trained model of any kind, also GPT-2, BERT, BART and T5 of `transformers`
 
 Train on a built-in corpus and translate:
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.model.config import TransformerConfig
     from lit_transformer.model.transformer import Transformer
+    from lit_transformer.pretrained.places import load_pretrained
     from lit_transformer.search_settings import SamplingSettings, SearchSettings
     from lit_transformer.training.translation import LitTransformer
 
@@ -47,6 +49,7 @@ __all__ = [
     "TranslationData",
     "Translator",
     "load_checkpoint",
+    "load_pretrained",
     "make_batch",
 ]
 
@@ -61,6 +64,7 @@ _MODULES = {
     "TranslationData": "lit_transformer.data.datamodule",
     "Translator": "lit_transformer.decoding.translator",
     "load_checkpoint": "lit_transformer.checkpoints.places",
+    "load_pretrained": "lit_transformer.pretrained.places",
     "make_batch": "lit_transformer.batch",
 }
 

@@ -17,6 +17,8 @@ import yaml
 import lit_transformer
 from lit_transformer.cli.commands import COMMANDS
 from lit_transformer.cli.recipes import recipes
+from tests.helpers.foreign import gpt2, save
+from tests.helpers.tokenizers_of_others import byte_level
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -131,6 +133,10 @@ def test_examples_run(page: str, tiny_run: Path, tmp_path: Path, monkeypatch: py
         code = code.replace(text, shorter)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "demo").symlink_to(tiny_run.parent)
+    if '"gpt2"' in code:
+        tokenizer = byte_level()
+        tokenizer.save_pretrained(tmp_path / "gpt2")
+        save(gpt2(vocab_size=len(tokenizer)), tmp_path / "gpt2")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, page, "exec"), {"__name__": page})
 
