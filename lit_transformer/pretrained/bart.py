@@ -7,6 +7,7 @@ from lit_transformer.checkpoints.trained_model import no_memory
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
+from lit_transformer.pretrained.marian import CROSS_ATTENTION, LAYER
 from lit_transformer.pretrained.tokenizers import read_tokenizer
 from lit_transformer.pretrained.weights import ForeignWeights, Recipe, both, both_joined, per_layer, same
 
@@ -59,27 +60,17 @@ def read_config(config: ForeignConfig, weights: ForeignWeights) -> TransformerCo
 
 def table(config: TransformerConfig) -> dict[str, Recipe]:
     """Our names and theirs."""
-    layer = {
-        **both_joined("self_attention.query_key_value", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        **both("self_attention.output", "self_attn.out_proj"),
-        **both("self_attention_norm.norm", "self_attn_layer_norm"),
-        **both("feed_forward.inner", "fc1"),
-        **both("feed_forward.outer", "fc2"),
-        **both("feed_forward_norm.norm", "final_layer_norm"),
-    }
-    cross_attention = {
-        **both("cross_attention.query", "encoder_attn.q_proj"),
-        **both_joined("cross_attention.key_value", "encoder_attn.k_proj", "encoder_attn.v_proj"),
-        **both("cross_attention.output", "encoder_attn.out_proj"),
-        **both("cross_attention_norm.norm", "encoder_attn_layer_norm"),
-    }
     stacks: dict[str, Recipe] = {}
-    for side, recipes in {"encoder": layer, "decoder": layer | cross_attention}.items():
+    # A layer of Marian is one of BART.
+    for side, names in {"encoder": LAYER, "decoder": LAYER | CROSS_ATTENTION}.items():
+        layer: dict[str, Recipe] = {}
+        for ours, (_, theirs) in names.items():
+            layer |= both_joined(ours, *theirs)
         positions = Recipe((f"{side}.embed_positions.weight",), lambda tensors: tensors[0][OFFSET:].clone())
         stacks |= {
             f"{side}.positions.table.weight": positions,
             **both(f"{side}.embedding_norm", f"{side}.layernorm_embedding"),
-            **per_layer(config.num_layers, f"{side}.layers", f"{side}.layers", recipes),
+            **per_layer(config.num_layers, f"{side}.layers", f"{side}.layers", layer),
         }
     bias = {"output.bias": Recipe((OUTPUT_BIAS,), lambda tensors: tensors[0][0])} if config.output_bias else {}
     return {"embedding.weight": same(EMBEDDING), **bias, **stacks}
