@@ -8,7 +8,7 @@ The names below are imported when they are first used:
 - `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
 - `SamplingSettings`: tokens drawn at random, in place of a search
 - `load_checkpoint`: a trained model with its vocabularies, from a run, a checkpoint or a model folder
-- `load_pretrained`: a trained model of any kind, also GPT-2, BERT, BART and T5 of `transformers`
+- `load_pretrained`: a trained model of any kind, also GPT-2, BERT, BART, T5 and ViT of `transformers`
 
 Train on a built-in corpus and translate:
 

@@ -1,6 +1,6 @@
 """The attention weights of descendants: of the one stack of a GPT, BERT or ViT, and of the two of a BART or T5.
 
-Legend: B batch, C channels, H height, W width, L query length, S source length, T target length.
+Legend: B batch, C channels, H height, W width, S source length, T target length.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -19,9 +19,16 @@ from lit_transformer.pretrained.bert import load_bert
 from lit_transformer.pretrained.config import ForeignConfig
 from lit_transformer.pretrained.gpt2 import load_gpt2
 from lit_transformer.pretrained.t5 import load_t5
+from lit_transformer.pretrained.vit import load_vit
 
 Reader = Callable[[Path, ForeignConfig], TrainedModel | TrainedDescendant]
-READERS: dict[str, Reader] = {"gpt2": load_gpt2, "bert": load_bert, "bart": load_bart, "t5": load_t5}
+READERS: dict[str, Reader] = {
+    "gpt2": load_gpt2,
+    "bert": load_bert,
+    "bart": load_bart,
+    "t5": load_t5,
+    "vit": load_vit,
+}
 """What reads a folder, by the `model_type` of its `config.json`."""
 FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "vocab.txt", "merges.txt"]
 """What is downloaded of a model of another program."""

@@ -18,6 +18,8 @@ from transformers import (
     GPT2LMHeadModel,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from lit_transformer.checkpoints.descendants import TrainedDescendant
@@ -68,7 +70,21 @@ def t5(**settings: Any) -> Any:
     return T5ForConditionalGeneration(T5Config(**(sizes | settings)))
 
 
-MAKE: dict[str, Callable[..., Any]] = {"gpt2": gpt2, "bert": bert, "bart": bart, "t5": t5}
+def vit(**settings: Any) -> Any:
+    sizes: dict[str, Any] = {
+        "image_size": 15,
+        "patch_size": 5,
+        "num_channels": 2,
+        "hidden_size": 35,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 5,
+        "intermediate_size": 23,
+        "id2label": {0: "cat", 1: "dog", 2: "mouse"},
+    }
+    return ViTForImageClassification(ViTConfig(**(sizes | settings)))
+
+
+MAKE: dict[str, Callable[..., Any]] = {"gpt2": gpt2, "bert": bert, "bart": bart, "t5": t5, "vit": vit}
 
 
 def save(oracle: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
