@@ -175,8 +175,12 @@ class TextData(LoadedData):
 
     def test_dataloader(self) -> ValidationBatches[Any]:
         """Return this rank's part of the split `test`. No row is on two ranks."""
-        batches = list(fixed_batches(self.test_rows, self.objective, self._ids, self._validation_tokens))
-        return self._of_rank(batches, self.trainer.limit_test_batches if self.trainer else 1.0)
+        return self._of_rank(self.test_batches, self.trainer.limit_test_batches if self.trainer else 1.0)
+
+    @property
+    def test_batches(self) -> list[Any]:
+        """The whole split `test`, for all ranks."""
+        return list(fixed_batches(self.test_rows, self.objective, self._ids, self._validation_tokens))
 
     @property
     def test_rows(self) -> list[IntArray]:
@@ -187,8 +191,25 @@ class TextData(LoadedData):
 
     @property
     def test_examples(self) -> list[Example]:
-        """What `test_dataloader` gives, row by row."""
+        """What `test_batches` have, row by row."""
         return fixed_examples(self.test_rows, self.objective, self._ids)
+
+    @property
+    def test_sentences(self) -> list[IntArray]:
+        """The tokens of the lines of the split `test`, each with its `EOS_ID`, without empty lines."""
+        return self._sentences(self.test_rows)
+
+    @property
+    def num_test_words(self) -> int:
+        """The words of these lines between spaces, and their ends."""
+        text = self.splits.test
+        assert text is not None, "`test_rows` has found it"
+        return sum(len(line.split()) + 1 for line in text.load()[LINE_SCHEMA.names[0]] if line.split())
+
+    @property
+    def training_sentences(self) -> list[IntArray]:
+        """The tokens of the training lines, each with its `EOS_ID`. After `setup`."""
+        return self._sentences(self.training_rows)
 
     @property
     def training_rows(self) -> list[IntArray]:
@@ -282,6 +303,12 @@ class TextData(LoadedData):
             return cut_blocks(np.concatenate([[*ids, EOS_ID] for ids in lines]), self._block_length), 0
         most = self._longest - 1
         return [np.array([*ids[:most], EOS_ID]) for ids in lines], sum(len(ids) > most for ids in lines)
+
+    def _sentences(self, rows: list[IntArray]) -> list[IntArray]:
+        if self._block_length is None:
+            return rows
+        flat = np.concatenate([row[1:] for row in rows])
+        return np.split(flat, np.flatnonzero(flat == EOS_ID) + 1)[:-1]
 
     def _model_tokenizer(self) -> Tokenizer | None:
         """Return the vocabulary that the model was trained with, if it has one of this size."""
