@@ -30,7 +30,7 @@ class KneserNey:
 
     def __init__(
         self,
-        sequences: Iterable[Sequence[int]],
+        sequences: Iterable[Iterable[int]],
         *,
         vocab_size: int,
         order: int = 5,
@@ -57,7 +57,7 @@ class KneserNey:
             self._shares.append(np.append((count - taken) / total[its_history], 0.0))
             self._rests.append(np.append(np.bincount(its_history, weights=taken) / total, 1.0))
 
-    def log_probabilities(self, sequences: Iterable[Sequence[int]]) -> Floats:
+    def log_probabilities(self, sequences: Iterable[Iterable[int]]) -> Floats:
         """Return the natural logarithm of the probability of every token, sequence after sequence."""
         windows = _windows(sequences, self._order)
         probability = np.full(len(windows), 1.0 / self._vocab_size)
@@ -97,10 +97,10 @@ class _Numbering:
         return found
 
 
-def _windows(sequences: Iterable[Sequence[int]], order: int) -> Integers:
+def _windows(sequences: Iterable[Iterable[int]], order: int) -> Integers:
     """Return each token after the `order` - 1 tokens before it. Token t is t + 1, and 0 stands before a sequence."""
     start = np.zeros(order - 1, np.int64)
-    arrays = [np.concatenate([start, np.asarray(sequence, np.int64) + 1]) for sequence in sequences]
+    arrays = [np.concatenate([start, np.fromiter(sequence, np.int64) + 1]) for sequence in sequences]
     views = [np.lib.stride_tricks.sliding_window_view(each, order) for each in arrays if len(each) >= order]
     return np.concatenate(views) if views else np.zeros((0, order), np.int64)
 

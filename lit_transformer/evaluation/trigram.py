@@ -21,7 +21,7 @@ class Trigram:
         sequences: The text to count, in token ids.
     """
 
-    def __init__(self, sequences: Iterable[Sequence[int]]) -> None:
+    def __init__(self, sequences: Iterable[Iterable[int]]) -> None:
         between: defaultdict[tuple[int, int], Counter[int]] = defaultdict(Counter)
         after: defaultdict[int, Counter[int]] = defaultdict(Counter)
         before: defaultdict[int, Counter[int]] = defaultdict(Counter)

@@ -1,6 +1,8 @@
 """Training BART and T5: an encoder reads a damaged text, and a decoder restores what is hidden.
 
 Both are `Transformer`s and differ in their settings and objectives.
+
+Legend: B batch, T target length.
 """
 
 from typing import ClassVar
