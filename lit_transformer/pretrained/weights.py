@@ -17,7 +17,7 @@ Module = TypeVar("Module", bound=nn.Module)
 INDEX_FILE = "model.safetensors.index.json"
 """Names the files of a model that is cut into several."""
 UNSAFE_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
-"""Weights in other formats. The first two can run code when they are read."""
+"""Weights in other formats. They are not read: some of them can run code."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,19 @@ def per_layer(num_layers: int, ours: str, theirs: str, layer: Table) -> dict[str
 
 
 class ForeignWeights:
-    """The weights in a folder, in float32, or in float64 if they were saved so.
+    """The weights in a folder. A model has them in float32, or in float64 if all were saved so.
 
     Args:
         folder: A folder in Hugging Face's layout.
         prefix: What some programs put before every name. It is removed.
 
     Raises:
-        UserError: If there are no weights in safetensors files, or they cannot be read or have another type.
+        UserError: If there are no weights in safetensors files, or they cannot be read.
     """
 
     def __init__(self, folder: Path, *, prefix: str = "") -> None:
         self.folder = folder
-        self._tensors = {name.removeprefix(prefix): _in_float(each) for name, each in _read(folder).items()}
+        self._tensors = {name.removeprefix(prefix): tensor for name, tensor in _read(folder).items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -139,43 +139,47 @@ class ForeignWeights:
             ignored: Patterns of names of tensors that the model does not compute with.
 
         Raises:
-            UserError: If tensors are missing, left over, of another shape or not finite.
+            UserError: If tensors are missing, left over, of another shape or type, or not finite.
         """
-        needed = {name for recipe in table.values() for name in recipe.names}
-        if missing := sorted(needed - self._tensors.keys()):
+        tensors = self._needed({name for recipe in table.values() for name in recipe.names}, ignored)
+        shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+        weights = {}
+        for ours, recipe in table.items():
+            theirs = ", ".join(recipe.names)
+            try:
+                weights[ours] = recipe.make([tensors[name] for name in recipe.names])
+            except (RuntimeError, IndexError) as error:
+                reason = innermost_reason(error)
+                raise UserError(f"{self.folder} has {theirs} of another shape: {reason}; take another model") from error
+            if weights[ours].shape != shapes[ours]:
+                raise UserError(
+                    f"{self.folder} has {theirs} of another shape: the settings need {list(shapes[ours])}, but it is "
+                    f"{list(weights[ours].shape)}; copy the folder again"
+                )
+        return assign_weights(model, weights, self.folder)
+
+    def _needed(self, names: Collection[str], ignored: Collection[str]) -> dict[str, Tensor]:
+        """The tensors of these names, all in float32 or all in float64."""
+        if missing := sorted(set(names) - self._tensors.keys()):
             raise UserError(f"{self.folder} lacks {_listed(missing)}: copy the folder again, or take another model")
-        surplus = [
-            name
-            for name in self._tensors
-            if name not in needed and not any(fnmatchcase(name, pattern) for pattern in ignored)
-        ]
-        if surplus:
+        others = [name for name in self._tensors if name not in names]
+        if surplus := [name for name in others if not any(fnmatchcase(name, pattern) for pattern in ignored)]:
             raise UserError(
                 f"{self.folder} also has {_listed(surplus)}, which this model has no place for; take another model"
             )
-        try:
-            weights = {
-                ours: recipe.make([self._tensors[name] for name in recipe.names]) for ours, recipe in table.items()
-            }
-        except (RuntimeError, IndexError) as error:
-            raise UserError(
-                f"{self.folder} has tensors of other shapes: {innermost_reason(error)}; take another model"
-            ) from error
-        return assign_weights(model, weights, self.folder)
+        needed = {name: self._tensors[name] for name in names}
+        for name, tensor in needed.items():
+            if tensor.dtype not in WEIGHT_TYPES:
+                raise UserError(f"{self.folder} has {name} of type {tensor.dtype}; take another model")
+        is_double = all(tensor.dtype == torch.float64 for tensor in needed.values())
+        return needed if is_double else {name: tensor.float() for name, tensor in needed.items()}
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
     if (folder / WEIGHTS_FILE).exists():
         return read_weights(folder / WEIGHTS_FILE)
     if not (folder / INDEX_FILE).exists():
-        unsafe = [name for name in UNSAFE_FILES if (folder / name).exists()]
-        found = f", only {unsafe[0]}, which is not read because such files can run code" if unsafe else ""
-        raise UserError(
-            f"{folder} has no {WEIGHTS_FILE}{found}: convert it with transformers, "
-            "AutoModel.from_pretrained(OLD).save_pretrained(NEW), or take another model"
-            if unsafe
-            else f"{folder} has no {WEIGHTS_FILE}: copy the folder again"
-        )
+        raise UserError(f"{folder} has no {WEIGHTS_FILE}{_remedy(folder)}")
     files = read_json(folder / INDEX_FILE).get("weight_map")
     if not isinstance(files, dict) or not all(_is_plain_name(name) for name in files.values()):
         raise UserError(f"{folder / INDEX_FILE} does not name safetensors files in weight_map: copy the folder again")
@@ -185,14 +189,19 @@ def _read(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _remedy(folder: Path) -> str:
+    for name in UNSAFE_FILES:
+        if (folder / name).exists():
+            return (
+                f", only {name}, and such files can run code when they are read: convert it with transformers, "
+                "AutoModel.from_pretrained(OLD).save_pretrained(NEW)"
+            )
+    return ": copy the folder again"
+
+
 def _is_plain_name(name: object) -> bool:
     """Whether this is a file beside the index and not elsewhere."""
     return isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\\0:")
-
-
-def _in_float(tensor: Tensor) -> Tensor:
-    """A weight in float32, or in float64 if it is. Tensors of other types are no weights and stay."""
-    return tensor.float() if tensor.dtype in WEIGHT_TYPES - {torch.float64} else tensor
 
 
 def _listed(names: list[str]) -> str:
