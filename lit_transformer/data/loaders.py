@@ -277,10 +277,19 @@ def check_settings(character_coverage: float, *limits: tuple[str, int | float | 
 
     Args:
         character_coverage: The setting of that name.
+        limits: As in `check_least`.
+    """
+    check_least(*limits)
+    if not 0.98 <= character_coverage <= 1.0:  # SentencePiece's own limits
+        raise UserError(f"character_coverage is {character_coverage}: it must be from 0.98 to 1")
+
+
+def check_least(*limits: tuple[str, int | float | str | None, int]) -> None:
+    """Raise UserError if a setting is too small.
+
+    Args:
         limits: The name, the value and the least value of settings. None and `auto` are possible.
     """
     for name, value, least in limits:
         if isinstance(value, int | float) and value < least:
             raise UserError(f"{name} is {value}: it must be at least {least}")
-    if not 0.98 <= character_coverage <= 1.0:  # SentencePiece's own limits
-        raise UserError(f"character_coverage is {character_coverage}: it must be from 0.98 to 1")
