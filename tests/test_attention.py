@@ -13,7 +13,13 @@ from PIL import Image
 from lit_transformer import Translator, attention
 from lit_transformer.__main__ import main
 from lit_transformer.analysis.maps import KINDS, maps_of
+from lit_transformer.checkpoints.descendants import descendant_entry
+from lit_transformer.checkpoints.format import MODEL_ENTRY, WEIGHTS_PREFIX, save_checkpoint
+from lit_transformer.checkpoints.names import step_path
 from lit_transformer.data.demo.corpus import demo_pairs
+from lit_transformer.data.tokenizer import Tokenizer
+from lit_transformer.model.config import TransformerConfig
+from lit_transformer.model.gpt import GPT
 from tests.helpers.foreign import MAKE, save
 from tests.helpers.tokenizers_of_others import byte_level, word_piece
 
@@ -157,6 +163,20 @@ def test_a_model_of_others_with_two_stacks(others: Path, tmp_path: Path) -> None
     assert list(written) == ["source", "target", *KINDS]
 
 
+def test_our_own_gpt(tmp_path: Path) -> None:
+    """The checkpoint of a run, with its vocabulary."""
+    tokenizer = Tokenizer.train(ENGLISH, vocab_size=61, character_coverage=1.0)
+    config = TransformerConfig(d_model=16, d_ff=13, num_heads=2, num_layers=3, norm="pre")
+    gpt = GPT(config, vocab_size=tokenizer.vocab_size)
+    entry = descendant_entry("gpt", config, {"vocab_size": gpt.vocab_size}, tokenizer=tokenizer, step=7)
+    weights = {f"{WEIGHTS_PREFIX}{name}": weight for name, weight in gpt.state_dict().items()}
+    save_checkpoint({MODEL_ENTRY: entry, "state_dict": weights}, step_path(tmp_path / "checkpoints", 7))
+    [written] = json.loads(show(tmp_path, tmp_path / "a.json", "--text", ENGLISH[0], "--words"))
+    assert written["text"] == ENGLISH[0]
+    assert written["decoder"]["keys"] == ["<s>", *ENGLISH[0].split()]
+    assert written["decoder"]["layers"] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("name", "args", "complaint"),
     [
@@ -178,7 +198,7 @@ def test_options_that_make_no_sense_for_a_descendant(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["translate", "test", "align", "export", "fit"])
+@pytest.mark.parametrize("command", ["translate", "test", "align", "export", "fit", "average"])
 def test_other_commands_say_what_a_model_of_others_is(
     others: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,10 +208,12 @@ def test_other_commands_say_what_a_model_of_others_is(
         "test": ["--checkpoint", place, "--corpus", "demo", "--output", output],
         "align": ["--checkpoint", place, "--demo", "test"],
         "export": ["--checkpoint", place, "--format", "ctranslate2", "--output", output],
+        "average": ["--run", str(others / "bert")],
         "fit": ["--init_from", place, "--data.corpus", "demo", "--trainer.default_root_dir", output],
     }
     with pytest.raises(SystemExit) as stopped:
         main([command, *args[command]])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"error: .*bert.*\battention\b.*\n", error)
+    expected = r"model folder.*run folder" if command == "average" else r"\battention\b"
+    assert re.fullmatch(rf"error: .*bert.*{expected}.*\n", error)

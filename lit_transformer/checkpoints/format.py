@@ -51,8 +51,14 @@ FORMER_CALLBACK = "Checkpoints"
 """The callback that kept the best score in version 0.1. Now it is `best_checkpoint`."""
 NAME_ENTRY = "descendant"
 """The part of the entry that names a model of another kind (`descendants.py`). The entry of a translator has none."""
-COMMANDS = {"gpt": "generate, attention", "bert": "attention", "bart": "attention", "t5": "attention", "vit": "test"}
-"""The commands that take each model of another kind."""
+USES = {
+    "gpt": "`generate` and `attention` take it",
+    "bert": "`attention` takes it",
+    "bart": "`attention` takes it",
+    "t5": "`attention` takes it",
+    "vit": "docs/descendants.md shows how to use it in Python",
+}
+"""What models of other kinds are for, in messages."""
 VOCABULARY_ENTRIES = ("tokenizer", "source_tokenizer")
 """Parts of the entry. The second one is there only if the source has a vocabulary of its own."""
 _WRAPPERS = re.compile(r"(?<![^.])(_forward_module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
@@ -223,9 +229,7 @@ def owners_of(names: Iterable[str]) -> str:
 
 def does_not_translate(path: Path, name: str) -> UserError:
     """Return the error of a command that needs a translator and was given a model of another kind."""
-    return UserError(
-        f"{path} is a model of kind {name}, which does not translate; commands that take it: {COMMANDS[name]}"
-    )
+    return UserError(f"{path} is a model of kind {name}, which does not translate: {USES[name]}")
 
 
 def load_checkpoint_file(path: Path) -> TrainedModel:

@@ -83,6 +83,8 @@ def newest_checkpoints_folder(root: str | Path) -> Path:
     path = _existing(root)
     if not path.is_dir():
         raise UserError(f"{path} is a file: give a run folder or a folder above runs")
+    if is_model_folder(path):
+        raise UserError(f"{path} is a model folder, which has no checkpoints: give a run folder or a folder above runs")
     if folders := _checkpoint_folders(path):
         return folders[0]
     raise UserError(f"there is no checkpoint in {path} or below it: give a file, a run folder or a folder above runs")
