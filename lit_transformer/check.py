@@ -45,7 +45,6 @@ def check(cli: "CheckCLI") -> None:
     settings, trainer, model, data = cli.config, cli.trainer, cli.model, cli.datamodule
     find_start(settings.ckpt_path, Path(trainer.default_root_dir, settings.name or ""))
     prepare_cpu(trainer)
-    data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
     if model.compiles:
@@ -59,7 +58,7 @@ def check(cli: "CheckCLI") -> None:
         cli.taken.print_report(settings)
     print_row("data", *data.counts)
     steps = planned_steps(trainer, data.epochs)
-    print_batches(batches, data.plan, devices=cli.devices, epochs=data.epochs, steps=steps)
+    print_batches(batches, data, devices=cli.devices, steps=steps)
     rate = settings.tokens_per_second
     print_row("machine", *describe(multiplies_in_float32=multiplies_in_float32(trainer)))
     print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate), steps=steps)

@@ -111,7 +111,7 @@ def fit(cli: "FitCLI") -> FitResult:
             trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
     if trainer.is_global_zero:
         check_steps(trainer, run)
-        print_result(trainer, model, data, run, seconds=time.perf_counter() - begin)
+        print_result(trainer, model, data, cli.task, run, seconds=time.perf_counter() - begin)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return FitResult(run, Path(best) if best else None, scores)

@@ -8,10 +8,8 @@ import lightning as L
 from jsonargparse import Namespace
 
 from lit_transformer.cli.sections import spell_settings
-from lit_transformer.data.batching import BatchPlan
-from lit_transformer.data.corpus import has_splits
-from lit_transformer.data.datamodule import TranslationData
-from lit_transformer.data.epochs import Epochs
+from lit_transformer.cli.tasks import Task
+from lit_transformer.data.loaders import LoadedData
 from lit_transformer.notes import counted, print_note
 from lit_transformer.runs.forecast import PAPER_FLOPS, BatchForecast, CostForecast, histogram
 from lit_transformer.runs.limits import Limits, reached_limit
@@ -20,7 +18,7 @@ from lit_transformer.runs.parts import callback_of, callbacks_of
 from lit_transformer.runs.run_folder import former_run
 from lit_transformer.runs.saving import BestCheckpoint, Checkpoints
 from lit_transformer.training.metrics import PREFIX
-from lit_transformer.training.translation import LitTransformer
+from lit_transformer.training.module import LitModel
 
 SHOW_CURVES = {
     # TensorBoard's own limits are a random 10 pictures of each kind, and a random 1,000 points of each curve.
@@ -31,11 +29,11 @@ SHOW_CURVES = {
 """Commands that show curves, by the program that has them."""
 
 
-def print_start(trainer: L.Trainer, model: LitTransformer, data: TranslationData, resumed: Path | None) -> None:
+def print_start(trainer: L.Trainer, model: LitModel, data: LoadedData, resumed: Path | None) -> None:
     """Print in one line what is about to be trained."""
     parameters = sum(weight.numel() for weight in model.parameters())
     print(
-        f"{parameters / 1e6:.1f} million parameters, {data.source} to {data.target}, corpus {data.corpus}, "
+        f"{parameters / 1e6:.1f} million parameters, {data.title}, "
         f"{trainer.precision} on {trainer.world_size} x {trainer.strategy.root_device.type}"
         + (f"; resuming from {resumed}" if resumed else ""),
         flush=True,
@@ -57,7 +55,7 @@ def print_run(run: Path, settings: Namespace) -> None:
 
 
 def print_result(
-    trainer: L.Trainer, model: LitTransformer, data: TranslationData, run: Path, *, seconds: float
+    trainer: L.Trainer, model: LitModel, data: LoadedData, task: Task, run: Path, *, seconds: float
 ) -> None:
     """Print how good the model is, where it lies, and what to type next."""
     print(f"\nTrained to step {trainer.global_step:,} in {seconds / 60:.1f} minutes.")
@@ -71,43 +69,28 @@ def print_result(
         print(f"It was never validated (trainer.{setting}), so its quality is unknown.")
     checkpoint = result_checkpoint(trainer)
     print(f"Checkpoint: {checkpoint or 'none was saved'}")
-    print_next(trainer, model, data, run if checkpoint else None)
+    print_next(trainer, model, data, task, run if checkpoint else None)
 
 
-def print_next(trainer: L.Trainer, model: LitTransformer, data: TranslationData, run: Path | None) -> None:
-    """Print where the curves are, and commands that use the model, if it was saved. All of them work as they are."""
+def print_next(trainer: L.Trainer, model: LitModel, data: LoadedData, task: Task, run: Path | None) -> None:
+    """Print where the curves are, and commands that use the model, if it was saved."""
     curves = [found for logger in trainer.loggers if (found := curves_of(logger)) is not None]
     for found in curves:
         print(f"Curves:     {found.place}")
     if run is None:
         return
     print("\nNext:")
-    quoted = shlex.quote(str(run))
-    tokenize = f" --tokenize {model.bleu_tokenize}" if model.bleu_tokenize else ""
-    if (test_set := _test_set(data)) is not None:
-        print(f"  python -m lit_transformer.test --checkpoint {quoted} --corpus {test_set}{tokenize}")
-    print(f"  python -m lit_transformer.translate --checkpoint {quoted}")
+    # A corpus without pairs that are left to test on has no test set.
+    known = {"run": shlex.quote(str(run)), "test_set": data.test_set, "test_options": model.test_options}
+    for command in task.commands:
+        if not any(f"{{{name}}}" in command and value is None for name, value in known.items()):
+            print(f"  python -m lit_transformer.{command.format(**known)}")
     for found in curves:
         if found.program is not None:
             print(f"  {SHOW_CURVES[found.program].format(shlex.quote(found.place))}")
 
 
-def _test_set(data: TranslationData) -> str | None:
-    """Return the corpus and the split to test on. If the corpus has no test split, they are those of validation.
-
-    Returns:
-        None if validation pairs were held out of the training pairs, because no split is left to test on.
-    """
-    if data.splits.test is not None:
-        return f"{shlex.quote(data.corpus)} --split test"
-    if data.valid_pairs:
-        return None
-    corpus = data.corpus if data.valid_corpus is None else data.valid_corpus
-    split = " --split valid" if has_splits(corpus, source=data.source, target=data.target) else ""
-    return f"{shlex.quote(corpus)}{split}"
-
-
-def describe_best(saved: BestCheckpoint, model: LitTransformer) -> str:
+def describe_best(saved: BestCheckpoint, model: LitModel) -> str:
     """The step and the score of the best checkpoint, which exists."""
     assert saved.best_step is not None
     assert saved.best_model_score is not None
@@ -135,27 +118,30 @@ def print_stop(received: signal.Signals, when: str, checkpoint: Path | None, req
         print("To continue: the same command with --ckpt_path auto", flush=True)
 
 
-def print_batches(batches: BatchForecast, plan: BatchPlan, *, devices: int, epochs: Epochs, steps: int | None) -> None:
-    """Print what a step, an epoch and a device take, and how long the sentences are.
+def print_batches(batches: BatchForecast, data: LoadedData, *, devices: int, steps: int | None) -> None:
+    """Print what a step, an epoch and a device take, and how long the rows are.
 
     Args:
         batches: The forecast.
-        plan: Has the lengths.
+        data: Have the lengths and the epochs.
         devices: Their number over all nodes.
-        epochs: Those of the run.
         steps: Optimizer steps of the run. None is no limit.
     """
-    source_tokens, target_tokens = batches.source_tokens, batches.target_tokens
-    print_row(
-        "a step", f"{batches.pairs:,.0f} pairs, {source_tokens:,.0f} source and {target_tokens:,.0f} target tokens"
-    )
+    plan, epochs = data.plan, data.epochs
+    if plan.is_one_sided:
+        tokens = f"{batches.source_tokens:,.0f} {data.unit}s"
+        sides = [(f"{data.row} length", plan.source_lengths)]
+    else:
+        tokens = f"{batches.source_tokens:,.0f} source and {batches.target_tokens:,.0f} target {data.unit}s"
+        sides = [("source length", plan.source_lengths), ("target length", plan.target_lengths)]
+    print_row("a step", f"{batches.pairs:,.0f} {data.row}s, {tokens}")
     limit = f" (the data have {epochs.plan_steps:,})" if epochs.steps < epochs.plan_steps else ""
     run = f"{steps:,}, {steps / epochs.steps:,.1f} epochs" if steps is not None else "no limit of steps"
     print_row("an epoch", f"{counted(epochs.steps, 'step')}{limit}; the run has {run}")
     micro_batches = counted(batches.accumulation, "micro-batch", "micro-batches")
     imbalance = f"; the fullest device has {batches.imbalance:.1%} more than the mean" if devices > 1 else ""
     print_row("devices", f"{devices}, with {micro_batches} per step; {batches.padding_share:.1%} padding{imbalance}")
-    for name, lengths in (("source length", plan.source_lengths), ("target length", plan.target_lengths)):
+    for name, lengths in sides:
         print_row(name, *(f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in histogram(lengths)))
 
 

@@ -1,5 +1,6 @@
 """The settings of `fit` and `check`: their sections, the trainer's defaults, and `--help`."""
 
+import ast
 import re
 import shutil
 import textwrap
@@ -13,6 +14,7 @@ from lit_transformer.cli.commands import COMMANDS
 from lit_transformer.cli.recipes import recipes
 from lit_transformer.cli.signatures import Signature, read_signature
 from lit_transformer.cli.suggestions import did_you_mean
+from lit_transformer.cli.tasks import DEFAULT, TASKS, Task, find_task
 from lit_transformer.errors import UserError
 
 SECTIONS = {
@@ -24,7 +26,8 @@ SECTIONS = {
     "attention": ("lit_transformer", "runs/attention_curves.py", "AttentionCurves"),
     "trainer": ("lightning", "pytorch/trainer/trainer.py", "Trainer"),
 }
-"""The class whose arguments are the settings of a section: its package, file and name."""
+"""The class whose arguments are the settings of a section: its package, file and name. `model` and `data` are those of
+translation."""
 NO_SETTINGS = (
     "model.transformer",
     "model.seed",
@@ -112,11 +115,13 @@ def print_requested_help(command: str, arguments: Sequence[str], own_options: Ma
     if not asked:
         return False
     section = "" if asked[0].startswith("-") else asked[0]
-    shown = [name for name in SECTIONS if f"{name}.".startswith(f"{section}.") or not section]
+    task = find_task(arguments)
+    sections = sections_of(task)
+    shown = [name for name in sections if f"{name}.".startswith(f"{section}.") or not section]
     if not shown:
         raise UserError(
-            f"--help {section}: there is no such section{did_you_mean(section, SECTIONS)} "
-            f"(sections: {', '.join(SECTIONS)})"
+            f"--help {section}: there is no such section{did_you_mean(section, sections)} "
+            f"(sections: {', '.join(sections)})"
         )
     if not section:
         print(f"usage: python -m lit_transformer.{command} [NAME_OR_FILE] [OPTIONS] [--SECTION.SETTING VALUE ...]\n")
@@ -124,8 +129,18 @@ def print_requested_help(command: str, arguments: Sequence[str], own_options: Ma
         for option, text in {**_general_options(), **(own_options or {})}.items():
             _print_option(option, text)
     for name in shown:
-        _print_section(name)
+        _print_section(name, task)
     return True
+
+
+def sections_of(task: Task) -> dict[str, tuple[str, str, str]]:
+    """Return the sections of a task, as in `SECTIONS`."""
+    own = {"model": ("lit_transformer", *task.model), "data": ("lit_transformer", *task.data)}
+    return {
+        name: own.get(name, place)
+        for name, place in SECTIONS.items()
+        if name != "attention" or task.has_attention_curves
+    }
 
 
 def _general_options() -> dict[str, str]:
@@ -133,6 +148,8 @@ def _general_options() -> dict[str, str]:
         "--config NAME_OR_FILE": "A recipe, or a YAML file of settings. The option can be repeated: later values win. "
         "At the beginning, the name or file alone is enough. "
         f"Recipes: {', '.join(recipes())}.",
+        "--task NAME": f"What is trained: {', '.join(TASKS)} (default: {DEFAULT.name}). Recipes name it, too. "
+        "`--task NAME --help` prints its settings.",
         "--seed_everything SEED": "Seed of the weights, of dropout and of the order of the data (default: 1). `true` "
         "chooses a random seed.",
         "--name NAME": "Name of the run: its folder below trainer.default_root_dir (default: version_N, with the next "
@@ -148,13 +165,23 @@ def _general_options() -> dict[str, str]:
     }
 
 
-def read_section(section: str) -> Signature:
-    """What a section is about, and its arguments."""
-    package, file, name = SECTIONS[section]
+def read_section(section: str, task: Task = DEFAULT) -> Signature:
+    """What a section is about, and its arguments. The defaults of the architecture are those of the task's model."""
+    package, file, name = sections_of(task)[section]
     found = find_spec(package)
     assert found is not None
     assert found.origin is not None
-    return read_signature(Path(found.origin).parent / file, name)
+    signature = read_signature(Path(found.origin).parent / file, name)
+    if section != "model.transformer":
+        return signature
+    [default] = [
+        argument.default for argument in read_section("model", task).arguments if argument.name == "transformer"
+    ]
+    call = ast.parse(default, mode="eval").body
+    assert isinstance(call, ast.Call)
+    own = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    arguments = [each._replace(default=own.get(each.name, each.default)) for each in signature.arguments]
+    return Signature(signature.summary, arguments)
 
 
 def spell_settings(message: str) -> str:
@@ -164,8 +191,9 @@ def spell_settings(message: str) -> str:
     """
     full_names = {
         argument.name: f"{section}.{argument.name}"
-        for section in SECTIONS
-        for argument in read_section(section).arguments
+        for task in reversed(TASKS.values())  # the names of translation win
+        for section in sections_of(task)
+        for argument in read_section(section, task).arguments
         if f"{section}.{argument.name}" not in NO_SETTINGS
     }
     return re.sub(
@@ -175,8 +203,8 @@ def spell_settings(message: str) -> str:
     )
 
 
-def _print_section(section: str) -> None:
-    summary, arguments = read_section(section)
+def _print_section(section: str, task: Task) -> None:
+    summary, arguments = read_section(section, task)
     changed = {name: repr(value) for name, value in TRAINER_DEFAULTS.items() if section == "trainer"}
     print(f"\n{section}: {TRAINER_SUMMARY if section == 'trainer' else summary}")
     for argument in arguments:

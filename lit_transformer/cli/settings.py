@@ -31,6 +31,7 @@ from lit_transformer.cli.parser_errors import CLASS, condensed
 from lit_transformer.cli.recipes import recipe_path
 from lit_transformer.cli.sections import NO_EFFECT, TRAINER_DEFAULTS, VAL_CHECK_INTERVAL
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
+from lit_transformer.cli.tasks import TASKS
 from lit_transformer.data.accumulation import check_accumulation
 from lit_transformer.errors import UserError
 from lit_transformer.files import existing_folder, expanded
@@ -140,7 +141,9 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 
 def check_settings(settings: Namespace) -> None:
     """Complete the settings, and raise UserError for values that Lightning rejects late or not at all."""
-    sections = ("best_checkpoint.monitor", "checkpoints.monitor", "attention.sentences")
+    sections = ["best_checkpoint.monitor", "checkpoints.monitor"]
+    if TASKS[settings.task].has_attention_curves:
+        sections.append("attention.sentences")
     for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", *sections):
         if name not in settings:
             raise UserError(f"{name} is not set: {name.rpartition('.')[0]} must be a section (--print_config)")

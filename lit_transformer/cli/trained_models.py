@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 
 from lit_transformer.checkpoints.places import HUB_PREFIX, find_checkpoint, newest_readable_checkpoint
 from lit_transformer.checkpoints.trained_model import TrainedModel
+from lit_transformer.cli.tasks import DEFAULT
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.data.vocabulary import vocabulary_file
 from lit_transformer.errors import UserError
@@ -67,6 +68,11 @@ def take_model(settings: Namespace) -> TakenModel | None:
     """
     if settings.init_from is None:
         return None
+    if settings.task != DEFAULT.name:
+        raise UserError(
+            f"init_from fine-tunes models that translate, and task is {settings.task}: leave it out, or load the model "
+            "in a script (docs/descendants.md)"
+        )
     resumed = resumed_checkpoint(settings)
     try:
         trained = load_translation_model(resumed or settings.init_from)
@@ -105,7 +111,7 @@ def take_vocabularies(settings: Namespace) -> dict[str, Any]:
         if place is None or not _is_trained_model(place):
             continue
         vocabularies = load_translation_model(place).vocabularies
-        if settings.model.source_vocab_size is None and not vocabularies.are_shared:
+        if settings.get("model.source_vocab_size") is None and not vocabularies.are_shared:
             raise UserError(
                 f"{name} {place} has one vocabulary per language: give source_vocab_size, tokenizer and "
                 "source_tokenizer"

@@ -29,8 +29,9 @@ from lit_transformer.cli.settings import (
     note_settings_without_effect,
     spelled_out,
 )
+from lit_transformer.cli.tasks import find_task, task_of
 from lit_transformer.cli.trained_models import as_arguments, resumed_checkpoint, take_model, take_vocabularies
-from lit_transformer.data.datamodule import TranslationData
+from lit_transformer.data.loaders import LoadedData
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import longest_sequence
 from lit_transformer.notes import print_note
@@ -53,6 +54,7 @@ from lit_transformer.runs.resuming import Resuming
 from lit_transformer.runs.run_folder import RunFolder, run_folder
 from lit_transformer.runs.saving import BestCheckpoint, Checkpoints, LastStep
 from lit_transformer.runs.stopping import Interruption
+from lit_transformer.training.module import LitModel
 from lit_transformer.training.translation import LitTransformer
 
 MOST_DEVICES = 1_000_000
@@ -92,24 +94,29 @@ class Settings(SaveConfigCallback):
 class FitCLI(LightningCLI):
     """Sections for model, data, trainer and three callbacks. A value is set once and linked to the others."""
 
-    model: LitTransformer
-    datamodule: TranslationData
+    model: LitModel
+    datamodule: LoadedData
     trainer: L.Trainer
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        self.task = task_of(cast(type, self.model_class))
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.add_lightning_class_args(AttentionCurves, "attention")
+        if self.task.has_attention_curves:
+            parser.add_lightning_class_args(AttentionCurves, "attention")
+        parser.add_argument("--task", type=str, default=self.task.name)
         parser.add_argument("--name", type=str | None, default=None)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.add_argument("--init_from", type=str | None, default=None)
-        parser.link_arguments("model.vocab_size", "data.vocab_size")
-        parser.link_arguments("model.source_vocab_size", "data.source_vocab_size")
-        parser.link_arguments(
-            ("model.transformer.positions", "model.transformer.max_positions"),
-            "data.max_positions",
-            compute_fn=longest_sequence,
-        )
+        for name in ("vocab_size", "source_vocab_size"):
+            if all(f"{section}.{name}" in parser.get_defaults() for section in ("model", "data")):
+                parser.link_arguments(f"model.{name}", f"data.{name}")
+        if "data.max_positions" in parser.get_defaults():
+            parser.link_arguments(
+                ("model.transformer.positions", "model.transformer.max_positions"),
+                "data.max_positions",
+                compute_fn=longest_sequence,
+            )
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
@@ -136,12 +143,15 @@ class FitCLI(LightningCLI):
         self.config.trainer.logger = chosen
         for part in (self.model, self.datamodule):
             part.save_hyperparameters({}, logger=False)  # `Settings` gives loggers all settings
+        # The data take from the model what is not given, also before the trainer runs.
+        self.trainer.strategy.connect(self.model)
+        self.datamodule.trainer = self.trainer
         if self.taken and not self.taken.is_resumed:
-            trained = self.taken.trained
-            self.model.transformer.load_state_dict(trained.transformer.state_dict())
-            self.model.search = trained.search
+            trained, model = self.taken.trained, cast(LitTransformer, self.model)
+            model.transformer.load_state_dict(trained.transformer.state_dict())
+            model.search = trained.search
             # The weights are in memory once.
-            self.taken = self.taken._replace(trained=replace(trained, transformer=self.model.transformer))
+            self.taken = self.taken._replace(trained=replace(trained, transformer=model.transformer))
             callback_of(self.trainer, RunRecord).record_origin(self.taken.record)
 
     def instantiate_trainer(self, **settings: Any) -> L.Trainer:
@@ -252,9 +262,10 @@ def parse(args: Sequence[str], cli: type[CLI]) -> CLI:
         Monitors(),
         Interruption(),
     ]
+    model, data = find_task(args).classes
     return cli(
-        LitTransformer,
-        TranslationData,
+        model,
+        data,
         parser_class=Parser,
         parser_kwargs={"allow_abbrev": False},
         trainer_defaults={**TRAINER_DEFAULTS, "callbacks": callbacks},

@@ -113,6 +113,11 @@ class BatchPlan:
         object.__setattr__(self, "longest", np.stack(longest_of_batches))
 
     @property
+    def is_one_sided(self) -> bool:
+        """Whether the rows are single sequences, whose lengths count for both sides."""
+        return self.source_lengths is self.target_lengths
+
+    @property
     def num_batches(self) -> int:
         """Global batches per epoch, that is, optimizer steps per epoch."""
         return self.borders.shape[1] - 1

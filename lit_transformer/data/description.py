@@ -1,8 +1,10 @@
 """What prepared data tell about themselves: counts, warnings, and sentence pairs to look at."""
 
 import hashlib
+import shlex
 
 from lit_transformer.data.batching import PLAN_VERSION
+from lit_transformer.data.corpus import has_splits
 from lit_transformer.data.coverage import Coverage
 from lit_transformer.data.pair_loaders import LoadedPairs
 from lit_transformer.data.prepare import TokenizedPairs
@@ -32,6 +34,7 @@ class DescribedData(LoadedPairs):
     source: str
     target: str
     tokens_per_batch: int
+    valid_corpus: str | None
     valid_pairs: int
     # By `prepare_data`:
     tokens: TokenizedPairs
@@ -47,6 +50,20 @@ class DescribedData(LoadedPairs):
     def title(self) -> str:
         """Languages and corpus."""
         return f"{self.source} to {self.target}, corpus {self.corpus}"
+
+    @property
+    def test_set(self) -> str | None:
+        """The corpus and the split to test on. If the corpus has no test split, they are those of validation.
+
+        None if validation pairs were held out of the training pairs, because no split is left to test on.
+        """
+        if self.splits.test is not None:
+            return f"{shlex.quote(self.corpus)} --split test"
+        if self.valid_pairs:
+            return None
+        corpus = self.corpus if self.valid_corpus is None else self.valid_corpus
+        split = " --split valid" if has_splits(corpus, source=self.source, target=self.target) else ""
+        return f"{shlex.quote(corpus)}{split}"
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:

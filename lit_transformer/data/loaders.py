@@ -101,6 +101,11 @@ class LoadedData(L.LightningDataModule):
         raise NotImplementedError
 
     @property
+    def test_set(self) -> str | None:
+        """The options of `test` for what is left to test on, if there is some. After `prepare_data`."""
+        return None
+
+    @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:
         """The vocabularies, the target's first. A shared one comes once. After `prepare_data`."""
         return ()

@@ -78,7 +78,8 @@ class CausalLM:
         return ()
 
     def lengths(self, rows: IntArray) -> tuple[IntArray, IntArray]:
-        return rows - 1, rows - 1
+        lengths = rows - 1  # one array: a row is one sequence
+        return lengths, lengths
 
     def num_predicted(self, rows: IntArray) -> IntArray:
         return rows - 1
@@ -109,7 +110,8 @@ class MaskedLM:
         return (MASK,)
 
     def lengths(self, rows: IntArray) -> tuple[IntArray, IntArray]:
-        return rows + 1, rows + 1
+        lengths = rows + 1
+        return lengths, lengths
 
     def num_predicted(self, rows: IntArray) -> IntArray:
         return _num_hidden(rows - 1, self.mask_share)

@@ -143,6 +143,16 @@ class TextData(LoadedData):
         return TextAssembler(self.store, self.objective, self._ids, self.followed.seed)
 
     @property
+    def title(self) -> str:
+        """Language and corpus."""
+        return f"{self.language}, corpus {self.corpus}"
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, ...]:
+        """The vocabulary. After `prepare_data`."""
+        return (self.tokenizer,)
+
+    @property
     def counts(self) -> list[str]:
         """Counts of lines and tokens. After `prepare_data`."""
         counts = [*str(self.tokens.report).splitlines(), *map(str, self.coverage)]

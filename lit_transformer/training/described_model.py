@@ -61,6 +61,11 @@ class DescribedModel(L.LightningModule):
         return False
 
     @property
+    def test_options(self) -> str:
+        """The options of `test` that follow from the model's settings."""
+        return ""
+
+    @property
     def facts(self) -> dict[str, str]:
         """What validation depends on and all ranks must have in common, by name. After `setup`."""
         return {}

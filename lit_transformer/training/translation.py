@@ -136,6 +136,10 @@ class LitTransformer(LitModel):
         return self.batch_loss.compiles
 
     @property
+    def test_options(self) -> str:
+        return f" --tokenize {self.bleu_tokenize}" if self.bleu_tokenize else ""
+
+    @property
     def facts(self) -> dict[str, str]:
         return {"BLEU tokenizer": str(self.val_scores["bleu"].tokenize)}  # a node without MeCab counts characters
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lit_transformer import check, fit
-from lit_transformer.cli.sections import SECTIONS, read_section, spell_settings
+from lit_transformer.cli.sections import SECTIONS, read_section, sections_of, spell_settings
+from lit_transformer.cli.tasks import TASKS, Task
 from lit_transformer.cli.training import CheckCLI, FitCLI, parse
 
 
@@ -16,14 +17,16 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return out
 
 
-def test_help_shows_every_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_help_shows_every_setting(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also with its default, which is the one of the real parser."""
+    sections = sections_of(task)
     for main, cli, own in ((fit.main, FitCLI, set()), (check.main, CheckCLI, {"tokens_per_second"})):
-        main(["--config", "demo", "--help"])
+        main([f"--task={task.name}", "--help"])
         text = shown(capsys)
-        names = {"config", "name", "seed_everything", "ckpt_path", "init_from", *own}
+        names = {"config", "task", "name", "seed_everything", "ckpt_path", "init_from", *own}
         assert {"devices", "print_config", "help", *names} == set(re.findall(r"^  --(\w+)[ \n]", text, re.MULTILINE))
-        defaults = vars(parse([f"--trainer.default_root_dir={tmp_path}"], cli).config.as_flat())
+        defaults = vars(parse([f"--task={task.name}", f"--trainer.default_root_dir={tmp_path}"], cli).config.as_flat())
         linked = {"model.seed", "data.seed", "data.vocab_size", "data.source_vocab_size", "data.max_positions"}
         found = re.findall(r"^  --(\w+\.[\w.]+) \([^-]*?default:\s+([^-]*?)\)$", text, re.MULTILINE)
         settings = {name: " ".join(default.split()) for name, default in found}
@@ -33,7 +36,7 @@ def test_help_shows_every_setting(tmp_path: Path, capsys: pytest.CaptureFixture[
             assert settings[name] == repr(defaults[name]).replace("None", "null"), name
         assert len(settings) > 60
     order = re.findall(r"^([\w.]+): ", text, re.MULTILINE)
-    assert [name for name in order if name in SECTIONS] == list(SECTIONS)
+    assert [name for name in order if name in sections] == list(sections)
     assert order.index("model") < order.index("data") < order.index("trainer")
 
 
@@ -45,9 +48,12 @@ def test_one_section(args: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     assert all(option.startswith("model.") for option in options)
 
 
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_setting_is_described(section: str) -> None:
-    summary, arguments = read_section(section)
+def test_every_setting_is_described(section: str, task: Task) -> None:
+    if section not in sections_of(task):
+        return
+    summary, arguments = read_section(section, task)
     assert summary
     assert all(argument.description for argument in arguments)
 

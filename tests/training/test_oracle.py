@@ -1,7 +1,7 @@
 """The whole training path, through Lightning, equals a plain loop over parts that nobody here wrote."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from lit_transformer.batch import PAD_ID
 from lit_transformer.benchmarks.torch_peer import copy_layer
 from lit_transformer.cli.training import FitCLI, parse
+from lit_transformer.data.datamodule import TranslationData
 from lit_transformer.fit import main
 from lit_transformer.model.transformer import Transformer
+from lit_transformer.training.translation import LitTransformer
 from tests.helpers.corpora import make_corpus
 from tests.helpers.runs import D_MODEL, RATE_SCALE, WARMUP_STEPS, arguments, load
 
@@ -74,7 +76,7 @@ def test_fifty_steps_equal_a_plain_loop(tmp_path: Path) -> None:
     )
     # The same seed gives the same weights as in `main`.
     cli = parse(settings, FitCLI)
-    ours, data = cli.model.transformer.double(), cli.datamodule
+    ours, data = cast(LitTransformer, cli.model).transformer.double(), cast(TranslationData, cli.datamodule)
     data.prepare_data()
     data.setup("fit")
     oracle = Oracle(ours)

@@ -1,0 +1,105 @@
+"""What `fit` and `check` train: one table of tasks, and the task that arguments and their YAML files name.
+
+It imports neither torch nor Lightning, so that `--help` is instant.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from lit_transformer.cli.recipes import recipe_path
+from lit_transformer.cli.suggestions import did_you_mean
+from lit_transformer.errors import UserError
+
+
+class Task(NamedTuple):
+    """A task, and the classes that train it."""
+
+    name: str
+    model: tuple[str, str]
+    """The file in the package and the class of the LightningModule. Their arguments are the section `model`."""
+    data: tuple[str, str]
+    """Those of the LightningDataModule, and the section `data`."""
+    commands: tuple[str, ...]
+    """What to type after training. `{run}` is the run's folder, `{test_set}` the corpus that is left to test on, and
+    `{test_options}` come from the model."""
+    has_attention_curves: bool = False
+    """Whether validation draws attention."""
+
+    @property
+    def classes(self) -> tuple[Any, Any]:
+        """The two classes."""
+        model, data = (
+            getattr(import_module(f"lit_transformer.{file.removesuffix('.py').replace('/', '.')}"), name)
+            for file, name in (self.model, self.data)
+        )
+        return model, data
+
+
+TEXT = ("data/text_data.py", "TextData")
+ATTENTION = "attention --checkpoint {run} --text TEXT"
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            "translation",
+            ("training/translation.py", "LitTransformer"),
+            ("data/datamodule.py", "TranslationData"),
+            ("test --checkpoint {run} --corpus {test_set}{test_options}", "translate --checkpoint {run}"),
+            has_attention_curves=True,
+        ),
+        Task(
+            "causal_lm", ("training/gpt.py", "LitGPT"), TEXT, ("generate --checkpoint {run} --prompt TEXT", ATTENTION)
+        ),
+    )
+}
+"""All tasks by name. The first one is the default."""
+DEFAULT = TASKS["translation"]
+
+
+def find_task(args: Sequence[str]) -> Task:
+    """Return the task that the arguments of `fit` or `check` name, directly or in a YAML file. The last one counts.
+
+    Raises:
+        UserError: There is no such task, or no such recipe.
+    """
+    name: Any = DEFAULT.name
+    for option, value in _values(args):
+        name = value if option == "--task" else _task_in(recipe_path(value), name)
+    if name not in TASKS:
+        raise UserError(
+            f"task is {name}: there is no such task{did_you_mean(str(name), TASKS)} (tasks: {', '.join(TASKS)})"
+        )
+    return TASKS[name]
+
+
+def task_of(model: type) -> Task:
+    """Return the task of a LightningModule's class."""
+    return next(task for task in TASKS.values() if task.model[1] == model.__name__)
+
+
+def _values(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield `--task` and `--config` with their values. Arguments before the first option are values of `--config`."""
+    while args and not args[0].startswith("-"):
+        yield "--config", args[0]
+        args = args[1:]
+    for argument, following in pairwise([*args, ""]):
+        option, equals, value = argument.partition("=")
+        if option in ("--task", "--config", "-c"):
+            yield "--config" if option == "-c" else option, value if equals else following
+
+
+def _task_in(config: str, default: Any) -> Any:
+    """Return the task in a YAML file or in the YAML text that takes its place."""
+    # The parser reports what is wrong with the file.
+    with suppress(OSError, ValueError, yaml.YAMLError):
+        path = Path(config)
+        settings = yaml.safe_load(config if ":" in config and not path.is_file() else path.read_text(encoding="utf-8"))
+        if isinstance(settings, dict):
+            return settings.get("task", default)
+    return default
