@@ -58,10 +58,11 @@ def trial(module: LitTransformer) -> Trial:
     lengths = np.full(PAIRS, LENGTH)
     row = np.full((1, LENGTH), EOS_ID)
 
-    def batch(rows: Any, **_: Any) -> Any:
+    def batch(rows: Any) -> Any:
         return make_batch(row.repeat(len(rows), axis=0), row.repeat(len(rows), axis=0))
 
-    data: Any = SimpleNamespace(plan=BatchPlan(lengths, lengths, PAIRS * LENGTH, 1), batch=batch)
+    plan, assembler = BatchPlan(lengths, lengths, PAIRS * LENGTH, 1), SimpleNamespace(batch=batch)
+    data: Any = SimpleNamespace(plan=plan, assembler=lambda **layout: assembler, row="pair", unit="token")
     return Trial(module, data, torch.device("cpu"), Precision(), world_size=1)
 
 
