@@ -142,6 +142,8 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 def check_settings(settings: Namespace) -> None:
     """Complete the settings, and raise UserError for values that Lightning rejects late or not at all."""
     sections = ["best_checkpoint.monitor", "checkpoints.monitor"]
+    if settings.task not in TASKS:
+        raise UserError(f"task is {settings.task}: it must be one of {', '.join(TASKS)}, on a line of its own")
     if TASKS[settings.task].has_attention_curves:
         sections.append("attention.sentences")
     for name in ("model.transformer.d_model", "data.corpus", "trainer.max_steps", *sections):

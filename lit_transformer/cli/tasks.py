@@ -3,14 +3,13 @@
 It imports neither torch nor Lightning, so that `--help` is instant.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
 
 from lit_transformer.cli.recipes import recipe_path
 from lit_transformer.cli.suggestions import did_you_mean
@@ -60,6 +59,8 @@ TASKS = {
 }
 """All tasks by name. The first one is the default."""
 DEFAULT = TASKS["translation"]
+_SETTING = re.compile(r"""^\{? *task *: *["']?([\w-]+)""", re.MULTILINE)
+"""The setting at the top level of a YAML file."""
 
 
 def find_task(args: Sequence[str]) -> Task:
@@ -68,13 +69,11 @@ def find_task(args: Sequence[str]) -> Task:
     Raises:
         UserError: There is no such task, or no such recipe.
     """
-    name: Any = DEFAULT.name
+    name = DEFAULT.name
     for option, value in _values(args):
         name = value if option == "--task" else _task_in(recipe_path(value), name)
     if name not in TASKS:
-        raise UserError(
-            f"task is {name}: there is no such task{did_you_mean(str(name), TASKS)} (tasks: {', '.join(TASKS)})"
-        )
+        raise UserError(f"task is {name}: there is no such task{did_you_mean(name, TASKS)} (tasks: {', '.join(TASKS)})")
     return TASKS[name]
 
 
@@ -94,12 +93,10 @@ def _values(args: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield "--config" if option == "-c" else option, value if equals else following
 
 
-def _task_in(config: str, default: Any) -> Any:
+def _task_in(config: str, default: str) -> str:
     """Return the task in a YAML file or in the YAML text that takes its place."""
-    # The parser reports what is wrong with the file.
-    with suppress(OSError, ValueError, yaml.YAMLError):
-        path = Path(config)
-        settings = yaml.safe_load(config if ":" in config and not path.is_file() else path.read_text(encoding="utf-8"))
-        if isinstance(settings, dict):
-            return settings.get("task", default)
-    return default
+    text = config
+    with suppress(OSError, ValueError):  # it is no file, or the parser will report what is wrong with it
+        text = Path(config).read_text(encoding="utf-8")
+    found = _SETTING.search(text)
+    return found[1] if found else default
