@@ -81,7 +81,12 @@ def print_next(trainer: L.Trainer, model: LitModel, data: LoadedData, task: Task
         return
     print("\nNext:")
     # A corpus without pairs that are left to test on has no test set.
-    known = {"run": shlex.quote(str(run)), "test_set": data.test_set, "test_options": model.test_options}
+    known = {"run": shlex.quote(str(run)), "test_set": None}
+    if data.test_set is not None:
+        corpus, split = data.test_set
+        options = {"split": split, "tokenize": model.tokenize}
+        given = [shlex.quote(corpus), *(f"--{name} {value}" for name, value in options.items() if value)]
+        known["test_set"] = " ".join(given)
     for command in task.commands:
         if not any(f"{{{name}}}" in command and value is None for name, value in known.items()):
             print(f"  python -m lit_transformer.{command.format(**known)}")

@@ -25,8 +25,7 @@ class Task(NamedTuple):
     data: tuple[str, str]
     """Those of the LightningDataModule, and the section `data`."""
     commands: tuple[str, ...]
-    """What to type after training. `{run}` is the run's folder, `{test_set}` the corpus that is left to test on, and
-    `{test_options}` come from the model."""
+    """What to type after training. `{run}` is the run's folder, and `{test_set}` what is left to test on."""
     has_attention_curves: bool = False
     """Whether validation draws attention."""
 
@@ -49,7 +48,7 @@ TASKS = {
             "translation",
             ("training/translation.py", "LitTransformer"),
             ("data/datamodule.py", "TranslationData"),
-            ("test --checkpoint {run} --corpus {test_set}{test_options}", "translate --checkpoint {run}"),
+            ("test --checkpoint {run} --corpus {test_set}", "translate --checkpoint {run}"),
             has_attention_curves=True,
         ),
         Task(
@@ -59,7 +58,7 @@ TASKS = {
 }
 """All tasks by name. The first one is the default."""
 DEFAULT = TASKS["translation"]
-_SETTING = re.compile(r"""^\{? *task *: *["']?([\w-]+)""", re.MULTILINE)
+_SETTING = re.compile(r"""^(?:\{ *)?task *: *["']?([\w-]+)""", re.MULTILINE)
 """The setting at the top level of a YAML file."""
 
 

@@ -1,7 +1,6 @@
 """What prepared data tell about themselves: counts, warnings, and sentence pairs to look at."""
 
 import hashlib
-import shlex
 
 from lit_transformer.data.batching import PLAN_VERSION
 from lit_transformer.data.corpus import has_splits
@@ -52,18 +51,17 @@ class DescribedData(LoadedPairs):
         return f"{self.source} to {self.target}, corpus {self.corpus}"
 
     @property
-    def test_set(self) -> str | None:
-        """The corpus and the split to test on. If the corpus has no test split, they are those of validation.
+    def test_set(self) -> tuple[str, str | None] | None:
+        """The corpus to test on, and its split if it has some. Without a test split, they are those of validation.
 
         None if validation pairs were held out of the training pairs, because no split is left to test on.
         """
         if self.splits.test is not None:
-            return f"{shlex.quote(self.corpus)} --split test"
+            return self.corpus, "test"
         if self.valid_pairs:
             return None
         corpus = self.corpus if self.valid_corpus is None else self.valid_corpus
-        split = " --split valid" if has_splits(corpus, source=self.source, target=self.target) else ""
-        return f"{shlex.quote(corpus)}{split}"
+        return corpus, "valid" if has_splits(corpus, source=self.source, target=self.target) else None
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, ...]:

@@ -101,8 +101,8 @@ class LoadedData(L.LightningDataModule):
         raise NotImplementedError
 
     @property
-    def test_set(self) -> str | None:
-        """The options of `test` for what is left to test on, if there is some. After `prepare_data`."""
+    def test_set(self) -> tuple[str, str | None] | None:
+        """The corpus to test on, and its split if it has some, or None if nothing is left. After `prepare_data`."""
         return None
 
     @property

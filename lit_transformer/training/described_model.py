@@ -61,9 +61,9 @@ class DescribedModel(L.LightningModule):
         return False
 
     @property
-    def test_options(self) -> str:
-        """The options of `test` that follow from the model's settings."""
-        return ""
+    def tokenize(self) -> str | None:
+        """The tokenizer of the scores, if the user has chosen one."""
+        return None
 
     @property
     def facts(self) -> dict[str, str]:

@@ -136,8 +136,8 @@ class LitTransformer(LitModel):
         return self.batch_loss.compiles
 
     @property
-    def test_options(self) -> str:
-        return f" --tokenize {self.bleu_tokenize}" if self.bleu_tokenize else ""
+    def tokenize(self) -> str | None:
+        return self.bleu_tokenize
 
     @property
     def facts(self) -> dict[str, str]:
