@@ -7,6 +7,7 @@ The names below are imported when they are first used:
 - `Batch`, `TextBatch`, `make_batch`: what loaders give, for loaders of one's own
 - `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
 - `SamplingSettings`: tokens drawn at random, in place of a search
+- `TextGenerator`: continuations of prompts by a trained GPT
 - `load_checkpoint`: a trained model with its vocabularies, from a run, a checkpoint or a model folder
 - `load_pretrained`: a trained model of any kind, also GPT-2, BERT, BART, T5 and ViT of `transformers`
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lit_transformer.batch import Batch, TextBatch, make_batch
     from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.data.datamodule import TranslationData
+    from lit_transformer.decoding.generator import TextGenerator
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.model.config import TransformerConfig
     from lit_transformer.model.transformer import Transformer
@@ -44,6 +46,7 @@ __all__ = [
     "SamplingSettings",
     "SearchSettings",
     "TextBatch",
+    "TextGenerator",
     "Transformer",
     "TransformerConfig",
     "TranslationData",
@@ -59,6 +62,7 @@ _MODULES = {
     "SamplingSettings": "lit_transformer.search_settings",
     "SearchSettings": "lit_transformer.search_settings",
     "TextBatch": "lit_transformer.batch",
+    "TextGenerator": "lit_transformer.decoding.generator",
     "Transformer": "lit_transformer.model.transformer",
     "TransformerConfig": "lit_transformer.model.config",
     "TranslationData": "lit_transformer.data.datamodule",

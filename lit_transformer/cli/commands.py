@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Predict the size, time and memory of a run of `fit` with the same options.",
     "test": "Translate a split of a corpus and score it with BLEU and chrF.",
     "translate": "Translate stdin to stdout, one sentence per line.",
+    "generate": "Continue prompts with a trained GPT, drawn at random or searched for.",
     "average": "Average the weights of a run's last checkpoints (section 6.1).",
     "export": "Write a trained model for CTranslate2 or Hugging Face, to translate without lit_transformer.",
     "attention": "Show what a model attends to, as an interactive page, a picture or numbers.",

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from lit_transformer.data.tokenizer import Tokenizer
 
 
-def typed_lines(tokenizer: "Tokenizer") -> Iterator[str]:
+def typed_lines(tokenizer: "Tokenizer | None") -> Iterator[str]:
     """Ask for sentences on the terminal, and yield each when it is typed.
 
     Args:
-        tokenizer: The vocabulary. If it is the demo's, a note names the words that the demo corpus does not have.
+        tokenizer: The vocabulary of a translator. If it is the demo's, a note names the words that the demo corpus does
+            not have.
     """
     from lit_transformer.data.demo.known_words import unknown_words
 
-    tokens = tokenizer.tokens(list(range(tokenizer.vocab_size)))
+    tokens = [] if tokenizer is None else tokenizer.tokens(list(range(tokenizer.vocab_size)))
     print("Type a sentence and press Enter. Ctrl-D ends.", file=sys.stderr)
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
