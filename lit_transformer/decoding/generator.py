@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 from lit_transformer.batch import NEVER_PREDICTED
 from lit_transformer.checkpoints.descendants import TrainedDescendant
-from lit_transformer.checkpoints.format import COMMANDS
+from lit_transformer.checkpoints.format import USES
 from lit_transformer.data.text_tokenizer import SpecialIds, TextTokenizer
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.decoding import scoring
@@ -81,10 +81,8 @@ class TextGenerator:
         if not isinstance(trained, TrainedDescendant):
             raise UserError(f"{trained.path} is a model that translates: use python -m lit_transformer.translate")
         if not isinstance(trained.model, GPT):
-            raise UserError(
-                f"{trained.path} is a model of kind {trained.name}, which does not continue text; commands that take "
-                f"it: {COMMANDS[trained.name]}"
-            )
+            kind = f"a model of kind {trained.name}"
+            raise UserError(f"{trained.path} is {kind}, which does not continue text: {USES[trained.name]}")
         if trained.tokenizer is None:
             raise UserError(f"{trained.path} has no vocabulary, so it cannot read text: make a TextGenerator with one")
         device = default_device() if device is None else device
