@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from lit_transformer.checkpoints.descendants import TrainedDescendant
-from lit_transformer.checkpoints.trained_model import no_memory
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
@@ -26,9 +25,8 @@ def load_bart(folder: Path, config: ForeignConfig) -> TrainedDescendant:
     """
     weights = ForeignWeights(folder, prefix="model.")
     architecture = read_config(config, weights)
-    vocab_size = config.integer("vocab_size", 50265)
-    with no_memory():
-        bart = Transformer(architecture, vocab_size=vocab_size, pad_id=config.integer("pad_token_id", 1))
+    vocab_size, pad_id = config.integer("vocab_size", 50265), config.integer("pad_token_id", 1)
+    bart = config.empty(lambda: Transformer(architecture, vocab_size=vocab_size, pad_id=pad_id))
     weights.check_equal(EMBEDDING, COPIES)
     weights.load_into(bart, table(architecture))
     tokenizer, special = read_tokenizer(folder, config, vocab_size=vocab_size)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from lit_transformer.checkpoints.descendants import TrainedDescendant
-from lit_transformer.checkpoints.trained_model import no_memory
 from lit_transformer.model.bert import BERT
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
@@ -26,13 +25,9 @@ def load_bert(folder: Path, config: ForeignConfig) -> TrainedDescendant:
     weights = ForeignWeights(folder, prefix="bert.")
     weights.rename(OLD_NAMES)
     architecture = read_config(config, num_weights=len(weights))
-    with no_memory():
-        bert = BERT(
-            architecture,
-            vocab_size=config.integer("vocab_size", 30522),
-            pad_id=config.integer("pad_token_id", 0),
-            num_segments=config.integer("type_vocab_size", 2),
-        )
+    vocab_size, pad_id = config.integer("vocab_size", 30522), config.integer("pad_token_id", 0)
+    num_segments = config.integer("type_vocab_size", 2)
+    bert = config.empty(lambda: BERT(architecture, vocab_size=vocab_size, pad_id=pad_id, num_segments=num_segments))
     if architecture.tied_output:
         weights.check_equal("embeddings.word_embeddings.weight", [f"{DECODER}.weight"])
         weights.check_equal("cls.predictions.bias", [f"{DECODER}.bias"])

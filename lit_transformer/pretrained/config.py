@@ -3,14 +3,18 @@
 A setting that this project does not have is refused, so no model computes something else than its author meant.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lit_transformer.errors import UserError
+from torch import nn
+
+from lit_transformer.checkpoints.trained_model import no_memory
+from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.model.config import TransformerConfig
 
 Value = TypeVar("Value")
+Module = TypeVar("Module", bound=nn.Module)
 REQUIRED = object()
 """The default of a setting that has none."""
 ACTIVATIONS: dict[str, str] = {
@@ -119,6 +123,20 @@ class ForeignConfig:
                 "copy the folder again"
             )
         return config
+
+    def empty(self, make: Callable[[], Module]) -> Module:
+        """The model that `make` builds, with weights that take no memory.
+
+        Raises:
+            UserError: If there is no model of this size.
+        """
+        try:
+            with no_memory():
+                return make()
+        except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+            raise UserError(
+                f"{self.path} describes no model that can be built: {innermost_reason(error)}; take another model"
+            ) from error
 
     def only(self, **values: Any) -> None:
         """Raise UserError if one of these settings is there with another value. None stands for false, too."""

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from lit_transformer.checkpoints.descendants import TrainedDescendant
-from lit_transformer.checkpoints.trained_model import no_memory
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.gpt import GPT
 from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
@@ -22,8 +21,8 @@ def load_gpt2(folder: Path, config: ForeignConfig) -> TrainedDescendant:
     """
     weights = ForeignWeights(folder, prefix="transformer.")
     architecture = read_config(config, num_weights=len(weights))
-    with no_memory():
-        gpt = GPT(architecture, vocab_size=config.integer("vocab_size", 50257))
+    vocab_size = config.integer("vocab_size", 50257)
+    gpt = config.empty(lambda: GPT(architecture, vocab_size=vocab_size))
     if architecture.tied_output:
         weights.check_equal("wte.weight", ["lm_head.weight"])
     weights.load_into(gpt, table(architecture), ignored=MASKS)

@@ -7,7 +7,6 @@ by it. Version 1.0 multiplies the decoder's states by 1 / sqrt(d_model), so the 
 from pathlib import Path
 
 from lit_transformer.checkpoints.descendants import TrainedDescendant
-from lit_transformer.checkpoints.trained_model import no_memory
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
 from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
@@ -34,9 +33,8 @@ def load_t5(folder: Path, config: ForeignConfig) -> TrainedDescendant:
     weights = ForeignWeights(folder)
     weights.check_equal(EMBEDDING, COPIES)
     architecture = read_config(config, weights)
-    vocab_size = config.integer("vocab_size", 32128)
-    with no_memory():
-        t5 = Transformer(architecture, vocab_size=vocab_size, pad_id=config.integer("pad_token_id", 0))
+    vocab_size, pad_id = config.integer("vocab_size", 32128), config.integer("pad_token_id", 0)
+    t5 = config.empty(lambda: Transformer(architecture, vocab_size=vocab_size, pad_id=pad_id))
     scales_states = config.flag("scale_decoder_outputs", config.flag("tie_word_embeddings", True))
     weights.load_into(t5, table(architecture, scales_states=scales_states), ignored=IGNORED)
     tokenizer, special = read_tokenizer(folder, config, vocab_size=vocab_size)

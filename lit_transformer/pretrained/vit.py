@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from lit_transformer.checkpoints.descendants import TrainedDescendant
-from lit_transformer.checkpoints.trained_model import no_memory
 from lit_transformer.data.text_tokenizer import SpecialIds
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.vit import ViT
@@ -26,16 +25,16 @@ def load_vit(folder: Path, config: ForeignConfig) -> TrainedDescendant:
     architecture = read_config(config, num_weights=len(weights))
     num_classes = weights.num_rows(f"{CLASSIFIER}.weight")
     image_size, patch_size = config.integer("image_size", 224), config.integer("patch_size", 16)
-    if not patch_size or image_size % patch_size:
-        raise config.refused("patch_size", patch_size, f"image_size {image_size} must be a multiple of it")
-    with no_memory():
-        vit = ViT(
+    num_channels = config.integer("num_channels", 3)
+    vit = config.empty(
+        lambda: ViT(
             architecture,
             image_size=image_size,
             patch_size=patch_size,
-            num_channels=config.integer("num_channels", 3),
+            num_channels=num_channels,
             num_classes=num_classes,
         )
+    )
     weights.load_into(vit, table(architecture), ignored=IGNORED)
     names: dict[str, Any] = config.strings("id2label", {})
     classes = tuple(names.get(str(number), str(number)) for number in range(num_classes))
