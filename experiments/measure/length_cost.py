@@ -79,7 +79,7 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(asdict(result) for result in results)
     if args.picture:
-        picture(results, args.window).savefig(args.picture, dpi=100)
+        picture(results, args.window).savefig(args.picture, dpi=80)
 
 
 def compare(args: argparse.Namespace, work: str) -> Iterator[Result]:
