@@ -89,7 +89,7 @@ def write_model_folder(
     }
     models = {VOCABULARY_FILE: vocabularies.target.model_bytes}
     if not vocabularies.are_shared:
-        config[_SOURCE_VOCAB_SIZE] = vocabularies.source.vocab_size
+        config[_SOURCE_VOCAB_SIZE] = vocabularies.source_vocab_size
         models[SOURCE_VOCABULARY_FILE] = vocabularies.source.model_bytes
     weights = transformer.state_dict()
     card = _card(source, target, step, sum(value.numel() for value in weights.values()))

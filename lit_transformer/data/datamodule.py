@@ -42,7 +42,8 @@ class TranslationData(DescribedData):
         tokenizer: A SentencePiece model file for the shared vocabulary, or for the target's. Special tokens that it
             lacks are added, and vocab_size counts them. The commands also take a trained model, and use its vocabulary.
             By default, a vocabulary is learned from the training split.
-        source_tokenizer: The same for the source's own vocabulary. It needs source_vocab_size.
+        source_tokenizer: The same for the source's own vocabulary. It needs source_vocab_size, unless both sides have
+            the same tokens.
         character_coverage: Share of the training text's characters that get a token of their own.
         normalization: Rule by which the learned vocabulary rewrites text. Only `identity` can write every reference.
             `nmt_nfkc` unites variants of characters, also in translations.
@@ -133,11 +134,6 @@ class TranslationData(DescribedData):
         self.hparams.update(self.followed._asdict())
 
     def _find_text(self) -> None:
-        if self.source_tokenizer_file is not None and self.followed.source_vocab_size is None:
-            raise UserError(
-                f"source_tokenizer is {self.source_tokenizer_file}, but source_vocab_size is not set: give its number "
-                "of tokens"
-            )
         self.splits = find_splits(
             self.corpus,
             valid_corpus=self.valid_corpus,

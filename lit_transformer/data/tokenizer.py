@@ -43,6 +43,8 @@ _STOOD_FOR = {ord(stand_in): chr(code_point) for code_point, stand_in in _STAND_
 _LITERAL_SPACE = "\uff3f"
 """How U+2581 of a text is shown in tokens, where U+2581 begins a word."""
 _SHOWN = {**_STOOD_FOR, ord(_STAND_INS[ord(_SPACE)]): _LITERAL_SPACE}
+OUTSIDE = "<outside>"
+"""A control token that ends the vocabulary. What follows in the SentencePiece model is unknown, but splits texts."""
 _SPECIAL_TOKENS = {PAD_ID: "<pad>", UNK_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>"}
 
 
@@ -90,12 +92,15 @@ class Tokenizer:
         """Characters that `encode` replaces before the SentencePiece model sees them."""
         self._processor = processor
         self._unknown_invisible = re.compile(f"[{character_class(unknown)}]")
-        others = [piece_id for piece_id in range(len(pieces)) if piece_id not in special.values()]
+        end = processor.piece_to_id(OUTSIDE)
+        size = end if processor.is_control(end) else len(pieces)
+        others = [piece_id for piece_id in range(size) if piece_id not in special.values()]
         self._piece_ids = [*(special[special_id] for special_id in sorted(special)), *others]
         """The model's id of each token, or -1 if it was added."""
         self._token_ids = {piece_id: token_id for token_id, piece_id in enumerate(self._piece_ids)}
         self._is_renumbered = self._piece_ids != list(range(len(pieces)))
         spaces = [token_id for piece_id, token_id in self._token_ids.items() if not pieces[piece_id].strip(_SPACE)]
+        self._token_ids |= dict.fromkeys(range(size, len(pieces)), UNK_ID)
         self._without_content = {*_SPECIAL_TOKENS, *spaces}
 
     @classmethod
@@ -219,11 +224,21 @@ class Tokenizer:
         Raises:
             UserError: Two tokens have the same name.
         """
-        pieces = self._processor.id_to_piece([max(piece_id, 0) for piece_id in self._piece_ids])
-        names = [_SPECIAL_TOKENS.get(token_id, piece) for token_id, piece in enumerate(pieces)]
+        names = self._names()
         if twice := next((name for name in _SPECIAL_TOKENS.values() if names.count(name) > 1), None):
             raise UserError(f"the vocabulary has a token {twice}, which is the name of a special one: choose another")
         return names
+
+    def has_tokens_of(self, other: "Tokenizer") -> bool:
+        """Whether another tokenizer has the same tokens with the same ids."""
+        names, others = (
+            [*map(each._processor.id_to_piece, filter((0).__le__, each._piece_ids))] for each in (self, other)
+        )
+        return names == others and self.added == other.added
+
+    def _names(self) -> list[str]:
+        pieces = self._processor.id_to_piece([max(piece_id, 0) for piece_id in self._piece_ids])
+        return [_SPECIAL_TOKENS.get(token_id, piece) for token_id, piece in enumerate(pieces)]
 
     def name_unknown(self, tokens: list[str], text: str) -> list[str]:
         """Return the tokens of a text with the characters of the unknown ones: `<unk:😀>` for `<unk>`."""
@@ -240,7 +255,7 @@ class Tokenizer:
         return [
             piece.translate(_STOOD_FOR)
             for piece_id, piece in zip(ids, pieces, strict=True)
-            if piece_id == self._processor.unk_id()
+            if self._token_ids[piece_id] == UNK_ID
         ]
 
     def keeps(self, symbol: str) -> bool:

@@ -25,9 +25,19 @@ class Vocabularies(NamedTuple):
         return self.source is self.target
 
     @property
+    def have_same_tokens(self) -> bool:
+        """Whether both sides have the same tokens, so that one matrix embeds both.
+
+        The sides may still split text in different ways, as those of a Marian model do. Two copies of one vocabulary
+        count as two, because models were trained with them.
+        """
+        source, target = self
+        return self.are_shared or (source.model_bytes != target.model_bytes and source.has_tokens_of(target))
+
+    @property
     def source_vocab_size(self) -> int | None:
-        """Number of tokens of the source vocabulary, or None if it is the target's."""
-        return None if self.are_shared else self.source.vocab_size
+        """Number of tokens that only the source has, or None if they are the target's."""
+        return None if self.have_same_tokens else self.source.vocab_size
 
     @property
     def tokenizer(self) -> Tokenizer:

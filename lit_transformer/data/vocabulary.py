@@ -57,12 +57,21 @@ def find_vocabularies(
         cache_dir=cache_dir,
     )
     if source_vocab_size is None:
-        return Vocabularies.shared(find(file=file, vocab_size=vocab_size))
+        target = find(file=file, vocab_size=vocab_size)
+        return Vocabularies.shared(target) if source_file is None else _same_tokens(source_file, target)
     try:
         source = find(sides=SIDES[:1], file=source_file, vocab_size=source_vocab_size)
     except UserError as error:
         raise UserError(_ARGUMENT.sub(r"source_\1", str(error))) from error
     return Vocabularies(source, find(sides=SIDES[1:], file=file, vocab_size=vocab_size))
+
+
+def _same_tokens(file: str, target: Tokenizer) -> Vocabularies:
+    """The vocabularies of a model that has one matrix for both. Raises UserError unless they have the same tokens."""
+    vocabularies = Vocabularies(Tokenizer.from_file(file), target)
+    if not vocabularies.have_same_tokens:
+        raise UserError(f"source_tokenizer is {file}, but source_vocab_size is not set: give its number of tokens")
+    return vocabularies
 
 
 def find_vocabulary(

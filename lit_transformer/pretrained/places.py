@@ -22,12 +22,22 @@ from lit_transformer.pretrained.t5 import load_t5
 from lit_transformer.pretrained.vit import load_vit
 
 Reader = Callable[[Path, ForeignConfig], TrainedModel | TrainedDescendant]
+
+
+def _load_marian(folder: Path, config: ForeignConfig) -> TrainedModel:
+    # Imported here, because SentencePiece's description of its models takes a while, and few models need it.
+    from lit_transformer.pretrained.marian_model import load_marian
+
+    return load_marian(folder, config)
+
+
 READERS: dict[str, Reader] = {
     "gpt2": load_gpt2,
     "bert": load_bert,
     "bart": load_bart,
     "t5": load_t5,
     "vit": load_vit,
+    "marian": _load_marian,
 }
 """What reads a folder, by the `model_type` of its `config.json`."""
 FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "vocab.txt", "merges.txt"]

@@ -104,6 +104,11 @@ class ForeignWeights:
     def __len__(self) -> int:
         return len(self._tensors)
 
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All tensors by their names."""
+        return self._tensors
+
     def num_rows(self, name: str) -> int:
         """The first size of a tensor. Raises UserError if there is no such tensor."""
         if name not in self._tensors or self._tensors[name].ndim == 0:
