@@ -18,7 +18,6 @@ from lit_transformer.data.store import TokenStore
 from lit_transformer.data.tokenizer import NORMALIZATION, Normalization
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.data.vocabulary import find_vocabularies
-from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 
 

@@ -19,8 +19,8 @@ from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.positions import sinusoids
 from lit_transformer.notes import print_note
-from lit_transformer.pretrained.config import ForeignConfig
-from lit_transformer.pretrained.marian import ACTIVATIONS, OUTPUT_BIAS, from_marian, to_halves
+from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
+from lit_transformer.pretrained.marian import OUTPUT_BIAS, from_marian, to_halves
 from lit_transformer.pretrained.marian_search import Generation
 from lit_transformer.pretrained.marian_vocabularies import Special, Table, read_ids, read_table, read_vocabularies
 from lit_transformer.pretrained.weights import ForeignWeights

@@ -81,8 +81,9 @@ class Generation(NamedTuple):
             )
         except UserError as error:
             raise error if str(path) in str(error) else UserError(f"{path}: {error}; take another model") from error
-        if search.min_length and renormalizes:
-            raise settings.refused("renormalize_logits", True, "with a least length it is not supported")
+        if renormalizes and (search.min_length or not search.unknown):
+            reason = "it can be read only if the unknown token may be chosen and there is no least length"
+            raise settings.refused("renormalize_logits", True, reason)
         if settings.token("forced_eos_token_id") != target.their_ids[EOS_ID]:
             print_note(
                 f"{path} does not force EOS at its greatest length: here, a translation of {search.max_length} tokens "

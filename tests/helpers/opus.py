@@ -67,7 +67,7 @@ def make_tokenizer(folder: Path, *, is_shared: bool) -> MarianTokenizer:
     )
 
 
-def make_model(tokenizer: MarianTokenizer, *, num_steps: int = 60, **generation: Any) -> Any:
+def make_model(tokenizer: MarianTokenizer, *, num_steps: int = 160, **generation: Any) -> Any:
     """A model in float64 that copies with slips, so that its outputs end and vary. All its numbers matter."""
     size, pad = len(tokenizer.encoder), tokenizer.pad_token_id
     is_shared = not tokenizer.separate_vocabs
@@ -98,16 +98,19 @@ def make_model(tokenizer: MarianTokenizer, *, num_steps: int = 60, **generation:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn_like(parameter))
+                scale = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.05
+                parameter.add_(scale * torch.randn_like(parameter))
         model.final_logits_bias.normal_()
-    optimizer = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=5e-3)
+    optimizer = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=6e-3)
     smaller = min(size, config.decoder_vocab_size)
     for _ in range(num_steps):
         source_BS, length_B1 = torch.randint(UNK + 1, smaller - 3, (48, 9)), torch.randint(1, 9, (48, 1))
         place_S = torch.arange(9)
         source_BS = source_BS.masked_fill(place_S == length_B1, EOS).masked_fill(place_S > length_B1, pad)
         slips_BS = (torch.rand(source_BS.shape) < 0.3) & (place_S < length_B1)
-        target_BS = torch.where(slips_BS, torch.randint(UNK, smaller - 3, source_BS.shape), source_BS)
+        slipped_BS = torch.randint(UNK, smaller - 3, source_BS.shape)
+        slipped_BS[torch.rand(source_BS.shape) < 0.08] = UNK
+        target_BS = torch.where(slips_BS, slipped_BS, source_BS)
         start_B1 = torch.full((48, 1), config.decoder_start_token_id)
         mask_BS = place_S <= length_B1
         logits = model(
@@ -128,7 +131,7 @@ def make_model(tokenizer: MarianTokenizer, *, num_steps: int = 60, **generation:
     return model.eval()
 
 
-def write_opus(folder: Path, *, is_shared: bool = True, num_steps: int = 60, **generation: Any) -> tuple[Any, Any]:
+def write_opus(folder: Path, *, is_shared: bool = True, num_steps: int = 160, **generation: Any) -> tuple[Any, Any]:
     """Write the whole folder, and return model and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = write_tokenizer(folder, is_shared=is_shared)

@@ -15,8 +15,6 @@ from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
 from lit_transformer.checkpoints.trained_model import TrainedModel
 from lit_transformer.decoding.transformer_search import search_batch
 from lit_transformer.decoding.translator import Translator
-from lit_transformer.errors import UserError
-from lit_transformer.pretrained.marian_model import find_languages
 from lit_transformer.pretrained.places import load_translation_model
 from lit_transformer.search_settings import SearchSettings
 from tests.helpers.opus import CODES, EOS, MAX_LENGTH, TEXTS, UNK, generate, sentences, their_ids, write_opus
@@ -119,7 +117,7 @@ SEARCHES = [
     {"num_beams": 4, "early_stopping": "never", "length_penalty": 2.0},
     {"num_beams": 3, "renormalize_logits": False, "length_penalty": 0.0},
     {"num_beams": 4, "max_length": 6},
-    {"num_beams": 2, "suppress_tokens": [UNK]},
+    {"num_beams": 2, "suppress_tokens": [UNK], "renormalize_logits": False},
     {"num_beams": 4, "min_new_tokens": 5, "renormalize_logits": False},
 ]
 
@@ -141,7 +139,7 @@ def test_the_search_equals_generate(opus: Opus, tmp_path: Path, settings: dict[s
         for row in expected
     ]
     assert [hypothesis.tokens for each in found for hypothesis in each] == theirs
-    assert len({tuple(row) for row in theirs}) > len(texts) // 2
+    assert len({tuple(row) for row in theirs}) > 20
 
 
 def test_translations_equal_those_of_generate(opus: Opus, trained: TrainedModel) -> None:
