@@ -245,18 +245,21 @@ class Tokenizer:
         unknown = _SPECIAL_TOKENS[UNK_ID]
         if unknown not in tokens:
             return tokens
-        names = (f"<unk:{characters.replace(_SPACE, _LITERAL_SPACE)}>" for characters in self.unknown(text))
+        # A token of text that is outside the vocabulary may begin a word.
+        names = (
+            f"{_SPACE * piece.startswith(_SPACE)}<unk:{piece.removeprefix(_SPACE).translate(_SHOWN)}>"
+            for piece in self._unknown_pieces(text)
+        )
         return [next(names) if token == unknown else token for token in tokens]
 
     def unknown(self, text: str) -> list[str]:
         """Return the characters of each unknown token of a text, as they are after normalization."""
+        return [piece.replace(_SPACE, "").translate(_STOOD_FOR) for piece in self._unknown_pieces(text)]
+
+    def _unknown_pieces(self, text: str) -> list[str]:
         [prepared] = self._prepared([valid(text)])
         ids, pieces = (self._processor.encode(prepared, out_type=kind) for kind in (int, str))
-        return [
-            piece.translate(_STOOD_FOR)
-            for piece_id, piece in zip(ids, pieces, strict=True)
-            if self._token_ids[piece_id] == UNK_ID
-        ]
+        return [piece for piece_id, piece in zip(ids, pieces, strict=True) if self._token_ids[piece_id] == UNK_ID]
 
     def keeps(self, symbol: str) -> bool:
         """Whether a string is one token."""

@@ -14,15 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined] # it is made at run time
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.checkpoints.folder import read_json
 from lit_transformer.data.tokenizer import OUTSIDE, Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
-from lit_transformer.errors import UserError, innermost_reason
-from lit_transformer.files import check_regular
+from lit_transformer.errors import UserError
 
 Piece = ModelProto.SentencePiece
 _NAMES = {PAD_ID: "<pad>", UNK_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>"}
@@ -98,14 +96,8 @@ def read_vocabularies(folder: Path, source: Table, target: Table) -> Vocabularie
 
 
 def _tokenizer(path: Path, names: Sequence[str]) -> Tokenizer:
-    check_regular(path)
-    try:
-        model = ModelProto.FromString(path.read_bytes())
-        return Tokenizer(renumbered(model, names))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {innermost_reason(error)}; copy the folder again") from error
-    except (DecodeError, UserError) as error:
-        raise UserError(f"{path} is not a SentencePiece model, or a damaged one: copy the folder again") from error
+    theirs = Tokenizer.from_file(path).model_bytes  # it checks them
+    return Tokenizer(renumbered(ModelProto.FromString(theirs), names))
 
 
 def renumbered(model: Any, names: Sequence[str]) -> bytes:

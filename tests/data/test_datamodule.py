@@ -194,7 +194,7 @@ def test_one_of_two_vocabularies_can_be_a_file(two_scripts: Path, tmp_path: Path
     [
         ({"source_vocab_size": 90}, r"^source_vocab_size is 90\b.* more than the text can give"),
         ({"source_vocab_size": 10, "vocab_size": 90}, r"^vocab_size is 90\b.* more than the text can give"),
-        ({"source_tokenizer": "x.model"}, r"^source_tokenizer is x\.model.* source_vocab_size"),
+        ({"source_tokenizer": "x.model"}, r"cannot read .*x\.model"),
         ({"source_tokenizer": "x.model", "source_vocab_size": 10}, r"cannot read .*x\.model"),
     ],
 )
