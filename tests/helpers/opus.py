@@ -49,7 +49,9 @@ def write_tokenizer(folder: Path, *, is_shared: bool = True) -> Any:
         pieces.append([piece for number, piece in enumerate(names) if number % 11 != 5])
     tables = [sorted({*pieces[0], *pieces[1]})] if is_shared else pieces
     for name, table in zip(("vocab.json", "target_vocab.json"), tables, strict=False):
-        tokens = ["</s>", "<unk>", *table, *CODES, "<pad>"]
+        # OPUS-MT has padding last. With two tables, its number must be in both.
+        first, last = (["</s>", "<unk>"], ["<pad>"]) if is_shared else (["</s>", "<unk>", "<pad>"], [])
+        tokens = [*first, *table, *CODES, *last]
         (folder / name).write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it recommends sacremoses, which it does not need

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,14 @@ from torch.nn.functional import log_softmax
 
 from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID, pad
 from lit_transformer.checkpoints.trained_model import TrainedModel
-from lit_transformer.decoding.transformer_search import search_batch
+from lit_transformer.decoding.static_search import StaticSearch
+from lit_transformer.decoding.transformer_search import TransformerSearch, search_batch
 from lit_transformer.decoding.translator import Translator
+from lit_transformer.decoding.workers import WorkerSearch
+from lit_transformer.errors import UserError
+from lit_transformer.fit import main as fit
+from lit_transformer.pretrained.marian_folder import write_marian_folder
+from lit_transformer.pretrained.marian_model import find_languages
 from lit_transformer.pretrained.places import load_translation_model
 from lit_transformer.search_settings import SearchSettings
 from tests.helpers.opus import CODES, EOS, MAX_LENGTH, TEXTS, UNK, generate, sentences, their_ids, write_opus
@@ -148,3 +155,129 @@ def test_translations_equal_those_of_generate(opus: Opus, trained: TrainedModel)
     theirs = opus[2].batch_decode(generate(opus[1], opus[2], texts), skip_special_tokens=True)
     assert [text.strip() for text in translator.translate(texts)] == theirs
     assert UNK in [each for row in generate(opus[1], opus[2], texts).tolist() for each in row]
+
+
+@pytest.mark.parametrize("engine", ["static", "workers"])
+def test_engines_search_alike(trained: TrainedModel, engine: str) -> None:
+    texts = trained.vocabularies.source.encode(sentences(0)[:40])
+    sources = [[*ids, EOS_ID] for ids in texts]
+    plain = TransformerSearch(trained.transformer, 200)
+    other = StaticSearch(trained.transformer, 200) if engine == "static" else WorkerSearch(trained.transformer, 200, 2)
+    tokens = [[each.tokens for each in best] for best in plain.search(sources, trained.search)]
+    assert [[each.tokens for each in best] for best in other.search(sources, trained.search)] == tokens
+
+
+def test_a_cut_translation_is_not_finished(opus: Opus, tmp_path: Path) -> None:
+    """The forced EOS is no word of the model's, so it has no score."""
+    model = load_translation_model(with_generation(opus[0], tmp_path / "changed", max_length=4))
+    translator = Translator(model.transformer, model.vocabularies, search=model.search)
+    cut = [best for best in translator.candidates(sentences(0)[:9]) if not best[0].finished]
+    assert cut
+
+
+def test_two_vocabularies(tmp_path: Path) -> None:
+    model, tokenizer = write_opus(tmp_path / "opus", is_shared=False, num_steps=5)
+    trained = load_translation_model(tmp_path / "opus")
+    texts = [*sentences(0)[:50], *TEXTS]
+    theirs = their_ids(tokenizer, texts)
+    source = list(tokenizer.encoder)
+    special = {source.index("<pad>"): PAD_ID, UNK: UNK_ID, EOS: EOS_ID}
+    ours = special | {
+        each: number for number, each in enumerate((n for n in range(len(source)) if n not in special), EOS_ID + 1)
+    }
+    assert trained.vocabularies.source.encode(texts) == [[ours[each] for each in ids] for ids in theirs]
+    expected = tokenizer.batch_decode(generate(model, tokenizer, texts), skip_special_tokens=True)
+    translator = Translator(trained.transformer, trained.vocabularies, search=trained.search)
+    assert [text.strip() for text in translator.translate(texts)] == expected
+
+
+def test_a_fine_tuned_model_keeps_all(opus: Opus, tmp_path: Path) -> None:
+    """`fit` starts from the folder, resumes, and its run and what is saved of it translate with the same settings."""
+    for number, side in enumerate(("en", "de")):
+        for split, pairs in (("train", slice(60)), ("valid", slice(60, 70))):
+            (tmp_path / f"{split}.{side}").write_text("\n".join(sentences(number)[pairs]) + "\n")
+    common = [
+        *("--init_from", f"hf:{opus[0]}", "--data.corpus", str(tmp_path), "--data.source", "en", "--data.target", "de"),
+        *("--name", "run", "--trainer.default_root_dir", str(tmp_path), "--data.cache_dir", str(tmp_path / "cache")),
+        *("--data.tokens_per_batch", "300", "--trainer.accelerator", "cpu"),
+        *("--trainer.precision", "32-true"),
+    ]
+    fit([*common, "--trainer.max_steps", "1"])
+    fit([*common, "--trainer.max_steps", "2", "--ckpt_path", "last"])
+    before, after = load_translation_model(opus[0]), load_translation_model(tmp_path / "run")
+    assert (after.search, after.step) == (before.search, 2)
+    assert [each.model_bytes for each in after.vocabularies] == [each.model_bytes for each in before.vocabularies]
+    translator = Translator.load(tmp_path / "run", device="cpu")
+    translator.save_pretrained(tmp_path / "saved")
+    (tmp_path / "exported").mkdir()
+    texts = sentences(0)[:5]
+    assert Translator.load(tmp_path / "saved", device="cpu").translate(texts) == translator.translate(texts)
+    write_marian_folder(tmp_path / "exported", after)
+    assert load_translation_model(tmp_path / "exported").search == after.search
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("num_beams", 0, "beam_size"),
+        ("length_penalty", -1.0, "length_penalty"),
+        ("no_repeat_ngram_size", 3, "no_repeat_ngram_size"),
+        ("do_sample", True, "do_sample"),
+        ("early_stopping", "soon", "early_stopping"),
+        ("bad_words_ids", [[5, 6]], "bad_words_ids"),
+        ("bad_words_ids", [], "bad_words_ids"),
+        ("bad_words_ids", "x", "bad_words_ids"),
+        ("suppress_tokens", [7], "bad_words_ids"),
+        ("repetition_penalty", 1.2, "repetition_penalty"),
+        ("eos_token_id", 3, "eos_token_id"),
+        ("min_new_tokens", 3, "renormalize_logits"),
+        ("max_length", None, None),
+    ],
+)
+def test_a_search_that_is_not_ours(opus: Opus, tmp_path: Path, name: str, value: Any, message: str | None) -> None:
+    changed = with_generation(opus[0], tmp_path / "changed", **{name: value})
+    if message is None:
+        assert load_translation_model(changed).search.max_length == 20
+        return
+    with pytest.raises(UserError, match=message) as found:
+        load_translation_model(changed)
+    assert "\n" not in str(found.value)
+
+
+def damage_json(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(content | changes))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_json(decoder_layers=3), "decoder_layers"),
+        (damage_json(activation_function="tanh"), "activation_function"),
+        (damage_json(normalize_before=True), "normalize_before"),
+        (damage_json(vocab_size=7, decoder_vocab_size=7), "vocab.json"),
+        (damage_json(d_model=12), "opus"),
+        (damage_json(pad_token_id=10**9), "special id"),
+        (lambda folder: (folder / "vocab.json").write_text('{"<unk>": "a"}'), "vocab.json"),
+        (lambda folder: (folder / "vocab.json").write_text("[]"), "vocab.json"),
+        (lambda folder: (folder / "source.spm").write_bytes(b"x" * 99), "source.spm"),
+        (lambda folder: (folder / "target.spm").unlink(), "target.spm"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pytorch_model.bin"),
+    ],
+)
+def test_a_damaged_folder(opus: Opus, tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
+    shutil.copytree(opus[0], tmp_path / "opus")
+    damage(tmp_path / "opus")
+    with pytest.raises(UserError, match=message) as found:
+        load_translation_model(tmp_path / "opus")
+    assert "\n" not in str(found.value)
+
+
+def test_languages(tmp_path: Path) -> None:
+    names = {"opus-mt-en-de": ("en", "de"), "opus-mt-tc-big-en-fr": ("en", "fr"), "mine": ("", "")}
+    for name, languages in names.items():
+        (tmp_path / name).mkdir()
+        assert find_languages(tmp_path / name) == languages
