@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     allow_tf32(translator.device)
     tokenize = check_tokenization(options.tokenize or tokenization_of(trained.target))
     languages = {"source": options.source or trained.source, "target": options.target or trained.target}
+    if not all(languages.values()):
+        raise UserError("the model does not name its languages: give --source and --target")
     if options.split is not None and not has_splits(options.corpus, **languages):
         raise UserError(f"--split is {options.split}, but corpus {options.corpus} has no splits: leave out --split")
     options.split = options.split or "test"

@@ -148,5 +148,5 @@ def find_languages(folder: Path) -> tuple[str, str]:
     # In the cache of the Hub, the name is a folder above.
     if match := next(filter(None, map(_LANGUAGES.search, reversed(folder.resolve().parts))), None):
         return match.group(1), match.group(2)
-    print_note(f"{folder} does not say its languages: commands that need them take --source and --target")
+    print_note(f"{folder} does not name its languages: give source and target where they are needed")
     return "", ""
