@@ -9,7 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from lit_transformer.checkpoints.descendants import TrainedDescendant, load_checkpoint_of_any_kind
-from lit_transformer.checkpoints.folder import CONFIG_FILE, MODEL_TYPE, download_files, is_model_folder, read_json
+from lit_transformer.checkpoints.folder import (
+    CONFIG_FILE,
+    MODEL_TYPE,
+    WEIGHTS_FILE,
+    download_files,
+    is_model_folder,
+    read_json,
+)
 from lit_transformer.checkpoints.format import does_not_translate
 from lit_transformer.checkpoints.places import HUB_PREFIX, find_checkpoint, load_checkpoint
 from lit_transformer.checkpoints.trained_model import TrainedModel
@@ -20,6 +27,7 @@ from lit_transformer.pretrained.config import ForeignConfig
 from lit_transformer.pretrained.gpt2 import load_gpt2
 from lit_transformer.pretrained.t5 import load_t5
 from lit_transformer.pretrained.vit import load_vit
+from lit_transformer.pretrained.weights import INDEX_FILE
 
 Reader = Callable[[Path, ForeignConfig], TrainedModel | TrainedDescendant]
 
@@ -40,7 +48,10 @@ READERS: dict[str, Reader] = {
     "marian": _load_marian,
 }
 """What reads a folder, by the `model_type` of its `config.json`."""
-FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "vocab.txt", "merges.txt"]
+FILES = [
+    *(CONFIG_FILE, "generation_config.json", WEIGHTS_FILE, INDEX_FILE, "model-*.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt", "*.model", "*.spm"),
+]
 """What is downloaded of a model of another program."""
 
 
