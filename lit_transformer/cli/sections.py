@@ -35,6 +35,8 @@ NO_SETTINGS = (
     "data.vocab_size",
     "data.source_vocab_size",
     "data.max_positions",
+    "data.image_size",
+    "data.num_channels",
 )
 """Arguments that are a section of their own or follow from other settings."""
 TRAINER_DEFAULTS: dict[str, Any] = {

@@ -54,6 +54,10 @@ TASKS = {
         Task(
             "causal_lm", ("training/gpt.py", "LitGPT"), TEXT, ("generate --checkpoint {run} --prompt TEXT", ATTENTION)
         ),
+        Task("masked_lm", ("training/bert.py", "LitBERT"), TEXT, (ATTENTION,)),
+        Task("text_infilling", ("training/denoising.py", "LitBART"), TEXT, ()),
+        Task("span_corruption", ("training/denoising.py", "LitT5"), TEXT, ()),
+        Task("image_classification", ("training/vit.py", "LitViT"), ("data/image_data.py", "ImageData"), ()),
     )
 }
 """All tasks by name. The first one is the default."""

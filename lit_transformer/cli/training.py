@@ -108,7 +108,7 @@ class FitCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.add_argument("--init_from", type=str | None, default=None)
-        for name in ("vocab_size", "source_vocab_size"):
+        for name in ("vocab_size", "source_vocab_size", "image_size", "num_channels"):
             if all(f"{section}.{name}" in parser.get_defaults() for section in ("model", "data")):
                 parser.link_arguments(f"model.{name}", f"data.{name}")
         if "data.max_positions" in parser.get_defaults():
