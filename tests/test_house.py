@@ -123,6 +123,7 @@ IDEAS = {
     "training/test_half_precision.py": "weights in half precision",
     "training/test_oracle.py": "fifty steps equal those of a plain loop over PyTorch's own parts",
     "training/test_plain_trainer.py": "module and datamodule with a plain Trainer of Lightning",
+    "training/test_tasks.py": "what holds for every task that is trained",
     "training/test_precision.py": "a step under CUDA's autocast",
 }
 """Tests of more than one module."""
