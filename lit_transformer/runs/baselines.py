@@ -1,4 +1,4 @@
-"""The test figure of a trained model, beside that of a model that only counts, on the same tokens.
+"""The test figure of a trained model, beside that of a much simpler model, on the same test data.
 
 A recipe names one of these callbacks. They print one line when training ends.
 """
