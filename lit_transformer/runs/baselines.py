@@ -5,14 +5,17 @@ A recipe names one of these callbacks. They print one line when training ends.
 
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
+from lit_transformer.errors import UserError
 from lit_transformer.evaluation.kneser_ney import KneserNey
 from lit_transformer.evaluation.trigram import Trigram
+from lit_transformer.notes import print_note
 
 
 class KneserNeyBaseline(L.Callback):
@@ -80,22 +83,34 @@ class LogisticRegressionBaseline(L.Callback):
     Logistic regression sees the pixels of the training images. It needs scikit-learn.
     """
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if find_spec("sklearn") is None:
+            raise UserError(
+                "LogisticRegressionBaseline needs scikit-learn, which is not installed: leave the callback out, or "
+                'pip install "lit-transformer[images]"'
+            )
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
-        right = num_images = 0
+        try:
+            pixels, labels = data.pixels("test")
+        except UserError as error:
+            if trainer.is_global_zero:
+                print_note(f"there is no test figure: {error}")
+            return
+        right = 0
         for batch in _test_batches(trainer, data, pl_module):
             right += int((pl_module(batch.image_BCHW).argmax(dim=-1) == batch.label_B).sum())
-            num_images += len(batch.label_B)
         if trainer.is_global_zero:
             # Here, because scikit-learn is an extra.
             from sklearn.linear_model import LogisticRegression
 
-            pixels, labels = data.pixels("train")
-            regression = LogisticRegression(max_iter=10_000).fit(pixels.reshape(len(pixels), -1) / 255, labels)
-            pixels, labels = data.pixels("test")
+            seen, classes = data.pixels("train")
+            regression = LogisticRegression(max_iter=10_000).fit(seen.reshape(len(seen), -1) / 255, classes)
             theirs = regression.score(pixels.reshape(len(pixels), -1) / 255, labels)
             print(
-                f"test accuracy {right / num_images:.1%}, {theirs:.1%} by logistic regression ({num_images:,} images)",
+                f"test accuracy {right / len(labels):.1%}, {theirs:.1%} by logistic regression "
+                f"({len(labels):,} images)",
                 flush=True,
             )
 

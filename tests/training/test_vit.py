@@ -15,6 +15,7 @@ from lit_transformer.data.image_data import ImageData, filler
 from lit_transformer.data.pixels import normalized
 from lit_transformer.errors import UserError
 from lit_transformer.model.vit import VIT_BASE
+from lit_transformer.runs.baselines import LogisticRegressionBaseline
 from lit_transformer.training.vit import LitViT
 from tests.helpers.images import make_images
 
@@ -127,3 +128,15 @@ def test_other_classes_are_one_error(tmp_path: Path) -> None:
         (tmp_path / "images" / split / "red").rename(tmp_path / "images" / split / "blue")
     with pytest.raises(UserError, match="green, red"):
         make_trainer(tmp_path, max_steps=1, enable_checkpointing=False).fit(module, make_data(tmp_path))
+
+
+def test_the_test_figure_stands_beside_logistic_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    settings: dict[str, Any] = {"max_epochs": 10, "callbacks": [LogisticRegressionBaseline()]}
+    make_trainer(tmp_path, **settings).fit(make_module(), make_data(tmp_path))
+    assert capsys.readouterr().out.count("100.0%") == 2
+    (tmp_path / "images" / "test").rename(tmp_path / "other")
+    make_trainer(tmp_path, **settings | {"max_epochs": 1}).fit(make_module(), make_data(tmp_path))
+    printed = capsys.readouterr()
+    assert "logistic" not in printed.out
+    assert "no folder test" in printed.err
