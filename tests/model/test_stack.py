@@ -15,10 +15,12 @@ from lit_transformer.decoding.search import beam_search
 from lit_transformer.errors import UserError
 from lit_transformer.model import positions as positions_module
 from lit_transformer.model.attention import Cache, record_weights
+from lit_transformer.model.bert import BERT
 from lit_transformer.model.config import Norm, PositionScheme, TransformerConfig
+from lit_transformer.model.gpt import GPT
 from lit_transformer.model.masks import Mask
 from lit_transformer.model.positions import frequencies, make_positions
-from lit_transformer.model.stack import DecoderState, Memory, Stack
+from lit_transformer.model.stack import Memory, Stack
 from lit_transformer.search_settings import SearchSettings
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -144,29 +146,13 @@ def test_only_pre_norm_has_a_norm_at_the_top() -> None:
         assert states_BLD.shape == (B, L, CONFIG.d_model)
 
 
-class GPT(nn.Module):
-    """A language model: one causal stack and one embedding."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(V, config.d_model)
-        self.stack = Stack(config, make_positions(config))
-
-    def forward(self, token_BL: Tensor, cache: Cache | None = None) -> Tensor:
-        return self.stack(self.embedding(token_BL), Mask(causal=True), cache=cache) @ self.embedding.weight.T
-
-    def step(self, token_N: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        cache = dict(state.cache)
-        return self(token_N[:, None], cache)[:, -1], dataclasses.replace(state, cache=cache)
-
-
 SENTENCES = [[4, 5, 6, 7, 8], [9, 5, 9, 6, 9], [10, 11, 10, 11, 12]]
 """Three texts, each with a beginning of its own."""
 
 
 def trained_gpt(config: TransformerConfig) -> GPT:
     """Knows the three texts by heart, each with the same probability."""
-    gpt = GPT(config)
+    gpt = GPT(config, vocab_size=V)
     input_BL = torch.tensor([[BOS_ID, *sentence] for sentence in SENTENCES])
     output_BL = torch.tensor([[*sentence, EOS_ID] for sentence in SENTENCES])
     optimizer = torch.optim.Adam(gpt.parameters(), lr=1e-2)
@@ -184,7 +170,7 @@ def test_a_gpt_is_decoded_by_the_beam_search_of_the_transformer(positions: Posit
     gpt = trained_gpt(config)
     [found, again] = beam_search(
         gpt.step,
-        DecoderState(beam_size=3),
+        gpt.start(beam_size=3),
         settings=SearchSettings(beam_size=3, n_best=3, length_penalty=0.0),
         max_length_B=torch.tensor([9, 9]),
         ids=SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID)),
@@ -204,7 +190,7 @@ def test_a_prompt_is_a_prefix_of_the_search() -> None:
     gpt = trained_gpt(TransformerConfig(d_model=32, d_ff=32, num_heads=2, num_layers=2, dropout=0.0))
     found = beam_search(
         gpt.step,
-        DecoderState(beam_size=3),
+        gpt.start(beam_size=3),
         settings=SearchSettings(beam_size=3),
         max_length_B=torch.tensor([9, 9]),
         ids=SpecialIds(bos=BOS_ID, eos=EOS_ID, banned=(PAD_ID, UNK_ID, BOS_ID)),
@@ -213,22 +199,10 @@ def test_a_prompt_is_a_prefix_of_the_search() -> None:
     assert [best.tokens for [best] in found] == [[9, 5, 9, 6, 9], [4, 5, 6, 7, 8]]
 
 
-class BERT(nn.Module):
-    """A masked language model: one stack that attends both ways, and one embedding."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(V, config.d_model)
-        self.stack = Stack(config, make_positions(config))
-
-    def forward(self, token_BL: Tensor) -> Tensor:
-        mask = Mask(keys_BM=token_BL != PAD_ID)
-        return self.stack(self.embedding(token_BL), mask) @ self.embedding.weight.T
-
-
 def test_a_bert_fills_a_gap_from_both_sides_and_ignores_padding() -> None:
     gap = V - 1
-    bert = BERT(TransformerConfig(d_model=32, d_ff=32, num_heads=2, num_layers=2, dropout=0.0, norm="pre"))
+    config = TransformerConfig(d_model=32, d_ff=32, num_heads=2, num_layers=2, dropout=0.0, norm="pre")
+    bert = BERT(config, vocab_size=V, pad_id=PAD_ID)
     complete_BL = torch.tensor([[4, 5, 6], [7, 5, 8], [4, 9, 8], [7, 9, 6]])
     masked_BL = complete_BL.clone()
     masked_BL[:, 1] = gap  # only the first and the last token together tell it
