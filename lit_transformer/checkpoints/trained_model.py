@@ -80,7 +80,7 @@ def search_in(entry: Mapping[str, Any], path: Path | str) -> SearchSettings:
     kinds = {name: type(default) for name, default in asdict(SearchSettings()).items() if name != "sampling"}
     try:
         for name, value in saved.items():
-            if kinds[name] in (int, bool) and type(value) is not kinds[name]:
+            if isinstance(value, dict | list) or (kinds[name] in (int, bool) and type(value) is not kinds[name]):
                 raise TypeError(f"{name} is {value!r:.50}")
         return SearchSettings(**saved)
     except (AttributeError, KeyError, TypeError, UserError) as error:
