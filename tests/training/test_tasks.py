@@ -76,7 +76,8 @@ def assert_same_steps(mine: Path, expected: Path) -> None:
     for step in (1, STEPS):
         ours, theirs = (load(next(folder.rglob(f"step-{step:08}.ckpt"))) for folder in (mine, expected))
         for name, weight in theirs["state_dict"].items():
-            torch.testing.assert_close(ours["state_dict"][name], weight, rtol=1e-6, atol=1e-9)
+            # A bias of the keys has the gradient 0, and Adam divides its rounding error by itself and 1e-9.
+            torch.testing.assert_close(ours["state_dict"][name], weight, rtol=1e-6, atol=1e-7)
         moments, expected_moments = (each["optimizer_states"][0]["state"] for each in (ours, theirs))
         for index, state in expected_moments.items():
             gradient = state["exp_avg"]
