@@ -5,13 +5,15 @@ all cosines, and ours have them by turns. The order of the d_model features mean
 So a model with one order becomes a model with the other if all weights over these features are reordered.
 """
 
+import re
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
+from lit_transformer.pretrained.weights import Recipe
 
 Features = dict[str, int | None]
 """The tensors of a module, and which of their dimensions are d_model features."""
@@ -41,6 +43,12 @@ TWO_EMBEDDINGS: Names = {
     "source_embedding": (EMBEDS, ("model.encoder.embed_tokens",)),
     "embedding": (EMBEDS, ("model.decoder.embed_tokens",)),
 }
+SEARCH_FILE, TOKENIZER_FILE = "generation_config.json", "tokenizer_config.json"
+SENTENCEPIECE_FILES = ("source.spm", "target.spm")
+TABLE_FILES = ("vocab.json", "target_vocab.json")
+"""Ids of tokens. The second file is there if the sides have different tokens."""
+LANGUAGE_CODE = re.compile(">>.+<<")
+"""A token that begins a source and names the language of the target. Marian's tokenizer takes it from the text."""
 OUTPUT_BIAS, THEIR_OUTPUT_BIAS = "output.bias", "final_logits_bias"
 """Theirs is a matrix of one row."""
 
@@ -81,24 +89,19 @@ def to_marian(weights: Mapping[str, Tensor], config: TransformerConfig) -> dict[
     return converted
 
 
-def from_marian(weights: Mapping[str, Tensor], config: TransformerConfig, *, is_shared: bool) -> dict[str, Tensor]:
-    """Give the weights of Marian our names and order. Ours then has all of Marian's biases.
+def table(config: TransformerConfig, *, is_shared: bool) -> dict[str, Recipe]:
+    """How the weights of ours are made of Marian's. Ours then has all of Marian's biases.
 
     Args:
-        weights: The weights by Marian's names. Others than these are ignored, such as copies of the embeddings
-            and tables of sinusoids.
         config: The architecture.
         is_shared: Whether both sides share one vocabulary.
-
-    Raises:
-        UserError: If a weight is missing.
     """
-    converted = {}
+    recipes = {OUTPUT_BIAS: Recipe((THEIR_OUTPUT_BIAS,), lambda tensors: tensors[0][0])}
     for ours, (features, theirs) in names(config, is_shared=is_shared).items():
         for kind, dimension in features.items():
-            parts = [_find(weights, f"{name}.{kind}") for name in theirs]
-            converted[f"{ours}.{kind}"] = to_turns(torch.cat(parts), dimension)
-    return converted | {OUTPUT_BIAS: _find(weights, THEIR_OUTPUT_BIAS)[0]}
+            their_names = tuple(f"{name}.{kind}" for name in theirs)
+            recipes[f"{ours}.{kind}"] = Recipe(their_names, partial(_join, dimension=dimension))
+    return recipes
 
 
 def to_halves(tensor: Tensor, dimension: int | None) -> Tensor:
@@ -115,7 +118,5 @@ def _transpose(tensor: Tensor, dimension: int, shape: tuple[int, int]) -> Tensor
     return tensor.unflatten(dimension, shape).transpose(dimension, dimension + 1).flatten(dimension, dimension + 1)
 
 
-def _find(weights: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in weights:
-        raise UserError(f"the weights of a Marian model must have {name}, and these lack it: copy the folder again")
-    return weights[name]
+def _join(tensors: list[Tensor], dimension: int | None) -> Tensor:
+    return to_turns(torch.cat(tensors), dimension)

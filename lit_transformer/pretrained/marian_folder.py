@@ -14,13 +14,12 @@ of their normalization, because `MarianTokenizer` replaces nothing.
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import sentencepiece as spm
 
-from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, UNK_ID
+from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
 from lit_transformer.checkpoints.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -34,17 +33,20 @@ from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.notes import print_note
 from lit_transformer.pretrained.config import ACTIVATIONS
-from lit_transformer.pretrained.marian import to_marian
-from lit_transformer.search_settings import SearchSettings, Stopping
+from lit_transformer.pretrained.marian import (
+    LANGUAGE_CODE,
+    SEARCH_FILE,
+    SENTENCEPIECE_FILES,
+    TABLE_FILES,
+    TOKENIZER_FILE,
+    to_marian,
+)
+from lit_transformer.pretrained.marian_search import generation_config, search_of_generate
+from lit_transformer.search_settings import SearchSettings
 
 MAX_POSITIONS = 1024
 """Rows of Marian's table of sinusoids. It refuses longer sequences."""
-MAX_LENGTH = 511
-"""The most tokens of a translation with EOS, as for the models of OPUS-MT, unless the model's search says otherwise."""
-EARLY_STOPPING: dict[Stopping, bool | str] = {"exact": "never", "heuristic": False, "full": True}
-"""Our names of stop rules, and theirs."""
 SIDES = ("encoder", "decoder")
 _PAPERS_ONLY = ("norm", "positions", "norm_type", "norm_epsilon", "embedding_norm", "tied_output", "window")
 """Settings that Marian has with the paper's value only."""
@@ -104,18 +106,15 @@ def write_marian_folder(folder: Path, model: TrainedModel) -> None:
     config |= marian_config(model.transformer)
     search = search_of_generate(model.search)
     source, target = model.vocabularies
-    ids = {"vocab.json": _ids(source)}
-    if not model.vocabularies.are_shared:
-        ids["target_vocab.json"] = _ids(target)
-    contents = {CONFIG_FILE: config, "generation_config.json": generation_config(search), **ids}
-    contents["tokenizer_config.json"] = _tokenizer_config(model)
+    contents = {CONFIG_FILE: config, SEARCH_FILE: generation_config(search), TOKENIZER_FILE: _tokenizer_config(model)}
+    vocabularies = [target] if model.vocabularies.have_same_tokens else [source, target]
+    contents |= {name: _ids(vocabulary) for name, vocabulary in zip(TABLE_FILES, vocabularies, strict=False)}
     write_files(
         folder,
         {
             **{name: json_bytes(values) for name, values in contents.items()},
             WEIGHTS_FILE: weights_bytes(to_marian(model.transformer.state_dict(), model.transformer.config)),
-            "source.spm": standalone_model(source),
-            "target.spm": standalone_model(target),
+            **{name: standalone_model(side) for name, side in zip(SENTENCEPIECE_FILES, (source, target), strict=True)},
             CARD_FILE: _card(model, search).encode(),
         },
     )
@@ -143,39 +142,12 @@ def _varint(number: int) -> bytes:
 
 
 def _ids(tokenizer: Tokenizer) -> dict[str, int]:
-    return {name: token_id for token_id, name in enumerate(tokenizer.pieces())}
-
-
-def search_of_generate(search: SearchSettings) -> SearchSettings:
-    """The settings that `generate` has, too. If some differ, a note says so."""
-    kept = search
-    if search.length_normalization == "gnmt" and search.length_penalty != 0.0:
-        kept = replace(kept, length_penalty=0.0)
-    if search.max_length is None:
-        kept = replace(kept, max_length=MAX_LENGTH)
-    if kept != search:
-        print_note(
-            "generate of transformers has no length penalty of GNMT and no limit that depends on the source's length: "
-            f"generation_config.json has length_penalty {kept.length_penalty:g} and max_length {kept.max_length}"
-        )
-    return kept
-
-
-def generation_config(search: SearchSettings) -> dict[str, Any]:
-    """The settings of `generate` for a search that it has (`search_of_generate`)."""
-    ranking = {"length_penalty": search.length_penalty, "early_stopping": EARLY_STOPPING[search.stopping]}
-    return {
-        "num_beams": search.beam_size,
-        **(ranking if search.beam_size > 1 else {}),  # `transformers` warns of settings that greedy search ignores
-        "max_length": search.limit(0) + 1,  # it counts BOS
-        "min_new_tokens": search.min_length,
-        "suppress_tokens": [each for each in NEVER_PREDICTED if not (search.unknown and each == UNK_ID)],
-        "pad_token_id": PAD_ID,
-        "bos_token_id": BOS_ID,
-        "eos_token_id": EOS_ID,
-        "decoder_start_token_id": BOS_ID,
-        "forced_eos_token_id": EOS_ID,
-    }
+    """The ids of tokens by name. Language codes lose the space that begins a text."""
+    ids = {}
+    for token_id, name in enumerate(tokenizer.pieces()):
+        code = name.removeprefix("\u2581")
+        ids[code if LANGUAGE_CODE.fullmatch(code) else name] = token_id
+    return ids
 
 
 def _tokenizer_config(model: TrainedModel) -> dict[str, Any]:
@@ -189,7 +161,7 @@ def _tokenizer_config(model: TrainedModel) -> dict[str, Any]:
         "bos_token": names[BOS_ID],
         "eos_token": names[EOS_ID],
         "model_max_length": MAX_POSITIONS,
-        "separate_vocabs": not model.vocabularies.are_shared,
+        "separate_vocabs": not model.vocabularies.have_same_tokens,
         # Special tokens in a text are text.
         "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,

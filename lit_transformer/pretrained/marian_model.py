@@ -14,16 +14,16 @@ from torch import Tensor
 
 from lit_transformer.batch import BOS_ID, PAD_ID
 from lit_transformer.checkpoints.folder import read_json
-from lit_transformer.checkpoints.trained_model import TrainedModel, assign_weights, empty_transformer
-from lit_transformer.errors import UserError, innermost_reason
+from lit_transformer.checkpoints.trained_model import TrainedModel, empty_transformer
+from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.positions import sinusoids
 from lit_transformer.notes import print_note
 from lit_transformer.pretrained.config import ACTIVATIONS, ForeignConfig
-from lit_transformer.pretrained.marian import OUTPUT_BIAS, from_marian, to_halves
+from lit_transformer.pretrained.marian import OUTPUT_BIAS, TABLE_FILES, TOKENIZER_FILE, table, to_halves
 from lit_transformer.pretrained.marian_search import Generation
 from lit_transformer.pretrained.marian_vocabularies import Special, Table, read_ids, read_table, read_vocabularies
-from lit_transformer.pretrained.weights import ForeignWeights
+from lit_transformer.pretrained.weights import ForeignWeights, Recipe
 
 NO_PROBABILITY = -100.0
 """The logit of a token that Marian does not have. It is finite, because smoothed labels average the logits."""
@@ -48,18 +48,15 @@ def load_marian(folder: Path, config: ForeignConfig) -> TrainedModel:
     copies = ["lm_head.weight"] + [f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")] * is_shared
     weights.check_equal("model.shared.weight" if is_shared else "model.decoder.embed_tokens.weight", copies)
     check_positions(weights, architecture)
-    try:
-        converted = from_marian(weights.tensors, architecture, is_shared=is_shared)
-        ours = {name: _chosen(name, tensor, source, target) for name, tensor in converted.items()}
-    except (RuntimeError, IndexError) as error:
-        reason = innermost_reason(error)
-        raise UserError(f"{folder} has tensors of other shapes: {reason}; take another model") from error
+    recipes = table(architecture, is_shared=is_shared)
+    for name, tokens in {"source_embedding.weight": source, "embedding.weight": target, OUTPUT_BIAS: target}.items():
+        if name in recipes:
+            recipes[name] = _chosen(recipes[name], tokens)
+    weights.load_into(transformer, recipes, ignored=["model.*coder.embed_positions.weight"])
     without = [PAD_ID] * (target.their_ids[PAD_ID] is None) + [PAD_ID, BOS_ID] * generation.renormalizes
-    ours[OUTPUT_BIAS][without] = NO_PROBABILITY
-    languages = find_languages(folder)
-    return TrainedModel(
-        assign_weights(transformer, ours, folder), vocabularies, *languages, 0, folder, generation.search
-    )
+    assert transformer.output.bias is not None
+    transformer.output.bias[without] = NO_PROBABILITY
+    return TrainedModel(transformer, vocabularies, *find_languages(folder), 0, folder, generation.search)
 
 
 def read_config(config: ForeignConfig, *, num_weights: int) -> TransformerConfig:
@@ -96,16 +93,17 @@ def read_tables(folder: Path, config: ForeignConfig, *, is_shared: bool) -> tupl
     size = config.integer("decoder_vocab_size", source_size) if config.has("decoder_vocab_size") else source_size
     pad, eos = config.integer("pad_token_id", 58100), config.integer("eos_token_id", 0)
     start = config.integer("decoder_start_token_id", 58100)
-    source_file, target_file = folder / "vocab.json", folder / "target_vocab.json"
+    source_file, target_file = (folder / name for name in TABLE_FILES)
     if is_shared:
         if size != source_size:
             raise config.refused("decoder_vocab_size", size, f"both sides share vocab_size, {source_size}")
-        table = read_table(source_file, size, Special(pad, _id(source_file, "<unk>"), start, eos))
-        return table, table
+        tokens = read_table(source_file, size, Special(pad, _id(source_file, "<unk>"), start, eos))
+        return tokens, tokens
     ids = (_id(source_file, name) for name in ("<pad>", "<unk>", "</s>"))
     source_pad, source_unk, source_eos = ids
+    source_start = read_ids(source_file).get("<s>")  # models that we exported have it
     return (
-        read_table(source_file, source_size, Special(source_pad, source_unk, None, source_eos)),
+        read_table(source_file, source_size, Special(source_pad, source_unk, source_start, source_eos)),
         read_table(target_file, size, Special(pad, _id(target_file, "<unk>"), start, eos)),
     )
 
@@ -116,15 +114,16 @@ def _id(path: Path, name: str) -> int:
     return ids[name]
 
 
-def _chosen(name: str, tensor: Tensor, source: Table, target: Table) -> Tensor:
-    """The rows of an embedding or of the output's bias in the order of our ids. Other tensors stay."""
-    tables = {"source_embedding.weight": source, "embedding.weight": target, OUTPUT_BIAS: target}
-    if name not in tables:
-        return tensor
-    ids = tables[name].their_ids
-    rows = tensor[[each or 0 for each in ids]]
-    rows[[place for place, each in enumerate(ids) if each is None]] = 0.0
-    return rows
+def _chosen(recipe: Recipe, tokens: Table) -> Recipe:
+    """A recipe whose rows are those of our ids. A token that Marian does not have is zero."""
+    ids = tokens.their_ids
+
+    def make(tensors: list[Tensor]) -> Tensor:
+        rows = recipe.make(tensors)[[each or 0 for each in ids]]
+        rows[[number for number, each in enumerate(ids) if each is None]] = 0.0
+        return rows
+
+    return Recipe(recipe.names, make)
 
 
 def check_positions(weights: ForeignWeights, config: TransformerConfig) -> None:
@@ -140,7 +139,7 @@ def check_positions(weights: ForeignWeights, config: TransformerConfig) -> None:
 
 def find_languages(folder: Path) -> tuple[str, str]:
     """The languages of a model, from `tokenizer_config.json` or from its name. Empty if neither says them."""
-    file = folder / "tokenizer_config.json"
+    file = folder / TOKENIZER_FILE
     said = read_json(file) if file.exists() else {}
     found = said.get("source_lang"), said.get("target_lang")
     if all(isinstance(language, str) and language for language in found):

@@ -1,18 +1,23 @@
 """How a Marian model searches for translations (`generation_config.json`), as our settings."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from lit_transformer.batch import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from lit_transformer.batch import BOS_ID, EOS_ID, NEVER_PREDICTED, PAD_ID, UNK_ID
 from lit_transformer.checkpoints.folder import CONFIG_FILE, read_json
 from lit_transformer.errors import UserError
 from lit_transformer.notes import print_note
 from lit_transformer.pretrained.config import ForeignConfig
-from lit_transformer.pretrained.marian_vocabularies import Table
+from lit_transformer.pretrained.marian import SEARCH_FILE
 from lit_transformer.search_settings import SearchSettings, Stopping
 
-FILE = "generation_config.json"
+if TYPE_CHECKING:  # it needs protobuf, and writing does not
+    from lit_transformer.pretrained.marian_vocabularies import Table
+
+MAX_LENGTH = 511
+"""The most tokens of a translation with EOS, as for the models of OPUS-MT, unless the model's search says otherwise."""
 STOPPING: dict[bool | str, Stopping] = {False: "heuristic", True: "full", "never": "exact"}
 """Their values of `early_stopping`, and ours."""
 _DEFAULT_MAX_LENGTH = 21
@@ -49,7 +54,7 @@ class Generation(NamedTuple):
     """Whether the other tokens share the probability of those that are never chosen."""
 
     @classmethod
-    def read(cls, folder: Path, config: ForeignConfig, target: Table) -> Self:
+    def read(cls, folder: Path, config: ForeignConfig, target: "Table") -> Self:
         """Read the settings of the search. Old folders have them in `config.json`.
 
         Args:
@@ -60,7 +65,7 @@ class Generation(NamedTuple):
         Raises:
             UserError: If a setting changes the search in a way that ours does not have.
         """
-        path = folder / FILE if (folder / FILE).exists() else folder / CONFIG_FILE
+        path = folder / SEARCH_FILE if (folder / SEARCH_FILE).exists() else folder / CONFIG_FILE
         given = {name: value for name, value in read_json(path).items() if value is not None}
         settings = ForeignConfig(path, given)
         settings.only(**{name: value for name, value in _OFF.items() if name in given})
@@ -105,7 +110,7 @@ def _banned(settings: ForeignConfig, given: dict[str, Any]) -> set[int]:
     return set(banned)
 
 
-def _allows_unknown(settings: ForeignConfig, banned: Collection[int], target: Table) -> bool:
+def _allows_unknown(settings: ForeignConfig, banned: Collection[int], target: "Table") -> bool:
     """Whether the unknown token may be chosen. Padding and the first token must not, and all others may."""
     first, pad, unk = (target.their_ids[token] for token in (BOS_ID, PAD_ID, UNK_ID))
     never = {first, pad} - {None}
@@ -134,3 +139,38 @@ def _min_length(settings: ForeignConfig) -> int:
     if settings.has("min_new_tokens"):
         return settings.integer("min_new_tokens")
     return max(0, settings.integer("min_length", 0) - 1)
+
+
+def search_of_generate(search: SearchSettings) -> SearchSettings:
+    """The settings that `generate` has, too. If some differ, a note says so."""
+    kept = search
+    if search.length_normalization == "gnmt" and search.length_penalty != 0.0:
+        kept = replace(kept, length_penalty=0.0)
+    if search.max_length is None:
+        kept = replace(kept, max_length=MAX_LENGTH)
+    if kept != search:
+        print_note(
+            "generate of transformers has no length penalty of GNMT and no limit that depends on the source's length: "
+            f"generation_config.json has length_penalty {kept.length_penalty:g} and max_length {kept.max_length}"
+        )
+    return kept
+
+
+def generation_config(search: SearchSettings) -> dict[str, Any]:
+    """The settings of `generate` for a search that it has (`search_of_generate`)."""
+    ranking = {
+        "length_penalty": search.length_penalty,
+        "early_stopping": next(theirs for theirs, ours in STOPPING.items() if ours == search.stopping),
+    }
+    return {
+        "num_beams": search.beam_size,
+        **(ranking if search.beam_size > 1 else {}),  # `transformers` warns of settings that greedy search ignores
+        "max_length": search.limit(0) + 1,  # it counts BOS
+        "min_new_tokens": search.min_length,
+        "suppress_tokens": [each for each in NEVER_PREDICTED if not (search.unknown and each == UNK_ID)],
+        "pad_token_id": PAD_ID,
+        "bos_token_id": BOS_ID,
+        "eos_token_id": EOS_ID,
+        "decoder_start_token_id": BOS_ID,
+        "forced_eos_token_id": EOS_ID,
+    }

@@ -9,7 +9,6 @@ per side. Here, each side gets one SentencePiece model that does both: its piece
 - Language codes such as `>>fra<<`, which begin a source, are pieces.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +20,11 @@ from lit_transformer.checkpoints.folder import read_json
 from lit_transformer.data.tokenizer import OUTSIDE, Tokenizer
 from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
+from lit_transformer.pretrained.marian import LANGUAGE_CODE, SENTENCEPIECE_FILES
 
 Piece = ModelProto.SentencePiece
 _NAMES = {PAD_ID: "<pad>", UNK_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>"}
 _KINDS = {PAD_ID: Piece.CONTROL, UNK_ID: Piece.UNKNOWN, BOS_ID: Piece.CONTROL, EOS_ID: Piece.CONTROL}
-_CODE = re.compile(">>.+<<")
 _SPACE = "\u2581"
 
 
@@ -89,7 +88,7 @@ def read_vocabularies(folder: Path, source: Table, target: Table) -> Vocabularie
     Raises:
         UserError: If a SentencePiece model cannot be read.
     """
-    sides = (("source.spm", source), ("target.spm", target))
+    sides = zip(SENTENCEPIECE_FILES, (source, target), strict=True)
     vocabularies = Vocabularies(*(_tokenizer(folder / name, table.names) for name, table in sides))
     is_one = source is target and vocabularies.source.model_bytes == vocabularies.target.model_bytes
     return Vocabularies.shared(vocabularies.target) if is_one else vocabularies
@@ -112,13 +111,13 @@ def renumbered(model: Any, names: Sequence[str]) -> bytes:
             changed.pieces.add(piece=_NAMES[token_id], score=0.0, type=_KINDS[token_id])
         elif name in pieces and pieces[name].type not in _KINDS.values():
             changed.pieces.append(pieces[name])
-        elif _CODE.fullmatch(name):
+        elif LANGUAGE_CODE.fullmatch(name):
             changed.pieces.append(_code_piece(name, model))
         elif len(name) == 1:
             changed.pieces.add(piece=name, score=lowest, type=Piece.NORMAL)
         else:
             changed.pieces.add(piece=name, score=0.0, type=Piece.UNUSED)
-    known = set(names)
+    known = {*names, *(piece.piece for piece in changed.pieces)}
     outside = [piece for piece in model.pieces if piece.piece not in known and piece.type not in _KINDS.values()]
     if outside:
         changed.pieces.add(piece=OUTSIDE, score=0.0, type=Piece.CONTROL)

@@ -26,13 +26,11 @@ from lit_transformer.data.vocabularies import Vocabularies
 from lit_transformer.errors import UserError
 from lit_transformer.model.config import TransformerConfig
 from lit_transformer.model.transformer import Transformer
-from lit_transformer.pretrained.marian_folder import (
-    check_expressible,
-    generation_config,
-    search_of_generate,
-    standalone_model,
-    write_marian_folder,
-)
+from lit_transformer.pretrained.marian_folder import check_expressible, standalone_model, write_marian_folder
+from lit_transformer.pretrained.marian_search import generation_config, search_of_generate
+from lit_transformer.pretrained.places import load_translation_model
+from tests.helpers.opus import CODES, generate, their_ids, write_opus
+from tests.helpers.opus import TEXTS as OPUS_TEXTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 
@@ -220,3 +218,37 @@ def test_generate_finds_the_same_translations(search: SearchSettings, tiny_run: 
         found = tokenizer.batch_decode(ids, skip_special_tokens=True)
     translator = Translator.load(tiny_run, device="cpu")
     assert found == translator.translate(lines, search_of_generate(search))
+
+
+@pytest.mark.parametrize("kind", ["shared", "separate", "foreign"])
+def test_it_is_read_back_as_it_was(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    model = make_model(request.getfixturevalue(kind))
+    write_marian_folder(tmp_path, model)
+    again = load_translation_model(tmp_path)
+    assert (again.source, again.target) == ("en", "de")
+    own, kept = generation_config(again.search), generation_config(search_of_generate(model.search))
+    assert own == kept
+    for side, texts in (("source", SOURCES), ("target", TARGETS)):
+        before, after = getattr(model.vocabularies, side), getattr(again.vocabularies, side)
+        assert after.encode(TEXTS + texts) == before.encode(TEXTS + texts)
+        assert after.decode(after.encode(texts)) == texts
+    source_BS = torch.randint(EOS_ID, 30, (2, 7))
+    target_input_BT = torch.randint(EOS_ID, 30, (2, 5))
+    expected = model.transformer(source_BS, target_input_BT)
+    torch.testing.assert_close(again.transformer(source_BS, target_input_BT), expected, rtol=0.0, atol=1e-5)
+
+
+def test_a_model_of_opus_goes_out_as_it_came_in(tmp_path: Path) -> None:
+    model, tokenizer = write_opus(tmp_path / "opus")
+    (tmp_path / "again").mkdir()
+    write_marian_folder(tmp_path / "again", load_translation_model(tmp_path / "opus"))
+    theirs = MarianMTModel.from_pretrained(tmp_path / "again", dtype=torch.float64)
+    again = MarianTokenizer.from_pretrained(tmp_path / "again")
+    texts = [*OPUS_TEXTS, f"{CODES[1]} A dog eats.", "The cat sleeps."]
+    before, after = ([each.convert_ids_to_tokens(ids) for ids in their_ids(each, texts)] for each in (tokenizer, again))
+    assert after == before
+    expected, found = (
+        tokenizer_.batch_decode(generate(model_, tokenizer_, texts), skip_special_tokens=True)
+        for model_, tokenizer_ in ((model, tokenizer), (theirs, again))
+    )
+    assert found == expected
