@@ -4,6 +4,7 @@ The names below are imported when they are first used:
 
 - `Transformer`, `TransformerConfig`: the encoder-decoder and its hyper-parameters (section 3)
 - `LitTransformer`, `TranslationData`: its training and its data, for Lightning's `Trainer` (section 5)
+- `LitGPT`, `LitBERT`, `LitBART`, `LitT5`, `TextData`: the same for models of one language
 - `Batch`, `TextBatch`, `make_batch`: what loaders give, for loaders of one's own
 - `Translator`, `SearchSettings`: translation with a trained model by beam search (section 6.1)
 - `SamplingSettings`: tokens drawn at random, in place of a search
@@ -31,21 +32,30 @@ if TYPE_CHECKING:
     from lit_transformer.batch import Batch, TextBatch, make_batch
     from lit_transformer.checkpoints.places import load_checkpoint
     from lit_transformer.data.datamodule import TranslationData
+    from lit_transformer.data.text_data import TextData
     from lit_transformer.decoding.generator import TextGenerator
     from lit_transformer.decoding.translator import Translator
     from lit_transformer.model.config import TransformerConfig
     from lit_transformer.model.transformer import Transformer
     from lit_transformer.pretrained.places import load_pretrained
     from lit_transformer.search_settings import SamplingSettings, SearchSettings
+    from lit_transformer.training.bert import LitBERT
+    from lit_transformer.training.denoising import LitBART, LitT5
+    from lit_transformer.training.gpt import LitGPT
     from lit_transformer.training.translation import LitTransformer
 
 __version__ = "0.2.0"
 __all__ = [
     "Batch",
+    "LitBART",
+    "LitBERT",
+    "LitGPT",
+    "LitT5",
     "LitTransformer",
     "SamplingSettings",
     "SearchSettings",
     "TextBatch",
+    "TextData",
     "TextGenerator",
     "Transformer",
     "TransformerConfig",
@@ -58,11 +68,16 @@ __all__ = [
 
 _MODULES = {
     "Batch": "lit_transformer.batch",
+    "LitBART": "lit_transformer.training.denoising",
+    "LitBERT": "lit_transformer.training.bert",
+    "LitGPT": "lit_transformer.training.gpt",
+    "LitT5": "lit_transformer.training.denoising",
     "LitTransformer": "lit_transformer.training.translation",
     "SamplingSettings": "lit_transformer.search_settings",
     "SearchSettings": "lit_transformer.search_settings",
     "TextBatch": "lit_transformer.batch",
     "TextGenerator": "lit_transformer.decoding.generator",
+    "TextData": "lit_transformer.data.text_data",
     "Transformer": "lit_transformer.model.transformer",
     "TransformerConfig": "lit_transformer.model.config",
     "TranslationData": "lit_transformer.data.datamodule",
