@@ -27,6 +27,7 @@ from lit_transformer.checkpoints.format import (
 )
 from lit_transformer.checkpoints.places import find_checkpoint
 from lit_transformer.checkpoints.trained_model import TrainedModel, load_weights, no_memory
+from lit_transformer.data.objectives import MASK
 from lit_transformer.data.text_tokenizer import SpecialIds, TextTokenizer
 from lit_transformer.data.tokenizer import Tokenizer
 from lit_transformer.errors import UserError, innermost_reason
@@ -40,8 +41,6 @@ CLASSES = {
     "vit": "vit.ViT",
 }
 """The module of `lit_transformer.model` and the class of each descendant, by its name."""
-MASK = "<mask>"
-"""The symbol of our vocabularies that stands for tokens that are to be restored."""
 
 
 @dataclass(frozen=True)
