@@ -1,7 +1,7 @@
 """Training objectives of text: what a model reads and predicts, made from a row of tokens. Pure functions in NumPy.
 
-A row is a sentence with its final `EOS_ID`, or a block of many. The numbers of tokens that are read and predicted depend
-on the row's length alone, so a plan knows them beforehand. The caller gives the random generator of a row.
+A row is a sentence with its final `EOS_ID`, or a block of many. The numbers of tokens that are read and predicted
+depend on the row's length alone, so a plan knows them beforehand. The caller gives the random generator of a row.
 """
 
 from collections.abc import Callable

@@ -28,6 +28,8 @@ class KneserNeyBaseline(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
         module: Any = pl_module
+        if not _has_test_set(trainer, data):
+            return
         nll, num_tokens = 0.0, 0
         for batch in _test_batches(trainer, data, module):
             nll += float(module.loss_sums(batch).nll)
@@ -56,6 +58,8 @@ class TrigramBaseline(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # set, but not declared
         module: Any = pl_module
+        if not _has_test_set(trainer, data):
+            return
         right = num_hidden = 0
         for batch in _test_batches(trainer, data, module):
             are_restored = module.are_restored(batch)
@@ -113,6 +117,13 @@ class LogisticRegressionBaseline(L.Callback):
                 f"({len(labels):,} images)",
                 flush=True,
             )
+
+
+def _has_test_set(trainer: L.Trainer, data: Any) -> bool:
+    """Whether the corpus has a split `test`. A note says if it has none."""
+    if data.splits.test is None and trainer.is_global_zero:
+        print_note(f"corpus {data.corpus} has no split test, so there is no test figure")
+    return data.splits.test is not None
 
 
 def _test_batches(trainer: L.Trainer, data: Any, module: L.LightningModule) -> Iterator[Any]:

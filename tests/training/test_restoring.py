@@ -172,3 +172,13 @@ def test_batches_without_places_are_refused() -> None:
     batch = make_token_batch(np.array([[2, 4]]), np.array([[PAD_ID, 5]]))
     with pytest.raises(UserError, match="RestoredBatch"):
         LitBERT(TINY, vocab_size=19).validation_step(batch, 0)  # type: ignore[arg-type]
+
+
+def test_without_a_test_set_there_is_no_figure(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (corpus / "test.en").unlink()
+    trainer_of(tmp_path, max_steps=1, callbacks=[TrigramBaseline(), KneserNeyBaseline()]).fit(
+        LitBERT(TINY, vocab_size=VOCAB_SIZE), data_of(corpus)
+    )
+    assert capsys.readouterr().err.count("no split test") == 2
