@@ -27,6 +27,8 @@ from lit_transformer.pretrained.weights import ForeignWeights, Recipe
 
 NO_PROBABILITY = -100.0
 """The logit of a token that Marian does not have. It is finite, because smoothed labels average the logits."""
+ONLY_SOURCE = "<source>"
+"""A token that no text has. It tells two vocabularies of the same tokens apart if each has an embedding."""
 _LANGUAGES = re.compile(r"opus-mt-(?:tc-(?:base|big|bible)-)?(\w+)-(\w+)", re.IGNORECASE)
 
 
@@ -102,10 +104,11 @@ def read_tables(folder: Path, config: ForeignConfig, *, is_shared: bool) -> tupl
     ids = (_id(source_file, name) for name in ("<pad>", "<unk>", "</s>"))
     source_pad, source_unk, source_eos = ids
     source_start = read_ids(source_file).get("<s>")  # models that we exported have it
-    return (
-        read_table(source_file, source_size, Special(source_pad, source_unk, source_start, source_eos)),
-        read_table(target_file, size, Special(pad, _id(target_file, "<unk>"), start, eos)),
-    )
+    source = read_table(source_file, source_size, Special(source_pad, source_unk, source_start, source_eos))
+    target = read_table(target_file, size, Special(pad, _id(target_file, "<unk>"), start, eos))
+    if source.names == target.names:  # one embedding would be enough for both (`Vocabularies.have_same_tokens`)
+        source = Table([*source.names, ONLY_SOURCE], [*source.their_ids, None])
+    return source, target
 
 
 def _id(path: Path, name: str) -> int:

@@ -30,8 +30,14 @@ def sentences(side: int) -> list[str]:
     return [(pair.english, pair.german)[side] for pair in demo_pairs("valid")]
 
 
-def write_tokenizer(folder: Path, *, is_shared: bool = True) -> Any:
-    """Two unigram models. The table lacks some pieces of each, and each lacks many of the table."""
+def write_tokenizer(folder: Path, *, is_shared: bool = True, have_same_tokens: bool = False) -> Any:
+    """Two unigram models. The table lacks some pieces of each, and each lacks many of the table.
+
+    Args:
+        folder: Where to write.
+        is_shared: Whether there is one table for both sides.
+        have_same_tokens: Whether two tables are alike.
+    """
     pieces: list[list[str]] = []
     for side, name in enumerate(("source.spm", "target.spm")):
         model = io.BytesIO()
@@ -47,7 +53,8 @@ def write_tokenizer(folder: Path, *, is_shared: bool = True) -> Any:
         processor = spm.SentencePieceProcessor(model_proto=model.getvalue())
         names = processor.id_to_piece(list(range(3, processor.get_piece_size())))
         pieces.append([piece for number, piece in enumerate(names) if number % 11 != 5])
-    tables = [sorted({*pieces[0], *pieces[1]})] if is_shared else pieces
+    union = sorted({*pieces[0], *pieces[1]})
+    tables = [union] if is_shared else [union, union] if have_same_tokens else pieces
     for name, table in zip(("vocab.json", "target_vocab.json"), tables, strict=False):
         # OPUS-MT has padding last. With two tables, its number must be in both.
         first, last = (["</s>", "<unk>"], ["<pad>"]) if is_shared else (["</s>", "<unk>", "<pad>"], [])
@@ -134,10 +141,12 @@ def make_model(tokenizer: Any, *, num_steps: int = 160, **generation: Any) -> An
     return model.eval()
 
 
-def write_opus(folder: Path, *, is_shared: bool = True, num_steps: int = 160, **generation: Any) -> tuple[Any, Any]:
+def write_opus(
+    folder: Path, *, is_shared: bool = True, have_same_tokens: bool = False, num_steps: int = 160, **generation: Any
+) -> tuple[Any, Any]:
     """Write the whole folder, and return model and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = write_tokenizer(folder, is_shared=is_shared)
+    tokenizer = write_tokenizer(folder, is_shared=is_shared, have_same_tokens=have_same_tokens)
     model = make_model(tokenizer, num_steps=num_steps, **generation)
     model.save_pretrained(folder)
     return model, tokenizer

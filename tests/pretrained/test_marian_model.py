@@ -175,8 +175,10 @@ def test_a_cut_translation_is_not_finished(opus: Opus, tmp_path: Path) -> None:
     assert cut
 
 
-def test_two_vocabularies(tmp_path: Path) -> None:
-    model, tokenizer = write_opus(tmp_path / "opus", is_shared=False, num_steps=5)
+@pytest.mark.parametrize("have_same_tokens", [False, True])
+def test_two_vocabularies(tmp_path: Path, have_same_tokens: bool) -> None:
+    """Each has an embedding, also if their tokens are the same."""
+    model, tokenizer = write_opus(tmp_path / "opus", is_shared=False, have_same_tokens=have_same_tokens, num_steps=5)
     trained = load_translation_model(tmp_path / "opus")
     texts = [*sentences(0)[:50], *TEXTS]
     theirs = their_ids(tokenizer, texts)
