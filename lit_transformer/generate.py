@@ -13,7 +13,7 @@ from lit_transformer.cli.input_lines import arriving_lines
 from lit_transformer.cli.options import add_model_options, add_sampling_options, sampling_settings
 from lit_transformer.errors import UserError
 from lit_transformer.machine import limit_threads, prepare_products
-from lit_transformer.search_settings import SamplingSettings, SearchSettings
+from lit_transformer.search_settings import MAX_BEAM_SIZE, SamplingSettings, SearchSettings
 
 if TYPE_CHECKING:
     from lit_transformer.decoding.generator import TextGenerator
@@ -71,11 +71,17 @@ def settings_of(options: argparse.Namespace) -> SamplingSettings | SearchSetting
     if sampling is not None:
         if options.length_penalty is not None:
             raise UserError("--length_penalty is for a beam: give --beam_size")
-        # Wrong numbers of samples are refused before the model is read.
-        SearchSettings(sampling=sampling, n_best=options.num_samples)
+        check_num_samples(options.num_samples, MAX_BEAM_SIZE)
         return sampling
-    search = SearchSettings(beam_size=options.beam_size, n_best=options.num_samples, min_length=0)
+    search = SearchSettings(beam_size=options.beam_size, min_length=0)
+    check_num_samples(options.num_samples, search.beam_size)
     return search if options.length_penalty is None else replace(search, length_penalty=options.length_penalty)
+
+
+def check_num_samples(num_samples: int, largest: int) -> None:
+    """Raise UserError if it is out of range, before the model is read."""
+    if not 1 <= num_samples <= largest:
+        raise UserError(f"--num_samples {num_samples}: it must be at least 1 and at most {largest}")
 
 
 def prompts_of(options: argparse.Namespace) -> Iterator[list[str]]:

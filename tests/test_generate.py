@@ -60,8 +60,8 @@ def test_a_search_and_greedy_sampling(run: Path, capsys: pytest.CaptureFixture[s
     [
         (["--beam_size", "3", "--top_k", "5"], r"^error: --top_k .*--beam_size"),
         (["--length_penalty", "1"], r"^error: --length_penalty .*--beam_size"),
-        (["--num_samples", "0"], r"^error: n_best is 0: "),
-        (["--beam_size", "2", "--num_samples", "3"], r"^error: n_best is 3: "),
+        (["--num_samples", "0"], r"^error: --num_samples 0: "),
+        (["--beam_size", "2", "--num_samples", "3"], r"^error: --num_samples 3: "),
         (["--max_new_tokens", "0"], r"^error: max_new_tokens is 0: "),
         (["--top_p", "0"], r"^error: top_p is 0\.0: "),
         (["--device", "abacus"], r"^error: device 'abacus' "),

@@ -229,7 +229,8 @@ def owners_of(names: Iterable[str]) -> str:
 
 def does_not_translate(path: Path, name: str) -> UserError:
     """Return the error of a command that needs a translator and was given a model of another kind."""
-    return UserError(f"{path} is a model of kind {name}, which does not translate: {USES[name]}")
+    use = USES.get(name, "a later version may know it")
+    return UserError(f"{path} is a model of kind {name}, which does not translate: {use}")
 
 
 def load_checkpoint_file(path: Path) -> TrainedModel:

@@ -77,7 +77,8 @@ def search_in(entry: Mapping[str, Any], path: Path | str) -> SearchSettings:
         UserError: If they are no search settings.
     """
     saved = entry.get(SEARCH_ENTRY, {})
-    kinds = {name: type(default) for name, default in asdict(SearchSettings()).items() if name != "sampling"}
+    defaults = {name: default for name, default in asdict(SearchSettings()).items() if name != "sampling"}
+    kinds = {name: int if default is None else type(default) for name, default in defaults.items()}
     try:
         for name, value in saved.items():
             if isinstance(value, dict | list) or (kinds[name] in (int, bool) and type(value) is not kinds[name]):

@@ -3,14 +3,15 @@
 import argparse
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from lit_transformer.decoding.settings import BATCH_TOKENS, EngineName, EngineSettings
 from lit_transformer.errors import UserError
 from lit_transformer.machine import limit_threads, prepare_products
-from lit_transformer.search_settings import SamplingSettings, SearchSettings
+from lit_transformer.search_settings import LARGEST_EXTRA_LENGTH, SamplingSettings, SearchSettings
 
 if TYPE_CHECKING:
     from lit_transformer.checkpoints.trained_model import TrainedModel
@@ -71,6 +72,7 @@ def load_translator(options: argparse.Namespace) -> "tuple[TrainedModel, Transla
     Raises:
         UserError: If there is no model that can be read, or the device cannot be used.
     """
+    check_search_options(options)
     print_reading(options)
     from lit_transformer.pretrained.places import load_translation_model
 
@@ -133,7 +135,7 @@ def sampling_settings(options: argparse.Namespace, *, samples: bool, otherwise: 
     Raises:
         UserError: If a value is out of range, or would have no effect.
     """
-    given = {name: value for name in SAMPLING_OPTIONS if (value := getattr(options, name)) is not None}
+    given = _given(options, SAMPLING_OPTIONS)
     if samples:
         return SamplingSettings(**given)
     if given:
@@ -155,9 +157,19 @@ def search_settings(
     Raises:
         UserError: If a value is out of range.
     """
-    given = {name: value for name in SEARCH_OPTIONS if (value := getattr(options, name)) is not None}
+    given = _given(options, SEARCH_OPTIONS)
     max_length = own.max_length if options.max_extra_length is None else None
     return replace(own, **given, max_length=max_length, n_best=n_best, sampling=sampling)
+
+
+def check_search_options(options: argparse.Namespace) -> None:
+    """Raise UserError if a value is out of range for every model, before one is read."""
+    SearchSettings(max_length=LARGEST_EXTRA_LENGTH, **_given(options, SEARCH_OPTIONS))
+
+
+def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The options of these names that are given. A command need not have all."""
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 
 def translations_file(trained: "TrainedModel", search: SearchSettings, options: argparse.Namespace) -> Path:

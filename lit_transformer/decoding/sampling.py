@@ -120,7 +120,8 @@ def _sorted(score_NV: Tensor) -> Tensor:
 def gumbel(key_N1: Tensor, count: int) -> Tensor:
     """Numbers with the standard Gumbel distribution, N x `count`: a pure function of each row's key."""
     bits_NX = split_mix(key_N1, torch.arange(count, device=key_N1.device))
-    uniform_NX = (_shifted(bits_NX, 11).double() + 0.5) * 2.0**-53
+    # With one bit more, the sum would be rounded, and could be 1, whose noise is infinite.
+    uniform_NX = (_shifted(bits_NX, 12).double() + 0.5) * 2.0**-52
     return -torch.log(-torch.log(uniform_NX))
 
 
