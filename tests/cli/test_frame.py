@@ -249,7 +249,10 @@ class Interrupting(MetaPathFinder):
 def test_ctrl_c_while_torch_is_imported(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    heavy = ("cli.reports", "cli.training", "checkpoints.places", "decoding.translator", "analysis.alignment")
+    heavy = (
+        *("cli.reports", "cli.training", "checkpoints.places", "pretrained.places", "decoding.translator"),
+        "analysis.alignment",
+    )
     names = [f"lit_transformer.{module}" for module in heavy]
     for module in names:
         monkeypatch.delitem(sys.modules, module, raising=False)
