@@ -24,19 +24,14 @@ def encoder_decoder_flops(
         lengths: Mean tokens of a source and of a target sentence. The cost of attention grows with them.
     """
     source_length, target_length = lengths
-    keys, values = config.num_heads * config.key_size, config.num_heads * config.value_size
-    projections = config.d_model * (2 * keys + 2 * values)
-    query_and_output = config.d_model * (keys + values)
-    feed_forward = 2 * config.d_model * config.d_ff
-    encoder = projections + feed_forward + source_length * (keys + values)
-    # A target position attends to half of the target on average, and to all of the source.
-    attention = (target_length / 2 + source_length) * (keys + values)
-    decoder = projections + query_and_output + feed_forward + attention
+    size = config.num_heads * (config.key_size + config.value_size)
     # Each decoder layer projects the source to its own keys and values.
-    memory = config.d_model * (keys + values)
-    per_source = config.num_layers * (encoder + memory)
-    per_target = config.num_layers * decoder + config.d_model * vocab_size
-    return 3 * 2 * (per_source * source_tokens + per_target * target_tokens)
+    memory = config.d_model * size
+    # Projections to the query and of the output, and attention to all of the source.
+    cross_attention = (config.d_model + source_length) * size
+    per_source = config.num_layers * (_layer(config, source_length, causal=False) + memory)
+    per_target = config.num_layers * (_layer(config, target_length, causal=True) + cross_attention)
+    return 3 * 2 * (per_source * source_tokens + (per_target + config.d_model * vocab_size) * target_tokens)
 
 
 def stack_flops(
@@ -50,11 +45,23 @@ def stack_flops(
         read_tokens: Positions of the whole run, without padding.
         predicted_tokens: Predictions of the whole run.
         length: Mean positions of a sequence. The cost of attention grows with it.
-        causal: Whether a position attends to those before it only, which are half of all on average.
+        causal: Whether a position attends to those before it only.
     """
-    keys, values = config.num_heads * config.key_size, config.num_heads * config.value_size
-    projections = config.d_model * (2 * keys + 2 * values)
-    matrices = 3 if config.activation.startswith("gated") else 2
-    attended = min(length / 2 if causal else length, config.window or length)
-    layer = projections + matrices * config.d_model * config.d_ff + attended * (keys + values)
+    layer = _layer(config, length, causal=causal)
     return 3 * 2 * (config.num_layers * layer * read_tokens + config.d_model * outputs * predicted_tokens)
+
+
+def _layer(config: TransformerConfig, length: float, *, causal: bool) -> float:
+    """Multiplications of a layer without cross-attention, forward, per position."""
+    size = config.num_heads * (config.key_size + config.value_size)
+    matrices = 3 if config.activation.startswith("gated") else 2
+    attended = _attended(config, length, causal=causal)
+    return config.d_model * (2 * size + matrices * config.d_ff) + attended * size
+
+
+def _attended(config: TransformerConfig, length: float, *, causal: bool) -> float:
+    """Keys that a position attends to, about as many as on average. A window reaches to both sides, or to one."""
+    all_keys = length / 2 if causal else length
+    if config.window is None:
+        return all_keys
+    return min(all_keys, config.window if causal else 2 * config.window - 1)
