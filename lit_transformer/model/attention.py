@@ -27,8 +27,8 @@ FUSED_KERNELS = [
 """PyTorch's kernels, except cuDNN's, which PyTorch prefers on an H100. It builds a plan for each new shape, and nearly
 every batch has one: training was 8 times slower until all shapes had occurred (docs/gpu.md)."""
 
-BLOCKS_FROM = 2
-"""Blocks pay for more queries than this many times the keys of a block. On a CPU, times are about equal there."""
+BLOCKS_FROM = 3
+"""Blocks pay for more queries than this many times the keys of a block, as measured on a CPU for windows of 4 to 64."""
 
 Rotation = Callable[[Tensor], Tensor]
 """What a position scheme does to queries and keys: BHLK -> BHLK."""

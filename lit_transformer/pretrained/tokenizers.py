@@ -10,7 +10,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,12 +75,13 @@ class ForeignTokenizer:
 
     Args:
         tokenizer: The tokenizer. What it cuts or fills up is switched off.
+        path: Its file, for errors.
     """
 
-    def __init__(self, tokenizer: "Tokenizer") -> None:
+    def __init__(self, tokenizer: "Tokenizer", path: Path) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self._tokenizer = tokenizer
+        self._tokenizer, self._path = tokenizer, path
         self._special = {number: each.content for number, each in tokenizer.get_added_tokens_decoder().items()}
         parts = json.loads(tokenizer.to_str())
         self._is_bytes = '"ByteLevel"' in json.dumps([parts["pre_tokenizer"], parts["decoder"]])
@@ -92,8 +94,13 @@ class ForeignTokenizer:
         return max(self._tokenizer.get_vocab().values(), default=-1) + 1
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text, without special tokens around it."""
-        return [each.ids for each in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        """Return the token ids of each text, without special tokens around it.
+
+        Raises:
+            UserError: If the tokenizer of the file cannot read them.
+        """
+        with _one_line(self._path, "cannot read this text"):
+            return [each.ids for each in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, sequences: list[list[int]]) -> list[str]:
         """Return the text of each sequence, without special tokens."""
@@ -175,32 +182,41 @@ class SentencePieceTokenizer:
 
 def _read(folder: Path) -> ForeignTokenizer | SentencePieceTokenizer | None:
     if (folder / TOKENIZER_FILE).exists():
-        return ForeignTokenizer(_built(folder / TOKENIZER_FILE, _from_json))
+        return _built(_from_json, folder / TOKENIZER_FILE)
     if all((folder / name).exists() for name in BPE_FILES):
-        return ForeignTokenizer(_built(folder / BPE_FILES[0], _byte_level))
+        return _built(_byte_level, *(folder / name for name in BPE_FILES))
     if (folder / WORDPIECE_FILE).exists():
-        return ForeignTokenizer(_built(folder / WORDPIECE_FILE, _word_piece))
+        return _built(_word_piece, folder / WORDPIECE_FILE)
     if (folder / SENTENCEPIECE_FILE).exists():
         return SentencePieceTokenizer(folder / SENTENCEPIECE_FILE)
     return None
 
 
-def _built(path: Path, build: Callable[[Path], "Tokenizer"]) -> "Tokenizer":
-    """What a function makes of a file, with the package's many kinds of errors in one line."""
+def _built(build: Callable[..., "Tokenizer"], path: Path, *others: Path) -> ForeignTokenizer:
+    """What a function makes of files."""
     if find_spec("tokenizers") is None:
         raise UserError(
             f'{path} needs the package tokenizers, which is not installed: pip install "lit-transformer[pretrained]"'
         )
-    for each in path.parent.glob("*.*"):
+    for each in (path, *others):
         check_regular(each)
+    with _one_line(path, "holds no tokenizer"):
+        tokenizer: Tokenizer = build(path, *others)
+        tokenizer.add_special_tokens([name for name in SPECIAL_NAMES if tokenizer.token_to_id(name) is not None])
+        return ForeignTokenizer(tokenizer, path)
+
+
+@contextmanager
+def _one_line(path: Path, problem: str) -> Iterator[None]:
+    """The package's errors as UserError. It raises them as `Exception`, and panics of Rust as `BaseException`."""
     try:
-        tokenizer: Tokenizer = build(path)
+        yield
     except UserError:
         raise
-    except Exception as error:  # the package raises its errors as Exception
-        raise UserError(f"{path} holds no tokenizer: {innermost_reason(error)}; copy the folder again") from error
-    tokenizer.add_special_tokens([name for name in SPECIAL_NAMES if tokenizer.token_to_id(name) is not None])
-    return tokenizer
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(f"{path} {problem}: {innermost_reason(error)}; copy the folder again") from error
 
 
 def _from_json(path: Path) -> "Tokenizer":
@@ -209,12 +225,11 @@ def _from_json(path: Path) -> "Tokenizer":
     return Tokenizer.from_str(path.read_text(encoding="utf-8"))
 
 
-def _byte_level(path: Path) -> "Tokenizer":
+def _byte_level(vocabulary: Path, merges: Path) -> "Tokenizer":
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    vocabulary, merges = (str(path.parent / name) for name in BPE_FILES)
-    tokenizer = Tokenizer(models.BPE.from_file(vocabulary, merges))
-    prefix = bool(_settings(path.parent).get("add_prefix_space", False))
+    tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    prefix = bool(_settings(vocabulary.parent).get("add_prefix_space", False))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

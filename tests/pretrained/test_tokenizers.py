@@ -124,6 +124,21 @@ def test_damaged_files_are_one_line(tmp_path: Path, name: str, content: str) -> 
     assert "\n" not in str(error.value)
 
 
+PANICS: dict[str, Any] = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
+NO_UNKNOWN: dict[str, Any] = {"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "none"}}
+
+
+@pytest.mark.parametrize("parts", [PANICS, NO_UNKNOWN])
+def test_what_the_package_cannot_build_or_apply_is_one_line(tmp_path: Path, parts: dict[str, Any]) -> None:
+    byte_level().save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+    with pytest.raises(UserError) as error:
+        read(tmp_path)[0].encode(["x"])
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_more_tokens_than_the_model_has(tmp_path: Path) -> None:
     word_piece().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="96"):
