@@ -79,6 +79,8 @@ def record_text_attention(
     rows = [sequences(trained, *pair) for pair in zip(*encoded, strict=True)]
     lengths = [max(len(row.source), len(row.target_input)) for row in rows]
     for line, length in enumerate(lengths, start=first_line):
+        if length == 0:
+            raise UserError(f"line {line} is empty, and a {trained.name} adds no token to it: give some text")
         if model.config.longest is not None and length > model.config.longest:
             raise UserError(
                 f"line {line} has {length:,} tokens, but the model reads at most {model.config.longest:,}: shorten it"

@@ -46,7 +46,7 @@ class GPT(nn.Module):
         return DecoderState(beam_size)
 
     def read(self, token_NL: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Reads more tokens per row, such as prompts of one length. Returns the logits of the next token, and the state."""
+        """Reads more tokens per row, such as prompts of one length. Returns what `step` returns."""
         cache = dict(state.cache)
         states_NLD = self.stack(self.embedding(token_NL), Mask(causal=True), cache=cache)
         return self.output(states_NLD[:, -1], self.embedding.weight), DecoderState(state.beam_size, cache=cache)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import sentencepiece as spm
 
+from lit_transformer.characters import valid
 from lit_transformer.checkpoints.folder import read_json
 from lit_transformer.data.text_tokenizer import SpecialIds, TextTokenizer
 from lit_transformer.errors import UserError, innermost_reason
@@ -100,7 +101,8 @@ class ForeignTokenizer:
             UserError: If the tokenizer of the file cannot read them.
         """
         with _one_line(self._path, "cannot read this text"):
-            return [each.ids for each in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+            encodings = self._tokenizer.encode_batch([valid(text) for text in texts], add_special_tokens=False)
+        return [each.ids for each in encodings]
 
     def decode(self, sequences: list[list[int]]) -> list[str]:
         """Return the text of each sequence, without special tokens."""
@@ -153,7 +155,8 @@ class SentencePieceTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, without special tokens around it."""
         return [
-            [number for part in re.split(r"(<extra_id_\d+>)", text) for number in self._encode(part)] for text in texts
+            [number for part in re.split(r"(<extra_id_\d+>)", text) for number in self._encode(part)]
+            for text in map(valid, texts)
         ]
 
     def decode(self, sequences: list[list[int]]) -> list[str]:

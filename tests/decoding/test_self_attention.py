@@ -112,9 +112,11 @@ def test_our_own_models() -> None:
 def test_mistakes(tmp_path: Path) -> None:
     folder_with("bert", word_piece(), tmp_path / "bert")
     folder_with("t5", byte_level(), tmp_path / "t5")
+    folder_with("gpt2", byte_level(), tmp_path / "gpt2")
     bert, t5 = read(tmp_path / "bert"), read(tmp_path / "t5")
     calls: list[tuple[str, Any]] = [
         ("line 3 has", lambda: record_text_attention(bert, ["cats", "", "a " * 20], first_line=1)),
+        ("line 2 is empty", lambda: record_text_attention(read(tmp_path / "gpt2"), ["cats", ""])),
         ("layer 2", lambda: record_text_attention(bert, ["cats"], layers=[2])),
         ("without targets", lambda: record_text_attention(bert, ["cats"], ["cats"])),
         ("give a target", lambda: record_text_attention(t5, ["cats"])),

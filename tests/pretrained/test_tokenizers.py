@@ -59,6 +59,8 @@ def test_byte_level_bpe(tmp_path: Path) -> None:
         # Whole characters where a token has some, and else bytes.
         [ids] = mine.encode(["The cat \U0001f600"])
         assert "".join(mine.tokens(ids)) == "The\u2581cat\u2581<0xF0><0x9F><0x98><0x80>"
+        # Invalid bytes of the command line are half surrogate pairs.
+        assert mine.encode(["\udcff"]) == mine.encode(["?"])
         [ids] = mine.encode(["x<|endoftext|>"])
         assert mine.tokens(ids) == ["x", "<|endoftext|>"]
 
@@ -99,6 +101,7 @@ def test_sentencepiece_with_extra_ids(tmp_path: Path) -> None:
     assert mine.decode(ids) == oracle.decode(ids)
     assert mine.vocab_size == oracle.get_piece_size() + 100
     assert special == SpecialIds(bos=None, eos=1, pad=0, mask=None)
+    assert mine.encode(["\udcff"]) == mine.encode(["?"])
     # As T5's tokenizer numbers them: from the end.
     [ids] = mine.encode(["The <extra_id_0> sleeps <extra_id_99>"])
     assert [number for number in ids if number >= oracle.get_piece_size()] == [
