@@ -61,7 +61,8 @@ def check(cli: "CheckCLI") -> None:
     print_batches(batches, data, devices=cli.devices, steps=steps)
     rate = settings.tokens_per_second
     print_row("machine", *describe(multiplies_in_float32=multiplies_in_float32(trainer)))
-    print_costs(forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate), steps=steps)
+    costs = forecast_costs(trainer, model, data, batches, devices=cli.devices, tokens_per_second=rate)
+    print_costs(costs, predicted=data.predicted, steps=steps)
     for warning in find_warnings(trainer, model, data, batches, devices=cli.devices):
         print_row("warning", warning)
 

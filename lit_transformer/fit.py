@@ -99,7 +99,7 @@ def fit(cli: "FitCLI") -> FitResult:
             if cli.taken and resumed is None:
                 cli.taken.print_report(cli.config)
             print_run(run, cli.config)
-        remedy = "lower data.max_tokens_per_device; the optimizer steps stay the same"
+        remedy = f"lower data.{data.device_setting}; the optimizer steps stay the same"
         device = trainer.strategy.root_device
         with (
             enough_memory(remedy),

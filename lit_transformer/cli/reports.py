@@ -79,7 +79,6 @@ def print_next(trainer: L.Trainer, model: LitModel, data: LoadedData, task: Task
         print(f"Curves:     {found.place}")
     if run is None:
         return
-    print("\nNext:")
     # A corpus without pairs that are left to test on has no test set.
     known = {"run": shlex.quote(str(run)), "test_set": None}
     if data.test_set is not None:
@@ -87,12 +86,14 @@ def print_next(trainer: L.Trainer, model: LitModel, data: LoadedData, task: Task
         options = {"split": split, "tokenize": model.tokenize}
         given = [shlex.quote(corpus), *(f"--{name} {value}" for name, value in options.items() if value)]
         known["test_set"] = " ".join(given)
-    for command in task.commands:
-        if not any(f"{{{name}}}" in command and value is None for name, value in known.items()):
-            print(f"  python -m lit_transformer.{command.format(**known)}")
-    for found in curves:
-        if found.program is not None:
-            print(f"  {SHOW_CURVES[found.program].format(shlex.quote(found.place))}")
+    commands = [
+        f"python -m lit_transformer.{command.format(**known)}"
+        for command in task.commands
+        if not any(f"{{{name}}}" in command and value is None for name, value in known.items())
+    ]
+    commands += [SHOW_CURVES[found.program].format(shlex.quote(found.place)) for found in curves if found.program]
+    if commands:
+        print("\nNext:", *(f"  {command}" for command in commands), sep="\n")
 
 
 def describe_best(saved: BestCheckpoint, model: LitModel) -> str:
@@ -133,13 +134,15 @@ def print_batches(batches: BatchForecast, data: LoadedData, *, devices: int, ste
         steps: Optimizer steps of the run. None is no limit.
     """
     plan, epochs = data.plan, data.epochs
-    if plan.is_one_sided:
-        tokens = f"{batches.source_tokens:,.0f} {data.unit}s"
+    if data.row == data.unit:
+        tokens, sides = "", []
+    elif plan.is_one_sided:
+        tokens = f", {batches.source_tokens:,.0f} {data.unit}s"
         sides = [(f"{data.row} length", plan.source_lengths)]
     else:
-        tokens = f"{batches.source_tokens:,.0f} source and {batches.target_tokens:,.0f} target {data.unit}s"
+        tokens = f", {batches.source_tokens:,.0f} source and {batches.target_tokens:,.0f} target {data.unit}s"
         sides = [("source length", plan.source_lengths), ("target length", plan.target_lengths)]
-    print_row("a step", f"{batches.pairs:,.0f} {data.row}s, {tokens}")
+    print_row("a step", f"{batches.pairs:,.0f} {data.row}s{tokens}")
     limit = f" (the data have {epochs.plan_steps:,})" if epochs.steps < epochs.plan_steps else ""
     run = f"{steps:,}, {steps / epochs.steps:,.1f} epochs" if steps is not None else "no limit of steps"
     print_row("an epoch", f"{counted(epochs.steps, 'step')}{limit}; the run has {run}")
@@ -150,12 +153,18 @@ def print_batches(batches: BatchForecast, data: LoadedData, *, devices: int, ste
         print_row(name, *(f"{span:>10} {part:6.1%} {'#' * round(60 * part)}" for span, part in histogram(lengths)))
 
 
-def print_costs(costs: CostForecast, *, steps: int | None) -> None:
-    """Print computation, time, memory and disk space. Without a limit of steps, the first two are those of an epoch."""
+def print_costs(costs: CostForecast, *, predicted: str, steps: int | None) -> None:
+    """Print computation, time, memory and disk space. Without a limit of steps, the first two are those of an epoch.
+
+    Args:
+        costs: The forecast.
+        predicted: What the speed counts.
+        steps: Optimizer steps of the run. None is no limit.
+    """
     per_epoch = " per epoch" if steps is None else ""
     paper = ", ".join(f"{name} {flops:.1e}" for name, flops in PAPER_FLOPS.items())
     print_row("compute", f"{costs.flops:.1e} FLOPs{per_epoch} (the paper's own estimates: {paper})")
-    print_row("speed", f"{costs.tokens_per_second:,.0f} target tokens per second and device, {costs.measured}")
+    print_row("speed", f"{costs.tokens_per_second:,.0f} {predicted} per second and device, {costs.measured}")
     print_row("time", f"{costs.hours:,.1f} hours{per_epoch}, without communication and validation")
     whole = format_bytes(costs.weight_bytes + costs.activation_bytes + costs.program_bytes)
     weights, activations = format_bytes(costs.weight_bytes), format_bytes(costs.activation_bytes)

@@ -145,6 +145,14 @@ def sections_of(task: Task) -> dict[str, tuple[str, str, str]]:
     }
 
 
+def settings_of(task: Task) -> list[str]:
+    """Return the full names of the settings in all sections of a task."""
+    names = (
+        f"{section}.{each.name}" for section in sections_of(task) for each in read_section(section, task).arguments
+    )
+    return [name for name in names if name not in NO_SETTINGS]
+
+
 def _general_options() -> dict[str, str]:
     return {
         "--config NAME_OR_FILE": "A recipe, or a YAML file of settings. The option can be repeated: later values win. "
@@ -192,11 +200,9 @@ def spell_settings(message: str) -> str:
     A setting that is also a word, such as `source`, is one only where the message begins with it.
     """
     full_names = {
-        argument.name: f"{section}.{argument.name}"
+        full.rpartition(".")[2]: full
         for task in reversed(TASKS.values())  # the names of translation win
-        for section in sections_of(task)
-        for argument in read_section(section, task).arguments
-        if f"{section}.{argument.name}" not in NO_SETTINGS
+        for full in settings_of(task)
     }
     return re.sub(
         r"^[a-z_]+(?= (?:is|has) )|(?<![\w./-])[a-z]+(_[a-z]+)+(?![\w/-]|\.\w)",

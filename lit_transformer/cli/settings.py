@@ -29,9 +29,9 @@ from torch.optim import lr_scheduler
 
 from lit_transformer.cli.parser_errors import CLASS, condensed
 from lit_transformer.cli.recipes import recipe_path
-from lit_transformer.cli.sections import NO_EFFECT, TRAINER_DEFAULTS, VAL_CHECK_INTERVAL
+from lit_transformer.cli.sections import NO_EFFECT, TRAINER_DEFAULTS, VAL_CHECK_INTERVAL, settings_of
 from lit_transformer.cli.suggestions import did_you_mean, suggest_option
-from lit_transformer.cli.tasks import TASKS
+from lit_transformer.cli.tasks import TASKS, find_task
 from lit_transformer.data.accumulation import check_accumulation
 from lit_transformer.errors import UserError
 from lit_transformer.files import existing_folder, expanded
@@ -108,10 +108,23 @@ class Parser(LightningArgumentParser):
                 if f"--{name}" not in options
             )
             # The parser of a class that a setting names has no arguments of the command.
-            suggestion = suggest_option(getattr(self, "args", []), options) or next(filter(None, named), "")
+            arguments = getattr(self, "args", [])
+            suggestion = (
+                suggest_option(arguments, options) or next(filter(None, named), "") or name_other_task(arguments)
+            )
         if "must be text" in reason:  # such as the language code `no`
             suggestion += "; YAML reads no, on, 1e5 and 1:30 as text only in quotation marks: quote the value"
         raise UserError(f"{reason}{suggestion} (all settings: --print_config)")
+
+
+def name_other_task(arguments: Sequence[str]) -> str:
+    """The end of an error message if an argument is a setting of another task."""
+    task = find_task(arguments)
+    for name in (argument.partition("=")[0].removeprefix("--") for argument in arguments if argument[:2] == "--"):
+        owners = [other.name for other in TASKS.values() if name in settings_of(other)]
+        if owners and task.name not in owners:
+            return f"; {name} belongs to the task {owners[0]}, and this run has the task {task.name}"
+    return ""
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:

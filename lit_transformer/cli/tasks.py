@@ -40,7 +40,8 @@ class Task(NamedTuple):
 
 
 TEXT = ("data/text_data.py", "TextData")
-ATTENTION = "attention --checkpoint {run} --text TEXT"
+ATTENTION = "attention --checkpoint {run} --text TEXT --output attention.html"
+ATTENTION_OF_BOTH = "attention --checkpoint {run} --text TEXT --target TEXT --output attention.html"
 TASKS = {
     task.name: task
     for task in (
@@ -55,8 +56,8 @@ TASKS = {
             "causal_lm", ("training/gpt.py", "LitGPT"), TEXT, ("generate --checkpoint {run} --prompt TEXT", ATTENTION)
         ),
         Task("masked_lm", ("training/bert.py", "LitBERT"), TEXT, (ATTENTION,)),
-        Task("text_infilling", ("training/denoising.py", "LitBART"), TEXT, ()),
-        Task("span_corruption", ("training/denoising.py", "LitT5"), TEXT, ()),
+        Task("text_infilling", ("training/denoising.py", "LitBART"), TEXT, (ATTENTION_OF_BOTH,)),
+        Task("span_corruption", ("training/denoising.py", "LitT5"), TEXT, (ATTENTION_OF_BOTH,)),
         Task("image_classification", ("training/vit.py", "LitViT"), ("data/image_data.py", "ImageData"), ()),
     )
 }

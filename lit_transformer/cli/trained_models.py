@@ -15,7 +15,7 @@ from lit_transformer.data.vocabulary import vocabulary_file
 from lit_transformer.errors import UserError
 from lit_transformer.files import expanded
 from lit_transformer.notes import counted, print_note
-from lit_transformer.pretrained.places import load_translation_model
+from lit_transformer.pretrained.places import load_pretrained, load_translation_model
 from lit_transformer.runs.run_folder import SEARCHED
 
 TOKENIZERS = {"data.tokenizer": "target", "data.source_tokenizer": "source"}
@@ -110,16 +110,28 @@ def take_vocabularies(settings: Namespace) -> dict[str, Any]:
         place = settings.get(name)
         if place is None or not _is_trained_model(place):
             continue
-        vocabularies = load_translation_model(place).vocabularies
-        if settings.get("model.source_vocab_size") is None and not vocabularies.are_shared:
-            raise UserError(
-                f"{name} {place} has one vocabulary per language: give source_vocab_size, tokenizer and "
-                "source_tokenizer"
-            )
-        tokenizer: Tokenizer = getattr(vocabularies, side)
+        trained = load_pretrained(place)
+        if isinstance(trained, TrainedModel):
+            if settings.task == DEFAULT.name:
+                _check_number(settings, name, trained)
+            tokenizer: object = getattr(trained.vocabularies, side)
+        else:
+            tokenizer = trained.tokenizer
+        if not isinstance(tokenizer, Tokenizer):
+            raise UserError(f"{name} {place} has no vocabulary of SentencePiece: name another model, or leave it out")
         taken[name] = vocabulary_file(tokenizer, expanded(settings.data.cache_dir))
-        print_note(f"{name} is the {side}'s vocabulary of {place}, {counted(tokenizer.vocab_size, 'token')}")
+        whose = f"{side}'s vocabulary" if isinstance(trained, TrainedModel) else "vocabulary"
+        print_note(f"{name} is the {whose} of {place}, {counted(tokenizer.vocab_size, 'token')}")
     return taken
+
+
+def _check_number(settings: Namespace, name: str, trained: TrainedModel) -> None:
+    """Raise UserError if the model has a vocabulary per language, and the run has one for both."""
+    if settings.model.source_vocab_size is None and not trained.vocabularies.are_shared:
+        raise UserError(
+            f"{name} {settings.get(name)} has one vocabulary per language: give source_vocab_size, tokenizer and "
+            "source_tokenizer"
+        )
 
 
 def as_arguments(settings: dict[str, Any]) -> list[str]:

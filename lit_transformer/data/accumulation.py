@@ -117,8 +117,8 @@ def check_accumulation(trainer: L.Trainer) -> None:
     """Raise UserError if the user has set a number of micro-batches. It follows from their size."""
     if trainer.accumulate_grad_batches != 1:
         raise UserError(
-            "accumulate_grad_batches follows from max_tokens_per_device: leave it out, and lower "
-            "max_tokens_per_device to accumulate more"
+            "accumulate_grad_batches follows from max_tokens_per_device (for images, max_images_per_device): leave it "
+            "out, and lower that one to accumulate more"
         )
 
 

@@ -88,6 +88,9 @@ class ImageData(LoadedData):
 
     row: ClassVar[str] = "image"
     unit: ClassVar[str] = "image"
+    predicted: ClassVar[str] = "images"
+    step_setting: ClassVar[str] = "images_per_batch"
+    device_setting: ClassVar[str] = "max_images_per_device"
     # By `prepare_data`:
     train: Images
     valid: Images
@@ -126,6 +129,10 @@ class ImageData(LoadedData):
     def assembler(self, *, count: int = 0, margin: float = 1.0) -> ImageAssembler:  # noqa: ARG002 # for packed pairs
         """Return what makes micro-batches of training images. After `setup`."""
         return ImageAssembler(self._pixels(self.train, "training"), self.train.labels)
+
+    @property
+    def length_setting(self) -> str:
+        return "image_size"
 
     @property
     def title(self) -> str:

@@ -37,6 +37,12 @@ class LoadedData(L.LightningDataModule):
     """What a row of the plan is."""
     unit: ClassVar[str] = "token"
     """What its length counts."""
+    predicted: ClassVar[str] = "target tokens"
+    """What the target tokens of a batch are."""
+    step_setting: ClassVar[str] = "tokens_per_batch"
+    """The argument that sets the size of a step."""
+    device_setting: ClassVar[str] = "max_tokens_per_device"
+    """The argument that sets `max_tokens_per_device`."""
     max_tokens_per_device: int | Literal["auto"]
     validation_batch_tokens: int | None
     num_workers: int | None
@@ -94,6 +100,11 @@ class LoadedData(L.LightningDataModule):
             margin: A batch has more rows than one of the plan's by this factor.
         """
         raise NotImplementedError
+
+    @property
+    def length_setting(self) -> str:
+        """The argument that limits the size of a row."""
+        return "max_length"
 
     @property
     def title(self) -> str:

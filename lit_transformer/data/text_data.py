@@ -143,6 +143,10 @@ class TextData(LoadedData):
         return TextAssembler(self.store, self.objective, self._ids, self.followed.seed)
 
     @property
+    def length_setting(self) -> str:
+        return "block_length" if self.objective.takes_blocks else "max_length"
+
+    @property
     def title(self) -> str:
         """Language and corpus."""
         return f"{self.language}, corpus {self.corpus}"

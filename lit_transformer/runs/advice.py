@@ -39,7 +39,7 @@ def find_warnings(
     if devices > 1 and batches.idle_share > MANY_IDLE_STEPS:
         found.append(
             f"{batches.idle_share:.0%} of the steps have fewer {data.row}s than {devices} x {batches.accumulation} "
-            "micro-batches, so devices are idle: use fewer devices or raise tokens_per_batch"
+            f"micro-batches, so devices are idle: use fewer devices or raise {data.step_setting}"
         )
     if batches.padding_share > MUCH_PADDING:
         found.append(
@@ -49,7 +49,7 @@ def find_warnings(
         rows = counted(len(data.plan.source_lengths), data.row)
         found.append(
             f"an epoch of {rows} has {counted(data.plan.num_batches, 'step')}, so the {data.row}s of a step hardly "
-            f"change: lower tokens_per_batch, which is {data.plan.tokens_per_batch:,}, or give more data"
+            f"change: lower {data.step_setting}, which is {data.plan.tokens_per_batch:,}, or give more data"
         )
     return [*found, *module.find_warnings(data), *data.warnings]
 
@@ -74,12 +74,12 @@ def less_padding(data: LoadedData, batches: BatchForecast, devices: int) -> str:
     plan, limit = data.plan, data.max_tokens_per_device
     size = plan.tokens_per_batch
     choices = [
-        (f"raise tokens_per_batch to {2 * size}", 2 * size, limit),
-        (f"lower tokens_per_batch to {size // 2}", size // 2, limit),
+        (f"raise {data.step_setting} to {2 * size}", 2 * size, limit),
+        (f"lower {data.step_setting} to {size // 2}", size // 2, limit),
     ]
     if limit != "auto":
         for lower in (limit // 2, limit // 4):
-            choices.append((f"lower max_tokens_per_device to {lower} (the steps stay the same)", size, lower))
+            choices.append((f"lower {data.device_setting} to {lower} (the steps stay the same)", size, lower))
     shares: dict[str, float] = {}
     for remedy, tokens, most in choices:
         with suppress(UserError):  # fewer tokens than the longest sentence has

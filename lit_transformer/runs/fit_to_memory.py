@@ -49,23 +49,27 @@ class FitToMemory(Callback):
         if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
             if limit == "auto":
                 raise UserError(
-                    "max_tokens_per_device is auto, which needs one device or strategy ddp: give a number of tokens"
+                    f"{data.device_setting} is auto, which needs one device or strategy ddp: give a number of "
+                    f"{data.unit}s"
                 )
             return
         trial = Trial(model_of(trainer), data, strategy.root_device, trainer.precision_plugin, trainer.world_size)
         if trainer.is_global_zero:
-            tried = "which micro-batches fit" if limit == "auto" else f"the largest micro-batches of {limit:,} tokens"
+            tried = (
+                "which micro-batches fit" if limit == "auto" else f"the largest micro-batches of {limit:,} {data.unit}s"
+            )
             print(f"memory trial on {strategy.root_device}: {tried}", flush=True)
         if limit == "auto":
             accumulate(trainer, trial.fewest_micro_batches(agree=strategy.reduce_boolean_decision))
             if trainer.is_global_zero:
                 tokens = data.plan.most_tokens(trainer.world_size * trainer.accumulate_grad_batches)
-                print(f"max_tokens_per_device auto: {tokens:,} padded tokens per side", flush=True)
+                size = counted(tokens, data.unit) if data.plan.is_one_sided else f"{tokens:,} padded tokens per side"
+                print(f"{data.device_setting} auto: {size}", flush=True)
         elif not trial.fits(trainer.accumulate_grad_batches):
             rank = f" of rank {trainer.global_rank}" if trainer.world_size > 1 else ""
             raise UserError(
-                f"micro-batches of max_tokens_per_device {limit} do not fit into the memory of {strategy.root_device}"
-                f"{rank}: give fewer, or auto (the optimizer steps stay the same), or lower max_length"
+                f"micro-batches of {data.device_setting} {limit} do not fit into the memory of {strategy.root_device}"
+                f"{rank}: give fewer, or auto (the optimizer steps stay the same), or lower {data.length_setting}"
             )
 
 
@@ -139,17 +143,18 @@ class Trial:
         # Without a limit the system kills a process that allocates too much.
         if self._device.type == "cpu" and not _has_memory_limit():
             raise UserError(
-                "max_tokens_per_device is auto, which needs a limit of memory on a CPU: give a number of tokens, or "
-                "set a limit with `ulimit -v KILOBYTES`"
+                f"{self._data.device_setting} is auto, which needs a limit of memory on a CPU: give a number of "
+                f"{self._data.unit}s, or set a limit with `ulimit -v KILOBYTES`"
             )
         plan = self._data.plan
         most = -(-int(np.diff(plan.borders).max()) // self._world_size)
         found = fewest(lambda micro_batches: agree(self.fits(micro_batches, MARGIN)), most)
         if found is None:
-            longest = counted(int(plan.longest.max()), self._data.unit)
+            data, longest = self._data, counted(int(plan.longest.max()), self._data.unit)
+            size = "" if data.row == data.unit else f" of {longest}"
             raise UserError(
-                f"not even one {self._data.row} of {longest} fits into the memory of {self._device}: lower max_length "
-                "or the size of the model"
+                f"not even one {data.row}{size} fits into the memory of {self._device}: lower {data.length_setting} or "
+                "the size of the model"
             )
         return found
 

@@ -108,7 +108,7 @@ class Progress(Callback):
             f"step {trainer.global_step:>7,}"
             + ("" if total is None else f"/{total:,}")
             + f"  loss {float(values['train/loss']):.3f}  perplexity {float(values['train/perplexity']):.2f}"
-            + f"  {float(values['train/target_tokens_per_second']):,.0f} target tokens/s"
+            + f"  {float(values['train/target_tokens_per_second']):,.0f} {data_of(trainer).predicted}/s"
             + f"  data wait {float(values['train/data_wait_share']):.1%}"
             + (f"  {format_duration(left)} left" if left else ""),
             flush=True,

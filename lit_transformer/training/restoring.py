@@ -69,9 +69,9 @@ class LitRestorer(LitDescendant):
             states, target = self.predictions(batch.batch)
             if batch.batch.num_target_tokens:  # a rank may get a batch without rows
                 losses.update(self.token_loss(states, target), batch.batch.num_target_tokens)
-            if batch.restored.any():
-                restored = states[batch.restored], target[batch.restored]
-                scores.update(self._are_most_probable(*restored).float())
+            # Also without rows: a rank that had never updated its score would not take part in its mean over the ranks.
+            restored = states[batch.restored], target[batch.restored]
+            scores.update(self._are_most_probable(*restored).float())
 
     def _are_most_probable(self, states_PD: Tensor, target_P: Tensor) -> Tensor:
         model: Any = self.transformer

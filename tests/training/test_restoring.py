@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from lit_transformer.batch import EOS_ID, PAD_ID, RestoredBatch, make_batch, make_token_batch
 from lit_transformer.checkpoints.descendants import load_descendant
 from lit_transformer.data.text_data import TextData
+from lit_transformer.data.text_rows import held_out_batch
 from lit_transformer.errors import UserError
 from lit_transformer.evaluation.kneser_ney import KneserNey
 from lit_transformer.evaluation.trigram import Trigram
@@ -166,6 +167,14 @@ def test_the_baseline_of_a_restorer_restores_the_same_tokens(
         right += int((np.array(guesses) == row[example.hidden]).sum())
         total += len(guesses)
     assert f"{right / total:.1%} by a trigram" in printed
+
+
+@pytest.mark.parametrize("kind", RESTORERS)
+def test_a_rank_without_rows_reports_the_same_values(kind: type[LitBERT]) -> None:
+    """Or it would wait for the others in another place than they for it."""
+    module = kind(TINY, vocab_size=19).eval()
+    module.validation_step(held_out_batch([], module.objective), 0)
+    assert "val/accuracy" in {name for name, score in module.val_scores.items() if score.update_called}
 
 
 def test_batches_without_places_are_refused() -> None:
