@@ -28,6 +28,7 @@ def test_help_shows_every_setting(task: Task, tmp_path: Path, capsys: pytest.Cap
         assert {"devices", "print_config", "help", *names} == set(re.findall(r"^  --(\w+)[ \n]", text, re.MULTILINE))
         defaults = vars(parse([f"--task={task.name}", f"--trainer.default_root_dir={tmp_path}"], cli).config.as_flat())
         linked = {"model.seed", "data.seed", "data.vocab_size", "data.source_vocab_size", "data.max_positions"}
+        linked |= {"data.image_size", "data.num_channels"}
         found = re.findall(r"^  --(\w+\.[\w.]+) \([^-]*?default:\s+([^-]*?)\)$", text, re.MULTILINE)
         settings = {name: " ".join(default.split()) for name, default in found}
         assert set(re.findall(r"^  --(\w+\.[\w.]+)", text, re.MULTILINE)) == set(defaults) - names - linked
