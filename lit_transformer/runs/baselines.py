@@ -1,6 +1,8 @@
 """The test figure of a trained model, beside that of a much simpler model, on the same test data.
 
 A recipe names one of these callbacks. They print one line when training ends.
+
+Legend: B batch, C channels, H height, W width.
 """
 
 import math
