@@ -20,6 +20,7 @@ from lit_transformer.checkpoints.folder import (
 from lit_transformer.checkpoints.format import does_not_translate
 from lit_transformer.checkpoints.places import HUB_PREFIX, find_checkpoint, load_checkpoint
 from lit_transformer.checkpoints.trained_model import TrainedModel
+from lit_transformer.errors import UserError, innermost_reason
 from lit_transformer.files import expanded, is_address
 from lit_transformer.pretrained.bart import load_bart
 from lit_transformer.pretrained.bert import load_bert
@@ -33,8 +34,14 @@ Reader = Callable[[Path, ForeignConfig], TrainedModel | TrainedDescendant]
 
 
 def _load_marian(folder: Path, config: ForeignConfig) -> TrainedModel:
-    # Imported here, because SentencePiece's description of its models takes a while, and few models need it.
-    from lit_transformer.pretrained.marian_model import load_marian
+    # Imported here, because few models need protobuf, which SentencePiece's description of its models imports.
+    try:
+        from lit_transformer.pretrained.marian_model import load_marian
+    except Exception as error:  # protobuf raises one of its own if it is older than the description
+        raise UserError(
+            f"{folder} is a Marian model, and reading it needs a newer protobuf ({innermost_reason(error)}): "
+            'pip install "lit-transformer[pretrained]"'
+        ) from error
 
     return load_marian(folder, config)
 
