@@ -62,7 +62,14 @@ def trial(module: LitTransformer) -> Trial:
         return make_batch(row.repeat(len(rows), axis=0), row.repeat(len(rows), axis=0))
 
     plan, assembler = BatchPlan(lengths, lengths, PAIRS * LENGTH, 1), SimpleNamespace(batch=batch)
-    data: Any = SimpleNamespace(plan=plan, assembler=lambda **layout: assembler, row="pair", unit="token")
+    data: Any = SimpleNamespace(
+        plan=plan,
+        assembler=lambda **layout: assembler,
+        row="pair",
+        unit="token",
+        device_setting="max_tokens_per_device",
+        length_setting="max_length",
+    )
     return Trial(module, data, torch.device("cpu"), Precision(), world_size=1)
 
 

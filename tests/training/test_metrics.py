@@ -141,8 +141,10 @@ def test_validation_is_scored_for_the_target_language(chosen: Any, used: str) ->
 
 
 def vocabularies_of(vocab_size: int, source_vocab_size: int | None) -> Vocabularies:
-    target: Any = SimpleNamespace(vocab_size=vocab_size)
-    source: Any = target if source_vocab_size is None else SimpleNamespace(vocab_size=source_vocab_size)
+    target: Any = SimpleNamespace(vocab_size=vocab_size, model_bytes=b"target")
+    source: Any = target
+    if source_vocab_size is not None:
+        source = SimpleNamespace(vocab_size=source_vocab_size, model_bytes=b"source", has_tokens_of=lambda other: False)
     return Vocabularies(source, target)
 
 
