@@ -362,7 +362,7 @@ def arguments(place: Place, command: str) -> list[object]:
 
 
 @fuzz(
-    80,
+    40,
     command=st.sampled_from(["fit", "check", "test", "translate", "average"]),
     line=st.lists(st.tuples(st.integers(0, 999), st.booleans(), VALUES), min_size=1, max_size=3),
 )
